@@ -1,0 +1,1 @@
+//! Kafka: consumers, producers, topics and an embedded broker.

@@ -1,0 +1,115 @@
+//! A batch of logins of one partition, column by column.
+
+use crate::column::{Column, IntegerColumn, TextColumn, Value};
+use crate::schema::{Schema, Slot};
+
+/// A timestamp that is there but is no time in the configured format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedTimestamp {
+    /// The login's row.
+    pub row: u32,
+    /// What was written, at most its first 64 bytes.
+    pub text: String,
+}
+
+/// Some logins of one partition, in offset order. Every column has the same number of rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logins {
+    /// One column a field of the schema, by slot.
+    columns: Vec<Column>,
+    /// The timestamps that are no times, by row, ascending.
+    pub malformed_timestamps: Vec<MalformedTimestamp>,
+    /// The records' own timestamps in epoch milliseconds.
+    pub record_timestamps: IntegerColumn,
+    /// The records' offsets.
+    pub offsets: Vec<i64>,
+}
+
+impl Logins {
+    /// A batch without rows.
+    pub fn new(schema: &Schema) -> Self {
+        Self {
+            columns: schema.fields().iter().map(|field| Column::empty(field.field_type)).collect(),
+            malformed_timestamps: Vec::new(),
+            record_timestamps: IntegerColumn::default(),
+            offsets: Vec::new(),
+        }
+    }
+
+    /// How many logins there are.
+    pub fn rows(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// The columns, by slot.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The columns, by slot. Whoever changes them keeps the number of rows and the types.
+    pub fn columns_mut(&mut self) -> &mut [Column] {
+        &mut self.columns
+    }
+
+    /// The column of a field.
+    pub fn column(&self, slot: Slot) -> Option<&Column> {
+        self.columns.get(slot.0)
+    }
+
+    /// The value of a field in a row.
+    pub fn value(&self, slot: Slot, row: usize) -> Value<'_> {
+        self.columns.get(slot.0).map_or(Value::Missing, |column| column.value(row))
+    }
+
+    /// The text of a field in a row; `None` where it is missing or no text.
+    pub fn text(&self, slot: Slot, row: usize) -> Option<&str> {
+        match self.columns.get(slot.0) {
+            Some(Column::Text(column)) => column.get(row),
+            _ => None,
+        }
+    }
+
+    /// The text column of a field of the login's own table.
+    pub fn text_column(&self, slot: Slot) -> Option<&TextColumn> {
+        match self.columns.get(slot.0) {
+            Some(Column::Text(column)) => Some(column),
+            _ => None,
+        }
+    }
+
+    /// The login times in epoch seconds.
+    pub fn timestamp(&self, row: usize) -> Option<i64> {
+        match self.columns.get(Slot::TIMESTAMP.0) {
+            Some(Column::Integer(column)) => column.get(row),
+            _ => None,
+        }
+    }
+
+    /// Takes all rows out.
+    pub fn clear(&mut self) {
+        self.columns.iter_mut().for_each(Column::clear);
+        self.malformed_timestamps.clear();
+        self.record_timestamps.clear();
+        self.offsets.clear();
+    }
+
+    /// Makes this batch hold these rows of another one with the same schema. `rows` ascend.
+    pub fn select_from(&mut self, source: &Self, rows: &[u32]) {
+        let indices = || rows.iter().map(|row| *row as usize);
+        for (column, from) in self.columns.iter_mut().zip(&source.columns) {
+            column.select_from(from, indices());
+        }
+        self.malformed_timestamps.clear();
+        for malformed in &source.malformed_timestamps {
+            if let Ok(row) = rows.binary_search(&malformed.row) {
+                self.malformed_timestamps.push(MalformedTimestamp { row: row as u32, text: malformed.text.clone() });
+            }
+        }
+        self.record_timestamps.clear();
+        self.offsets.clear();
+        for row in indices() {
+            self.record_timestamps.push(source.record_timestamps.get(row));
+            self.offsets.extend(source.offsets.get(row));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! WebAssembly plugins: compiled, checked, limited and called.

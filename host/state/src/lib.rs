@@ -1,0 +1,1 @@
+//! What the host keeps of each partition: aggregates, windows, history.

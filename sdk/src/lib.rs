@@ -1,0 +1,1 @@
+//! Write loginscope plugins: one login at a time.
