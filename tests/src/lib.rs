@@ -1,1 +1,14 @@
-//! The tests that need more than one room.
+//! What the tests of more than one room share.
+
+pub mod guests;
+pub mod in_process;
+
+use std::path::PathBuf;
+
+/// The host's binary: the one that `LOGINSCOPE_BIN` names, or else the one of the development profile.
+pub fn binary() -> PathBuf {
+    std::env::var_os("LOGINSCOPE_BIN").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/debug/loginscope"),
+        PathBuf::from,
+    )
+}

@@ -3,51 +3,10 @@
 //! The layout is the plugin contract's (`wit/types.wit`), so that a column crosses to a plugin as it is. Every column
 //! keeps one entry a row, missing or not: a text column's missing row is an empty text whose row is in `missing`.
 
+use std::ops::Range;
+
+pub use crate::row_set::RowSet;
 use crate::schema::FieldType;
-
-/// A set of rows: bit `row % 32` of word `row / 32`. Rows beyond the last word are not in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RowSet {
-    words: Vec<u32>,
-}
-
-impl RowSet {
-    /// The set whose bits are these words.
-    pub fn from_words(words: Vec<u32>) -> Self {
-        Self { words }
-    }
-
-    /// The words that hold the bits.
-    pub fn words(&self) -> &[u32] {
-        &self.words
-    }
-
-    /// Whether the row is in the set.
-    pub fn contains(&self, row: usize) -> bool {
-        self.words.get(row / 32).is_some_and(|word| word >> (row % 32) & 1 == 1)
-    }
-
-    /// Puts the row into the set.
-    pub fn insert(&mut self, row: usize) {
-        let word = row / 32;
-        if self.words.len() <= word {
-            self.words.resize(word + 1, 0);
-        }
-        if let Some(bits) = self.words.get_mut(word) {
-            *bits |= 1 << (row % 32);
-        }
-    }
-
-    /// Whether no row is in the set.
-    pub fn is_empty(&self) -> bool {
-        self.words.iter().all(|word| *word == 0)
-    }
-
-    /// Takes all rows out of the set.
-    pub fn clear(&mut self) {
-        self.words.clear();
-    }
-}
 
 /// A column of texts: row `i` is `data[ends[i - 1]..ends[i]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +49,24 @@ impl TextColumn {
         self.ends.push(self.data.len() as u32);
     }
 
+    /// Appends these rows of another column; rows that it doesn't have are missing.
+    pub(crate) fn extend_from(&mut self, source: &Self, rows: Range<usize>) {
+        let ends = within(&source.ends, &rows);
+        let start = rows.start.checked_sub(1).and_then(|before| source.ends.get(before)).map_or(0, |end| *end as usize);
+        let end = ends.last().map_or(start, |end| *end as usize);
+        self.missing.extend_from(&source.missing, &rows, self.len(), ends.len());
+        let base = self.data.len();
+        self.data.push_str(source.data.get(start..end).unwrap_or_default());
+        self.ends.extend(ends.iter().map(|end| (base + (*end as usize).saturating_sub(start)) as u32));
+        (ends.len()..rows.len()).for_each(|_| self.push(None));
+    }
+
+    /// Appends a row whose text is what `write` appends to the column's data.
+    pub(crate) fn push_with(&mut self, write: impl FnOnce(&mut String)) {
+        write(&mut self.data);
+        self.ends.push(self.data.len() as u32);
+    }
+
     /// Takes all rows out.
     pub fn clear(&mut self) {
         self.data.clear();
@@ -121,6 +98,14 @@ impl IntegerColumn {
     /// The row's value; `None` where it is missing or there is no such row.
     pub fn get(&self, row: usize) -> Option<i64> {
         if self.missing.contains(row) { None } else { self.values.get(row).copied() }
+    }
+
+    /// Appends these rows of another column; rows that it doesn't have are missing.
+    pub(crate) fn extend_from(&mut self, source: &Self, rows: Range<usize>) {
+        let values = within(&source.values, &rows);
+        self.missing.extend_from(&source.missing, &rows, self.len(), values.len());
+        self.values.extend_from_slice(values);
+        (values.len()..rows.len()).for_each(|_| self.push(None));
     }
 
     /// Appends a row.
@@ -163,6 +148,14 @@ impl NumberColumn {
         if self.missing.contains(row) { None } else { self.values.get(row).copied() }
     }
 
+    /// Appends these rows of another column; rows that it doesn't have are missing.
+    pub(crate) fn extend_from(&mut self, source: &Self, rows: Range<usize>) {
+        let values = within(&source.values, &rows);
+        self.missing.extend_from(&source.missing, &rows, self.len(), values.len());
+        self.values.extend_from_slice(values);
+        (values.len()..rows.len()).for_each(|_| self.push(None));
+    }
+
     /// Appends a row.
     pub fn push(&mut self, value: Option<f64>) {
         if value.is_none() {
@@ -203,6 +196,15 @@ impl BooleanColumn {
     /// The row's value; `None` where it is missing or there is no such row.
     pub fn get(&self, row: usize) -> Option<bool> {
         (row < self.len() && !self.missing.contains(row)).then(|| self.truths.contains(row))
+    }
+
+    /// Appends these rows of another column; rows that it doesn't have are missing.
+    pub(crate) fn extend_from(&mut self, source: &Self, rows: Range<usize>) {
+        let inside = source.len().min(rows.end).saturating_sub(rows.start);
+        self.truths.extend_from(&source.truths, &rows, self.len(), inside);
+        self.missing.extend_from(&source.missing, &rows, self.len(), inside);
+        self.rows += inside as u32;
+        (inside..rows.len()).for_each(|_| self.push(None));
     }
 
     /// Appends a row.
@@ -308,7 +310,9 @@ impl Column {
     /// Appends a row; a value of another type than the column's counts as missing.
     pub fn push(&mut self, value: Value<'_>) {
         match (self, value) {
-            (Self::Text(column), Value::Text(text)) | (Self::Json(column), Value::Json(text)) => column.push(Some(text)),
+            (Self::Text(column), Value::Text(text)) | (Self::Json(column), Value::Json(text)) => {
+                column.push(Some(text));
+            }
             (Self::Integer(column), Value::Integer(integer)) => column.push(Some(integer)),
             (Self::Number(column), Value::Number(number)) => column.push(Some(number)),
             (Self::Boolean(column), Value::Boolean(boolean)) => column.push(Some(boolean)),
@@ -329,11 +333,121 @@ impl Column {
         }
     }
 
-    /// Makes this column hold these rows of another one of the same type, in this order.
+    /// Makes this column hold these rows of another one of the same type, in this order. Rows that follow one another
+    /// are copied together.
     pub fn select_from(&mut self, source: &Self, rows: impl Iterator<Item = usize>) {
+        self.select_runs_from(source, &runs(rows));
+    }
+
+    /// Makes this column hold these runs of rows of another one of the same type, in this order.
+    pub(crate) fn select_runs_from(&mut self, source: &Self, runs: &[Range<usize>]) {
         self.clear();
-        for row in rows {
-            self.push(source.value(row));
+        for run in runs.iter().cloned() {
+            match (&mut *self, source) {
+                (Self::Text(column), Self::Text(source)) | (Self::Json(column), Self::Json(source)) => {
+                    column.extend_from(source, run);
+                }
+                (Self::Integer(column), Self::Integer(source)) => column.extend_from(source, run),
+                (Self::Number(column), Self::Number(source)) => column.extend_from(source, run),
+                (Self::Boolean(column), Self::Boolean(source)) => column.extend_from(source, run),
+                (column, _) => {
+                    for _ in run {
+                        column.push(Value::Missing);
+                    }
+                }
+            }
         }
+    }
+}
+
+/// The runs of rows that follow one another.
+pub(crate) fn runs(rows: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for row in rows {
+        match runs.last_mut() {
+            Some(run) if run.end == row => run.end += 1,
+            _ => runs.push(row..row + 1),
+        }
+    }
+    runs
+}
+
+/// Those of the rows' items that there are.
+fn within<'a, T>(items: &'a [T], rows: &Range<usize>) -> &'a [T] {
+    items.get(rows.start..rows.end.min(items.len())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_column() -> impl Strategy<Value = Column> {
+        let rows = || 0..100_usize;
+        prop_oneof![
+            (any::<bool>(), prop::collection::vec(prop::option::of("[aä€]{0,3}"), rows())).prop_map(
+                |(json, values)| {
+                    let mut column = Column::empty(if json { FieldType::Json } else { FieldType::Text });
+                    for value in &values {
+                        let value = value.as_deref();
+                        column.push(value.map_or(Value::Missing, if json { Value::Json } else { Value::Text }));
+                    }
+                    column
+                }
+            ),
+            prop::collection::vec(prop::option::of(any::<i64>()), rows()).prop_map(|values| {
+                let mut column = IntegerColumn::default();
+                for value in values {
+                    column.push(value);
+                }
+                Column::Integer(column)
+            }),
+            prop::collection::vec(prop::option::of(-1e9..1e9), rows()).prop_map(|values| {
+                let mut column = NumberColumn::default();
+                for value in values {
+                    column.push(value);
+                }
+                Column::Number(column)
+            }),
+            prop::collection::vec(any::<Option<bool>>(), rows()).prop_map(|values| {
+                let mut column = BooleanColumn::default();
+                for value in values {
+                    column.push(value);
+                }
+                Column::Boolean(column)
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_selection_holds_the_rows_it_was_asked_for(
+            source in any_column(),
+            mut selected in any_column(),
+            rows in prop::collection::vec((0..110_usize, 1..40_usize), 0..8),
+        ) {
+            let rows: Vec<usize> = rows.into_iter().flat_map(|(start, count)| start..start + count).collect();
+            selected.select_from(&source, rows.iter().copied());
+            let same_type = selected.field_type() == source.field_type();
+            let mut one_by_one = Column::empty(selected.field_type());
+            for row in &rows {
+                one_by_one.push(if same_type { source.value(*row) } else { Value::Missing });
+            }
+            prop_assert_eq!(selected, one_by_one);
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_missing() {
+        let mut column = Column::empty(FieldType::Integer);
+        column.push(Value::Integer(7));
+        column.push(Value::Text("7"));
+        column.push(Value::Boolean(true));
+        assert_eq!(
+            [column.value(0), column.value(1), column.value(2)],
+            [Value::Integer(7), Value::Missing, Value::Missing]
+        );
+        assert_eq!(column.len(), 3);
     }
 }

@@ -8,13 +8,22 @@
 //! - [`rejection`]: why a login is not accepted.
 //! - [`decode`]: JSON bytes to columns, remembering where each field stood.
 //! - [`encode`]: the input's own bytes with the enriched fields spliced in.
+//!
+//! Inside, `json` finds where JSON values end, `layout` holds what decoding remembers for encoding, and `row_set`
+//! which rows of a column are missing.
 
 pub mod column;
+pub mod decode;
+pub mod encode;
+mod json;
+mod layout;
 pub mod logins;
 pub mod rejection;
+mod row_set;
 pub mod schema;
 
 pub use column::{BooleanColumn, Column, IntegerColumn, NumberColumn, RowSet, TextColumn, Value};
+pub use encode::{is_json, is_json_object};
 pub use logins::{Logins, MalformedTimestamp};
 pub use rejection::Rejection;
 pub use schema::{FieldType, Schema, Slot};

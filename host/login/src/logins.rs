@@ -1,6 +1,6 @@
 //! A batch of logins of one partition, column by column.
 
-use crate::column::{Column, IntegerColumn, TextColumn, Value};
+use crate::column::{self, Column, IntegerColumn, TextColumn, Value};
 use crate::schema::{Schema, Slot};
 
 /// A timestamp that is there but is no time in the configured format.
@@ -95,9 +95,9 @@ impl Logins {
 
     /// Makes this batch hold these rows of another one with the same schema. `rows` ascend.
     pub fn select_from(&mut self, source: &Self, rows: &[u32]) {
-        let indices = || rows.iter().map(|row| *row as usize);
+        let runs = column::runs(rows.iter().map(|row| *row as usize));
         for (column, from) in self.columns.iter_mut().zip(&source.columns) {
-            column.select_from(from, indices());
+            column.select_runs_from(from, &runs);
         }
         self.malformed_timestamps.clear();
         for malformed in &source.malformed_timestamps {
@@ -107,9 +107,39 @@ impl Logins {
         }
         self.record_timestamps.clear();
         self.offsets.clear();
-        for row in indices() {
-            self.record_timestamps.push(source.record_timestamps.get(row));
-            self.offsets.extend(source.offsets.get(row));
+        for run in runs {
+            self.offsets.extend_from_slice(source.offsets.get(run.clone()).unwrap_or_default());
+            self.record_timestamps.extend_from(&source.record_timestamps, run);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_of_logins_keeps_all_that_belongs_to_them() {
+        let mut logins = Logins::new(&Schema::default());
+        for row in 0..5 {
+            for column in logins.columns_mut() {
+                column.push(Value::Text(["a", "b", "c", "d", "e"][row]));
+            }
+            logins.offsets.push(100 + row as i64);
+            logins.record_timestamps.push((row != 3).then_some(row as i64));
+        }
+        for row in [1, 3] {
+            logins.malformed_timestamps.push(MalformedTimestamp { row, text: format!("bad {row}") });
+        }
+        let mut selected = logins.clone();
+        selected.select_from(&logins, &[0, 3, 4]);
+        assert_eq!(selected.rows(), 3);
+        assert_eq!(selected.offsets, [100, 103, 104]);
+        assert_eq!(selected.text(Slot::USER_ID, 1), Some("d"));
+        assert_eq!(selected.text(Slot::OUTCOME, 2), Some("e"));
+        assert_eq!(selected.timestamp(1), None);
+        assert_eq!(selected.record_timestamps.get(0), Some(0));
+        assert_eq!(selected.record_timestamps.get(1), None);
+        assert_eq!(selected.malformed_timestamps, [MalformedTimestamp { row: 1, text: "bad 3".to_owned() }]);
     }
 }

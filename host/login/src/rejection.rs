@@ -8,7 +8,7 @@ pub const MAX_REASON_BYTES: usize = 256;
 /// Why a login is not accepted: what goes into the headers `loginscope-code` and `loginscope-reason`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// The code, lower_snake_case.
+    /// The code, in `lower_snake_case`.
     pub code: Cow<'static, str>,
     /// One sentence for a person, at most [`MAX_REASON_BYTES`] and without control characters.
     pub reason: String,

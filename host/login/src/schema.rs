@@ -100,9 +100,8 @@ impl Schema {
     /// # Errors
     /// The type the field already has, where that is another one.
     pub fn add(&mut self, name: &str, field_type: FieldType) -> Result<Slot, FieldType> {
-        if let Some(slot) = self.slot(name) {
-            let known = self.fields[slot.0].field_type;
-            return if known == field_type { Ok(slot) } else { Err(known) };
+        if let Some((slot, known)) = self.fields.iter().enumerate().find(|(_, known)| known.name == name) {
+            return if known.field_type == field_type { Ok(Slot(slot)) } else { Err(known.field_type) };
         }
         self.fields.push(Field { name: name.to_owned(), field_type });
         Ok(Slot(self.fields.len() - 1))

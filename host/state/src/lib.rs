@@ -1,1 +1,53 @@
-//! What the host keeps of each partition: aggregates, windows, history.
+//! What the host keeps of each partition: the aggregates that plugins declare as data, windows, and history.
+//!
+//! This crate knows columns of logins, and nothing of Kafka, JSON or WebAssembly. No aggregate is built in.
+//!
+//! - [`aggregate`]: what plugins declare.
+//! - [`catalog`]: all declarations, checked (`compile`, `filter`, `plan`).
+//! - [`partition`]: what is kept of one partition, and how it changes (`layout` says what shares storage, `batch` and
+//!   `pass` go through the logins, `undo` and `journal` take changes back).
+//! - [`history`]: what was known just before each login.
+//! - [`window`]: so many accepted logins of a partition each.
+//! - [`totals`] and [`reader`]: reading aggregates, over all partitions.
+//! - [`persist`]: a partition as bytes.
+//!
+//! Below them are the structures that make it small and quick: `table`, `buckets`, `top` and `dictionary`, on
+//! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value`.
+
+pub mod aggregate;
+mod batch;
+mod buckets;
+pub mod catalog;
+mod compile;
+mod dictionary;
+mod filter;
+pub mod history;
+mod interner;
+mod journal;
+mod layout;
+pub mod partition;
+mod pass;
+pub mod persist;
+pub mod plan;
+pub mod reader;
+mod segments;
+mod set;
+mod sharded;
+mod table;
+mod top;
+pub mod totals;
+mod undo;
+mod value;
+pub mod window;
+
+pub use aggregate::{
+    Condition, Definition, Dimension, HistoryRequest, LookUp, Measure, Ranking, Retention, Span, TimeBuckets,
+};
+pub use catalog::{Catalog, CatalogError};
+pub use partition::Partition;
+pub use persist::RestoreError;
+pub use plan::HistoryPlan;
+pub use reader::{Reader, Summary};
+pub use totals::{Entry, PartitionTotals, Period};
+pub use value::Scalar;
+pub use window::{CompletedWindow, WindowFacts, WindowProgress};

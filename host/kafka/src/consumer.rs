@@ -1,0 +1,594 @@
+//! A member of a consumer group: batches of one partition, and rebalances as events.
+//!
+//! # The order of a rebalance
+//!
+//! librdkafka announces that partitions come or go and then waits for an answer. The answer is given at the *next* call of
+//! [`Consumer::poll`], so that whoever polls can act in between:
+//!
+//! - [`Polled::Assigned`]: restore state, and choose another start with [`Consumer::start_at`]. Then poll.
+//! - [`Polled::Revoked`]: finish what was begun, commit, drop the state. Then poll: now the partitions are given up, and not before.
+//!   No batch of theirs is handed out after this event.
+//! - [`Polled::Lost`]: the group went on without us (`max.poll.interval.ms` or the session ran out): they belong to another member
+//!   already. Nothing may be committed any more; drop the state.
+//!
+//! # Invariants
+//!
+//! - Offsets are committed by [`Consumer::commit`] and [`Consumer::commit_async`] only (and once where a new group starts
+//!   elsewhere than at the earliest offset, so that it starts only once).
+//! - The queue of a partition is cut off before the partition is assigned, so no message takes another way than a batch.
+
+mod events;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+pub(crate) use self::events::ConsumerEvents;
+use self::events::Rebalance;
+pub use self::start::StartPosition;
+use crate::client::Signal;
+use crate::error::{Error, Meaning, describe, judge};
+use crate::native::{Batch, Client, PartitionQueue, commit_with_event, known_high_watermark};
+use crate::settings::ClientSettings;
+use crate::topics::check_name;
+
+/// What a group consumer needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerOptions {
+    /// The topic to read.
+    pub topic: String,
+    /// The consumer group.
+    pub group: String,
+    /// `group.instance.id`: a name that stays the same over restarts and differs from every other member's. With it, a restart
+    /// within the session timeout causes no rebalance.
+    pub instance: Option<String>,
+    /// Where to start in a partition for which the group has no committed offset.
+    pub start: StartPosition,
+    /// How long the topic may be missing before that is an error.
+    pub missing_topic_patience: Duration,
+}
+
+impl ConsumerOptions {
+    /// A member of this group that reads this topic, from the earliest offset if the group is new.
+    pub fn new(topic: impl Into<String>, group: impl Into<String>) -> Self {
+        Self {
+            topic: topic.into(),
+            group: group.into(),
+            instance: None,
+            start: StartPosition::Earliest,
+            missing_topic_patience: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a poll brought.
+#[derive(Debug)]
+pub enum Polled {
+    /// Messages of one partition.
+    Batch(Batch),
+    /// Partitions come.
+    Assigned(Vec<Assigned>),
+    /// Partitions go with the next poll.
+    Revoked(Vec<i32>),
+    /// Partitions are gone: nothing of theirs can be committed.
+    Lost(Vec<i32>),
+    /// Nothing within the timeout, or [`Waker::wake`] was called.
+    Nothing,
+}
+
+/// A partition that was assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The partition.
+    pub partition: i32,
+    /// The offset that reading starts from: what the group has committed, or what the start position says. `None`: the
+    /// earliest one that there is.
+    pub next_offset: Option<i64>,
+}
+
+/// How far a partition is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionProgress {
+    /// The partition.
+    pub partition: i32,
+    /// The offset after the last message handed out, markers of transactions included. `None` before the first one where
+    /// the start was the earliest offset.
+    pub next_offset: Option<i64>,
+    /// The offset after the last message that the broker has, as of the last fetch.
+    pub high_watermark: Option<i64>,
+    /// What was committed last, if anything was since the assignment.
+    pub committed: Option<i64>,
+}
+
+impl PartitionProgress {
+    /// How many messages are still to be handed out, as far as known.
+    pub fn lag(&self) -> Option<u64> {
+        Some(u64::try_from(self.high_watermark? - self.next_offset?).unwrap_or(0))
+    }
+}
+
+/// Ends a poll that waits, from any thread.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<Signal>);
+
+impl Waker {
+    /// Makes the poll that waits now, or else the next one that would wait, return at once.
+    pub fn wake(&self) {
+        self.0.call();
+    }
+}
+
+/// A member of a consumer group that reads one topic.
+pub struct Consumer {
+    // The queues come first: they are dropped before the client.
+    partitions: Vec<OwnedPartition>,
+    client: Arc<Client>,
+    signal: Arc<Signal>,
+    options: ConsumerOptions,
+    topic: CString,
+    /// The rebalance that was announced by the last poll and is answered by the next one.
+    announced: Option<Rebalance>,
+    /// Partitions that came, whose committed offsets could not be read yet.
+    unresolved: Option<TopicPartitionList>,
+    /// Partitions that shall start elsewhere.
+    starts: BTreeMap<i32, i64>,
+    /// The partition to look at first.
+    turn: usize,
+    missing_since: Option<Instant>,
+}
+
+struct OwnedPartition {
+    partition: i32,
+    queue: PartitionQueue,
+    next_offset: Option<i64>,
+}
+
+/// Defaults of group consumers.
+const DEFAULTS: [(&str, &str); 6] = [
+    // librdkafka's own default stops a partition's fetcher for a whole second whenever the local queue is full.
+    ("fetch.queue.backoff.ms", "10"),
+    ("fetch.error.backoff.ms", "100"),
+    // Small queues save tens of MiB and cost nothing.
+    ("queued.min.messages", "20000"),
+    ("queued.max.messages.kbytes", "16384"),
+    ("auto.offset.reset", "earliest"),
+    ("isolation.level", "read_committed"),
+];
+
+/// How long a request may take that a rebalance waits for.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a commit may take whose caller sets no limit.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long one wait for the outcome of a commit takes at most.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// A poll that waits looks into the queues at least this often, should a wake-up ever be missed.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+impl Consumer {
+    /// Joins the group, in the background: partitions come as events of [`Consumer::poll`].
+    ///
+    /// # Errors
+    /// [`Error::TopicName`] and the errors of properties. No broker is needed yet.
+    pub fn join(settings: &ClientSettings, options: ConsumerOptions) -> Result<Self, Error> {
+        check_name(&options.topic)?;
+        let topic = CString::new(options.topic.as_str())
+            .map_err(|_| Error::TopicName { topic: options.topic.clone(), reason: "it contains NUL" })?;
+        let mut defaults = DEFAULTS.to_vec();
+        // The newer protocol lets the brokers assign, and refuses this property.
+        if settings.property("group.protocol") != Some("consumer") {
+            defaults.push(("partition.assignment.strategy", "cooperative-sticky"));
+        }
+        let mut required = vec![
+            ("group.id", options.group.as_str()),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+        ];
+        if let Some(instance) = &options.instance {
+            required.push(("group.instance.id", instance));
+        }
+        let config = settings.configure(&defaults, &required)?;
+        let signal = Arc::new(Signal::default());
+        let events = ConsumerEvents::new(settings, Arc::clone(&signal));
+        let mut client =
+            BaseConsumer::from_config_and_context(&config, events).map_err(|error| settings.refused(&error))?;
+        let on_event = Arc::clone(&signal);
+        client.set_nonempty_callback(move || on_event.queue());
+        client.subscribe(&[&options.topic]).map_err(|error| Error::failed("subscribing", &error))?;
+        Ok(Self {
+            partitions: Vec::new(),
+            client: Arc::new(client),
+            signal,
+            options,
+            topic,
+            announced: None,
+            unresolved: None,
+            starts: BTreeMap::new(),
+            turn: 0,
+            missing_since: None,
+        })
+    }
+
+    /// Wakes this consumer from another thread.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.signal))
+    }
+
+    /// Waits for something to do, at most this long: messages (at most `max_messages`, whatever of one partition is there), or
+    /// partitions that come or go. First it answers the rebalance that the last poll announced.
+    ///
+    /// To be called at least every `max.poll.interval.ms`. With `max_messages` 0 it brings no batch but still serves the group:
+    /// that is how to hold back without losing partitions.
+    ///
+    /// # Errors
+    /// What a person must solve: [`Error::Authentication`], [`Error::NotAuthorized`], [`Error::UnknownTopic`] (after the patience
+    /// for it), [`Error::Fatal`]. Everything else librdkafka retries by itself; it is only logged.
+    pub fn poll(&mut self, max_messages: usize, timeout: Duration) -> Result<Polled, Error> {
+        self.answer_announced()?;
+        let until = Instant::now() + timeout;
+        loop {
+            self.signal.arm();
+            if let Some(event) = self.serve_group()? {
+                return Ok(event);
+            }
+            if let Some(batch) = self.next_batch(max_messages)? {
+                return Ok(Polled::Batch(batch));
+            }
+            self.fail_if_the_topic_stays_missing()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.signal.take_call() {
+                return Ok(Polled::Nothing);
+            }
+            self.signal.wait(left.min(LONGEST_WAIT));
+        }
+    }
+
+    /// Makes a partition of the [`Polled::Assigned`] that was just returned start at this offset, whatever is committed.
+    pub fn start_at(&mut self, partition: i32, offset: i64) {
+        self.starts.insert(partition, offset);
+    }
+
+    /// Commits offsets (each the last processed one plus 1) and waits until the broker has them, at most half a minute.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit_within`].
+    pub fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
+        self.commit_within(offsets, COMMIT_TIMEOUT)
+    }
+
+    /// Commits offsets and waits until the broker has them, at most this long.
+    ///
+    /// # Errors
+    /// [`Error::CommitFenced`] where the partitions belong to another member by now, [`Error::TimedOut`] (the broker may or may not
+    /// have them), else [`Error::Commit`].
+    pub fn commit_within(&mut self, offsets: &[(i32, i64)], timeout: Duration) -> Result<(), Error> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let until = Instant::now() + timeout;
+        let ticket = self.client.context().expect_commit(offsets);
+        self.commit_async(offsets)?;
+        loop {
+            self.serve_once(SLICE)?;
+            match ticket.outcome() {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(code)) => return Err(self.commit_refused(code)),
+                None if Instant::now() >= until => {
+                    let what = format!("committing offsets of the group {:?}", self.options.group);
+                    return Err(Error::TimedOut { what, waited: timeout });
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Commits offsets without waiting. What became of it shows in [`Consumer::progress`] after a later poll; a refusal is logged.
+    ///
+    /// # Errors
+    /// Where librdkafka doesn't even take the request.
+    pub fn commit_async(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let list = self.offset_list(offsets)?;
+        commit_with_event(&self.client, &list).map_err(|code| self.commit_refused(code))
+    }
+
+    fn offset_list(&self, offsets: &[(i32, i64)]) -> Result<TopicPartitionList, Error> {
+        self.list(offsets.iter().map(|(partition, offset)| (*partition, Offset::Offset(*offset))))
+    }
+
+    fn commit_refused(&self, code: RDKafkaErrorCode) -> Error {
+        let group = self.options.group.clone();
+        let reason = describe(code);
+        match code {
+            RDKafkaErrorCode::IllegalGeneration
+            | RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::FencedInstanceId
+            | RDKafkaErrorCode::AssignmentLost
+            | RDKafkaErrorCode::FencedMemberEpoch
+            | RDKafkaErrorCode::StaleMemberEpoch => Error::CommitFenced { group, reason },
+            RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed => {
+                Error::NotAuthorized { action: format!("commit offsets of the group {group:?}"), reason }
+            }
+            _ => Error::Commit { group, reason },
+        }
+    }
+
+    /// Stops fetching these partitions, until [`Consumer::resume`]. What is queued locally is thrown away and fetched again, so
+    /// for short pauses poll with `max_messages` 0 instead.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] for a partition that isn't assigned.
+    pub fn pause(&mut self, partitions: &[i32]) -> Result<(), Error> {
+        let list = self.list(partitions.iter().map(|partition| (*partition, Offset::Invalid)))?;
+        self.client.pause(&list).map_err(|error| Error::failed("pausing partitions", &error))
+    }
+
+    /// Fetches these partitions again, from where the last batch ended.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] for a partition that isn't assigned.
+    pub fn resume(&mut self, partitions: &[i32]) -> Result<(), Error> {
+        let list = self.list(partitions.iter().map(|partition| (*partition, Offset::Invalid)))?;
+        self.client.resume(&list).map_err(|error| Error::failed("resuming partitions", &error))
+    }
+
+    /// The partitions that are assigned now, ascending.
+    pub fn assigned(&self) -> Vec<i32> {
+        self.partitions.iter().map(|owned| owned.partition).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// How far each assigned partition is. No broker is asked; meant for every few seconds, not for every batch.
+    pub fn progress(&self) -> Vec<PartitionProgress> {
+        let positions = self.client.position().ok();
+        let position = |partition| {
+            let element = positions.as_ref()?.find_partition(&self.options.topic, partition)?;
+            if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None }
+        };
+        let progress = |owned: &OwnedPartition| PartitionProgress {
+            partition: owned.partition,
+            next_offset: owned.next_offset.max(position(owned.partition)),
+            high_watermark: known_high_watermark(&self.client, &self.topic, owned.partition),
+            committed: self.client.context().committed(owned.partition),
+        };
+        self.partitions.iter().map(progress).collect()
+    }
+
+    /// Leaves the group; the partitions go to other members at once. Commit before: what is not committed, another member does
+    /// again. Dropping does the same. Batches that are still held keep the member in the group until they are dropped.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// Takes everything out of the group's own queue: log lines, errors, results of commits, and a rebalance.
+    fn serve_group(&mut self) -> Result<Option<Polled>, Error> {
+        if let Some(list) = self.unresolved.take()
+            && let Some(event) = self.announce(Rebalance::Assign(list))?
+        {
+            return Ok(Some(event));
+        }
+        loop {
+            let before = self.client.context().reporter().events();
+            self.serve_once(Duration::ZERO)?;
+            if let Some(rebalance) = self.client.context().take_rebalance() {
+                match self.announce(rebalance)? {
+                    Some(event) => return Ok(Some(event)),
+                    None if self.unresolved.is_some() => return Ok(None),
+                    None => {}
+                }
+            }
+            if self.client.context().reporter().events() == before {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes one event out of the group's own queue. A rebalance stays with the context, until a poll announces it.
+    fn serve_once(&mut self, timeout: Duration) -> Result<(), Error> {
+        let polled =
+            self.client.poll(timeout).map(|polled| polled.map(|message| (message.partition(), message.offset())));
+        match polled {
+            Some(Ok((partition, offset))) => self.take_back(partition, offset),
+            Some(Err(error)) => self.judge_error(&error),
+            None => Ok(()),
+        }
+    }
+
+    /// A message came by the group's own queue, although every partition's queue is cut off from it. It is read again in its place.
+    fn take_back(&self, partition: i32, offset: i64) -> Result<(), Error> {
+        tracing::warn!(
+            partition,
+            offset,
+            "a message came by an unexpected way; reading its partition again from there"
+        );
+        self.client
+            .seek(&self.options.topic, partition, Offset::Offset(offset), REQUEST_TIMEOUT)
+            .map_err(|error| Error::failed(format!("going back to offset {offset} of partition {partition}"), &error))
+    }
+
+    /// Turns a rebalance into an event; `None` where there is nothing to announce.
+    fn announce(&mut self, rebalance: Rebalance) -> Result<Option<Polled>, Error> {
+        self.missing_since = None;
+        match rebalance {
+            Rebalance::Assign(list) => {
+                let Some(list) = self.resolve_starts(list)? else { return Ok(None) };
+                let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+                let elements = list.elements();
+                let assigned = elements
+                    .iter()
+                    .map(|element| Assigned { partition: element.partition(), next_offset: offset(element.offset()) });
+                let assigned: Vec<Assigned> = assigned.collect();
+                drop(elements);
+                self.announced = Some(Rebalance::Assign(list));
+                if assigned.is_empty() {
+                    self.answer_announced()?;
+                    return Ok(None);
+                }
+                Ok(Some(Polled::Assigned(assigned)))
+            }
+            Rebalance::Revoke { list, lost } => {
+                let going: Vec<i32> = list
+                    .elements()
+                    .iter()
+                    .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
+                    .collect();
+                self.partitions.retain(|owned| !going.contains(&owned.partition));
+                self.announced = Some(Rebalance::Revoke { list, lost });
+                if going.is_empty() {
+                    self.answer_announced()?;
+                    return Ok(None);
+                }
+                Ok(Some(if lost { Polled::Lost(going) } else { Polled::Revoked(going) }))
+            }
+        }
+    }
+
+    /// Answers the rebalance that the last poll announced.
+    fn answer_announced(&mut self) -> Result<(), Error> {
+        let starts = std::mem::take(&mut self.starts);
+        let is_incremental = matches!(self.client.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let failed = |error: &KafkaError| Error::failed("answering a rebalance", error);
+        match self.announced.take() {
+            None => Ok(()),
+            Some(Rebalance::Assign(mut list)) => {
+                let commits = self.first_commits(&list, &starts);
+                for (partition, offset) in &starts {
+                    if list.find_partition(&self.options.topic, *partition).is_some() {
+                        list.set_partition_offset(&self.options.topic, *partition, Offset::Offset(*offset))
+                            .map_err(|error| failed(&error))?;
+                    }
+                }
+                self.client.context().forget_committed(&list);
+                self.cut_queues_off(&list)?;
+                let answered =
+                    if is_incremental { self.client.incremental_assign(&list) } else { self.client.assign(&list) };
+                answered.map_err(|error| failed(&error))?;
+                self.commit_first(&commits);
+                Ok(())
+            }
+            Some(Rebalance::Revoke { list, .. }) => {
+                self.client.context().forget_committed(&list);
+                let answered =
+                    if is_incremental { self.client.incremental_unassign(&list) } else { self.client.unassign() };
+                answered.map_err(|error| failed(&error))
+            }
+        }
+    }
+
+    fn cut_queues_off(&mut self, list: &TopicPartitionList) -> Result<(), Error> {
+        for element in list.elements() {
+            let partition = element.partition();
+            let queue =
+                PartitionQueue::cut_off(&self.client, &self.topic, partition, &self.signal).ok_or_else(|| {
+                    Error::Failed {
+                        what: format!("taking the queue of partition {partition}"),
+                        reason: "there is none".to_owned(),
+                    }
+                })?;
+            let next_offset = if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None };
+            self.partitions.push(OwnedPartition { partition, queue, next_offset });
+        }
+        Ok(())
+    }
+
+    /// The next messages, of each partition in turn.
+    fn next_batch(&mut self, max_messages: usize) -> Result<Option<Batch>, Error> {
+        let count = self.partitions.len();
+        if max_messages == 0 {
+            return Ok(None);
+        }
+        for step in 0..count {
+            let place = (self.turn + step) % count;
+            let Some(owned) = self.partitions.get_mut(place) else { continue };
+            let taken = owned.queue.take(max_messages);
+            if let Some(batch) = &taken.batch {
+                owned.next_offset = Some(batch.next_offset());
+                self.turn = place + 1;
+            }
+            if let Some((code, reason)) = taken.error {
+                self.judge_code(code, &reason)?;
+            }
+            if taken.batch.is_some() {
+                return Ok(taken.batch);
+            }
+        }
+        Ok(None)
+    }
+
+    fn judge_error(&mut self, error: &KafkaError) -> Result<(), Error> {
+        let Some(code) = error.rdkafka_error_code() else { return Ok(()) };
+        if let KafkaError::MessageConsumptionFatal(_) = error {
+            let reason = self.client.client().fatal_error().map_or_else(|| describe(code), |(_, reason)| reason);
+            return Err(Error::Fatal { reason: self.client.context().reporter().hide(&reason).into_owned() });
+        }
+        let reason = self.client.context().reporter().reason_of(code);
+        self.judge_code(code, &reason)
+    }
+
+    fn judge_code(&mut self, code: RDKafkaErrorCode, reason: &str) -> Result<(), Error> {
+        let action = format!("read the topic {:?} in the group {:?}", self.options.topic, self.options.group);
+        match judge(code, reason, &action) {
+            Meaning::Permanent(error) => Err(error),
+            Meaning::UnknownTopic => {
+                self.missing_since.get_or_insert_with(Instant::now);
+                Ok(())
+            }
+            Meaning::Transient => {
+                tracing::debug!(%code, reason, "librdkafka goes on by itself");
+                Ok(())
+            }
+        }
+    }
+
+    fn fail_if_the_topic_stays_missing(&self) -> Result<(), Error> {
+        match self.missing_since {
+            Some(since) if since.elapsed() >= self.options.missing_topic_patience => {
+                Err(Error::UnknownTopic { topic: self.options.topic.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn list(&self, offsets: impl Iterator<Item = (i32, Offset)>) -> Result<TopicPartitionList, Error> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            list.add_partition_offset(&self.options.topic, partition, offset)
+                .map_err(|error| Error::failed(format!("naming an offset of partition {partition}"), &error))?;
+        }
+        Ok(list)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // From here on librdkafka's rebalances are answered where they arrive; nobody polls for them any more.
+        self.client.context().begin_closing();
+        self.partitions.clear();
+        if self.announced.is_some()
+            && let Err(error) = self.answer_announced()
+        {
+            tracing::warn!("{error}");
+        }
+        self.partitions.clear();
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Consumer")
+            .field("options", &self.options)
+            .field("assigned", &self.assigned())
+            .finish_non_exhaustive()
+    }
+}

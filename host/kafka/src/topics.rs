@@ -1,0 +1,287 @@
+//! Topics: do they exist, with how many partitions, what do they take; creating missing ones.
+//!
+//! Looking at a topic never creates it, also where the brokers create topics by themselves: a consumer asks, without permission
+//! to create. The embedded broker answers no admin request, so there only [`Topics::connect`] and [`Topics::partitions`] are of use.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{self, AdminClient, AdminOptions, ResourceSpecifier, TopicReplication};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::client::{Reporter, Signal};
+use crate::consumer::ConsumerEvents;
+use crate::error::{Error, Meaning, describe, judge};
+use crate::native::Client;
+use crate::settings::ClientSettings;
+
+/// A topic to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it gets.
+    pub partitions: i32,
+    /// `max.message.bytes`: what its records may take, keys and headers included. `None`: the brokers' default.
+    pub max_message_bytes: Option<u32>,
+    /// Further settings of the topic, by name (`cleanup.policy` = `compact`).
+    pub settings: Vec<(String, String)>,
+}
+
+/// What a topic takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageLimit {
+    /// `max.message.bytes` of the topic.
+    Known(u32),
+    /// It could not be read, for this reason.
+    Unknown(String),
+}
+
+/// A connection for looking at topics and creating them; meant to be short-lived.
+pub struct Topics {
+    settings: ClientSettings,
+    client: Client,
+    timeout: Duration,
+}
+
+impl Topics {
+    /// Connects. `timeout` is how long this and every later call may take.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] where no broker answers in time, [`Error::Authentication`], or an error of the properties.
+    pub fn connect(settings: &ClientSettings, timeout: Duration) -> Result<Self, Error> {
+        let config = settings.configure(&[], &[("allow.auto.create.topics", "false")])?;
+        let events = ConsumerEvents::new(settings, Arc::new(Signal::default()));
+        let client =
+            BaseConsumer::from_config_and_context(&config, events).map_err(|error| settings.refused(&error))?;
+        let topics = Self { settings: settings.clone(), client, timeout };
+        topics.wait_for_a_broker()?;
+        Ok(topics)
+    }
+
+    fn wait_for_a_broker(&self) -> Result<(), Error> {
+        const SLICE: Duration = Duration::from_millis(200);
+        let begun = Instant::now();
+        loop {
+            let left = self.timeout.saturating_sub(begun.elapsed());
+            if self.client.client().fetch_cluster_id(left.min(SLICE)).is_some() {
+                return Ok(());
+            }
+            self.serve_events();
+            self.fail_if_hopeless("connect")?;
+            if left.is_zero() {
+                return Err(self.unreachable());
+            }
+        }
+    }
+
+    /// How many partitions a topic has; `None` where it doesn't exist.
+    ///
+    /// # Errors
+    /// [`Error::TopicName`], [`Error::NotAuthorized`], [`Error::Unreachable`].
+    pub fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
+        check_name(topic)?;
+        let action = format!("look at the topic {topic:?}");
+        let metadata =
+            self.client.fetch_metadata(Some(topic), self.timeout).map_err(|error| self.refused(&error, &action))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(i32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
+            Some(code) => match judge(code, "", &action) {
+                Meaning::UnknownTopic => Ok(None),
+                Meaning::Permanent(error) => Err(error),
+                // No leader yet: it exists.
+                Meaning::Transient => Ok(i32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
+            },
+        }
+    }
+
+    /// Creates topics and waits until they can be seen. One that exists already is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotAuthorized`], [`Error::TimedOut`], or [`Error::Failed`], each for the first topic that can't be created.
+    pub fn create(&self, topics: &[NewTopic]) -> Result<(), Error> {
+        let limits: Vec<String> =
+            topics.iter().map(|topic| topic.max_message_bytes.map(|b| b.to_string()).unwrap_or_default()).collect();
+        let mut requests = Vec::with_capacity(topics.len());
+        for (topic, limit) in topics.iter().zip(&limits) {
+            check_name(&topic.name)?;
+            // -1: the brokers' own replication factor.
+            let mut request = admin::NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(-1));
+            if !limit.is_empty() {
+                request = request.set("max.message.bytes", limit);
+            }
+            for (name, value) in &topic.settings {
+                request = request.set(name, value);
+            }
+            requests.push(request);
+        }
+        let names = topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>().join(", ");
+        let action = format!("create the topics {names}");
+        let results = block_on(self.admin()?.create_topics(&requests, &self.admin_options()))
+            .map_err(|error| self.refused(&error, &action))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(self.refused_code(code, &format!("create the topic {topic:?}"))),
+            }
+        }
+        topics.iter().try_for_each(|topic| self.wait_until_seen(&topic.name))
+    }
+
+    fn wait_until_seen(&self, topic: &str) -> Result<(), Error> {
+        let begun = Instant::now();
+        while self.partitions(topic)?.is_none() {
+            if begun.elapsed() >= self.timeout {
+                return Err(Error::TimedOut { what: format!("creating the topic {topic:?}"), waited: self.timeout });
+            }
+            // Other brokers hear of a new topic a moment later.
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// What topics take (`max.message.bytes`), in the order asked. Reading that needs a right of its own (DescribeConfigs), so
+    /// a topic's limit may stay unknown; that is no error.
+    ///
+    /// # Errors
+    /// Errors of the properties.
+    pub fn message_limits(&self, topics: &[&str]) -> Result<Vec<MessageLimit>, Error> {
+        topics.iter().try_for_each(|topic| check_name(topic))?;
+        let resources: Vec<ResourceSpecifier<'_>> =
+            topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let unknown = |reason: String| MessageLimit::Unknown(self.reporter().hide(&reason).into_owned());
+        let results = match block_on(self.admin()?.describe_configs(&resources, &self.admin_options())) {
+            Ok(results) => results,
+            Err(error) => return Ok(vec![unknown(error.to_string()); topics.len()]),
+        };
+        let limit_of = |resource: &admin::ConfigResource| {
+            let value = resource.get("max.message.bytes").and_then(|entry| entry.value.as_deref());
+            value.and_then(|value| value.parse().ok())
+        };
+        // librdkafka answers in the order of the request.
+        let mut limits = results.iter().map(|result| match result {
+            Ok(resource) => {
+                limit_of(resource).map_or_else(|| unknown("the broker did not tell".to_owned()), MessageLimit::Known)
+            }
+            Err(code) => unknown(describe(*code)),
+        });
+        Ok(topics.iter().map(|_| limits.next().unwrap_or_else(|| unknown("no answer".to_owned()))).collect())
+    }
+
+    fn admin(&self) -> Result<AdminClient<AdminEvents>, Error> {
+        let config = self.settings.configure(&[], &[])?;
+        let events = AdminEvents(Reporter::new(self.settings.secrets()));
+        AdminClient::from_config_and_context(&config, events).map_err(|error| self.settings.refused(&error))
+    }
+
+    fn admin_options(&self) -> AdminOptions {
+        AdminOptions::new().request_timeout(Some(self.timeout)).operation_timeout(Some(self.timeout))
+    }
+
+    fn reporter(&self) -> &Reporter {
+        self.client.context().reporter()
+    }
+
+    /// Takes librdkafka's log lines and errors in.
+    fn serve_events(&self) {
+        let mut before = None;
+        while before != Some(self.reporter().events()) {
+            before = Some(self.reporter().events());
+            let _nothing_is_subscribed = self.client.poll(Duration::ZERO);
+        }
+    }
+
+    fn fail_if_hopeless(&self, action: &str) -> Result<(), Error> {
+        match self.reporter().last_error().map(|(code, reason)| judge(code, &reason, action)) {
+            Some(Meaning::Permanent(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn refused(&self, error: &KafkaError, action: &str) -> Error {
+        self.serve_events();
+        match error.rdkafka_error_code() {
+            Some(code) => self.refused_code(code, action),
+            None => {
+                Error::Failed { what: action.to_owned(), reason: self.reporter().hide(&error.to_string()).into_owned() }
+            }
+        }
+    }
+
+    fn refused_code(&self, code: RDKafkaErrorCode, action: &str) -> Error {
+        match judge(code, "", action) {
+            Meaning::Permanent(error) => error,
+            Meaning::UnknownTopic | Meaning::Transient => match code {
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut => self.unreachable(),
+                code => Error::Failed { what: format!("trying to {action}"), reason: describe(code) },
+            },
+        }
+    }
+
+    fn unreachable(&self) -> Error {
+        let reason = self.reporter().last_error().map_or_else(|| "no answer".to_owned(), |(_, reason)| reason);
+        Error::Unreachable { brokers: self.settings.brokers.clone(), waited: self.timeout, reason }
+    }
+}
+
+impl std::fmt::Debug for Topics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Topics").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Checks a topic's name by Kafka's rules.
+///
+/// # Errors
+/// [`Error::TopicName`].
+pub fn check_name(topic: &str) -> Result<(), Error> {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let reason = match topic {
+        "" => "it is empty",
+        "." | ".." => "it is reserved",
+        _ if topic.len() > 249 => "it has more than 249 characters",
+        _ if !topic.bytes().all(is_legal) => "only letters, digits, dots, underscores and hyphens are allowed",
+        _ => return Ok(()),
+    };
+    Err(Error::TopicName { topic: topic.to_owned(), reason })
+}
+
+/// Takes the admin client's log lines.
+struct AdminEvents(Reporter);
+
+impl rdkafka::ClientContext for AdminEvents {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
+        self.0.log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(&error, reason);
+    }
+}
+
+/// Runs a future to its end on this thread; librdkafka's admin calls are the only ones here.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! One instance of a plugin: what a worker calls.
+//!
+//! Invariants: what a call returns has been checked against the contract; a sandbox that has served a failed call is
+//! never called again; whoever lends an [`AggregateReader`] gets it back, whatever happens.
+
+use std::any::Any;
+
+use loginscope_login::{Column, Logins, Rejection, Slot};
+
+use crate::aggregates::AggregateReader;
+use crate::answer::{Enrichment, Insight, Window};
+use crate::contract::Role;
+use crate::declaration::TypedField;
+use crate::failure::Failure;
+use crate::guests::{Guests, guest};
+use crate::plugin::Plugin;
+use crate::sandbox::Sandbox;
+use crate::{lift, lower};
+
+/// One instance of a plugin, for one thread at a time. It is started with the first call, and anew with the first call
+/// after a failed one.
+pub struct Instance {
+    plugin: Plugin,
+    running: Option<Running>,
+}
+
+/// An instance that has been started.
+struct Running {
+    sandbox: Sandbox,
+    guests: Guests,
+    /// Whether it has served no call yet.
+    fresh: bool,
+}
+
+impl Instance {
+    pub(crate) fn new(plugin: Plugin) -> Self {
+        Self { plugin, running: None }
+    }
+
+    /// The plugin it is an instance of.
+    pub fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// Whether the next call is the first that the plugin's memory sees. A login is to blame for a failure only if it fails
+    /// alone on a fresh instance.
+    pub fn is_fresh(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| running.fresh)
+    }
+
+    /// Judges a batch; the rejected logins come back with their rows, ascending. `more` are the slots of the fields that
+    /// the validator declared to read, in its order.
+    ///
+    /// # Errors
+    /// The plugin failed; the next call runs on a fresh instance.
+    pub fn validate(&mut self, logins: &Logins, more: &[Slot]) -> Result<Vec<(u32, Rejection)>, Failure> {
+        let lowered = lower::Lowered::new(logins, more);
+        let cpu = self.plugin.limits().batch_cpu(logins.rows());
+        self.serve(|running, _| {
+            let Running { sandbox, guests, .. } = running;
+            let rejections = sandbox.call(cpu, |store, _| {
+                guest(guests.validator.as_ref(), Role::Validator)?.call_validate(store, lowered.batch(logins))
+            })?;
+            lift::rejections(rejections, logins.rows())
+        })
+    }
+
+    /// Enriches a batch. `more` are the slots of the fields that the enricher declared to read, `history` the answers to
+    /// what it declared to look up, both in its order.
+    ///
+    /// # Errors
+    /// The plugin failed; the next call runs on a fresh instance.
+    pub fn enrich(&mut self, logins: &Logins, more: &[Slot], history: &[Column]) -> Result<Enrichment, Failure> {
+        let lowered = lower::Lowered::new(logins, more);
+        let history = lower::columns(history.iter());
+        let (rows, limits) = (logins.rows(), *self.plugin.limits());
+        self.serve(|running, sets| {
+            let Running { sandbox, guests, .. } = running;
+            let enrichment = sandbox.call(limits.batch_cpu(rows), |store, _| {
+                guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, lowered.batch(logins), &history)
+            })?;
+            Ok(Enrichment {
+                fields: lift::columns(enrichment.fields, sets, rows)?,
+                insights: lift::login_insights(enrichment.insights, rows, &limits)?,
+                rejections: lift::rejections(enrichment.rejections, rows)?,
+            })
+        })
+    }
+
+    /// Makes the insights of a window. The plugin reads aggregates through `reader`, which comes back whether the call
+    /// failed or not.
+    ///
+    /// # Errors
+    /// The plugin failed; the next call runs on a fresh instance.
+    pub fn generate<R: AggregateReader>(
+        &mut self,
+        window: &Window,
+        reader: Box<R>,
+    ) -> (Result<Vec<Insight>, Failure>, Box<R>) {
+        let limits = *self.plugin.limits();
+        // Lent to the store for the call; where the call doesn't come to that, it is still here.
+        let mut here: Option<Box<dyn AggregateReader>> = Some(reader);
+        let answer = self.serve(|running, _| {
+            let Running { sandbox, guests, .. } = running;
+            let answer = sandbox.call_with_aggregates(limits.generate_cpu, &mut here, |store, _| {
+                guest(guests.insight_generator.as_ref(), Role::InsightGenerator)?
+                    .call_generate(store, lower::window(window))
+            })?;
+            lift::insights(answer, &limits)
+        });
+        (answer, given_back(here))
+    }
+
+    /// Makes one call on a running instance, and throws the instance away where it fails. The call also gets the fields that
+    /// the plugin declared to set.
+    fn serve<T>(&mut self, call: impl FnOnce(&mut Running, &[TypedField]) -> Result<T, Failure>) -> Result<T, Failure> {
+        let mut running = match self.running.take() {
+            Some(running) => running,
+            None => {
+                let (sandbox, guests) = self.plugin.start()?;
+                Running { sandbox, guests, fresh: true }
+            }
+        };
+        let sets = self.plugin.declaration(Role::Enricher).map_or(&[][..], |declaration| &declaration.sets);
+        let answer = call(&mut running, sets)?;
+        running.fresh = false;
+        self.running = Some(running);
+        Ok(answer)
+    }
+}
+
+/// The reader as the type it was lent as.
+fn given_back<R: AggregateReader>(lent: Option<Box<dyn AggregateReader>>) -> Box<R> {
+    let lent = lent.map(|reader| -> Box<dyn Any> { reader });
+    match lent.map(<Box<dyn Any>>::downcast::<R>) {
+        Some(Ok(reader)) => reader,
+        Some(Err(_)) | None => unreachable!("the store gives back the very reader it was lent"),
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Instance").field("plugin", &self.plugin).field("fresh", &self.is_fresh()).finish()
+    }
+}

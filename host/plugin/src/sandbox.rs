@@ -1,0 +1,104 @@
+//! The sandbox around one instance of a component: its store, with the CPU time, memory and copying that it may use.
+//!
+//! It knows nothing of what the calls are about. Invariants: every call runs under a CPU budget of its own, and after a
+//! call that failed nobody calls the same sandbox again.
+
+mod budget;
+mod quota;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::{Instance, InstancePre};
+use wasmtime::{Store, UpdateDeadline};
+
+use crate::aggregates::AggregateReader;
+use crate::failure::Failure;
+use crate::limits::Limits;
+use crate::log::PluginLog;
+use budget::Budget;
+use quota::Quota;
+
+/// What the host keeps in a plugin's store.
+pub(crate) struct HostState {
+    pub(crate) limits: Limits,
+    pub(crate) budget: Budget,
+    pub(crate) quota: Quota,
+    pub(crate) log: Arc<PluginLog>,
+    /// What the plugin wrote to the log at level `error` last, in the call at hand: a panic's message.
+    pub(crate) last_error: Option<String>,
+    /// What the plugin may read in the call at hand.
+    pub(crate) aggregates: Option<Box<dyn AggregateReader>>,
+}
+
+/// An instance of a component in its store.
+pub(crate) struct Sandbox {
+    store: Store<HostState>,
+    instance: Instance,
+}
+
+impl Sandbox {
+    /// Instantiates a component; its start functions run already under the limits.
+    pub(crate) fn start(pre: &InstancePre<HostState>, limits: Limits, log: Arc<PluginLog>) -> Result<Self, Failure> {
+        let state = HostState {
+            budget: Budget::default(),
+            quota: Quota::new(&limits),
+            log,
+            last_error: None,
+            aggregates: None,
+            limits,
+        };
+        let mut store = Store::new(pre.engine(), state);
+        store.limiter(|state| &mut state.quota);
+        store.set_hostcall_fuel(limits.output_bytes);
+        // The contract has no resources: no handle is ever needed.
+        store.set_max_component_handles(limits.parts);
+        store.epoch_deadline_callback(|mut context| {
+            let more = context.data_mut().budget.tick();
+            Ok(if more { UpdateDeadline::Continue(1) } else { UpdateDeadline::Interrupt })
+        });
+        let instance = call(&mut store, limits.load_cpu, |store| pre.instantiate(store))?;
+        Ok(Self { store, instance })
+    }
+
+    /// Calls into the instance, with so much CPU time.
+    pub(crate) fn call<T>(
+        &mut self,
+        cpu: Duration,
+        work: impl FnOnce(&mut Store<HostState>, &Instance) -> wasmtime::Result<T>,
+    ) -> Result<T, Failure> {
+        let instance = &self.instance;
+        call(&mut self.store, cpu, |store| work(store, instance))
+    }
+
+    /// Calls into the instance, with so much CPU time, and lends it what reads the aggregates. That is back in `reader`
+    /// afterwards, whatever happens.
+    pub(crate) fn call_with_aggregates<T>(
+        &mut self,
+        cpu: Duration,
+        reader: &mut Option<Box<dyn AggregateReader>>,
+        work: impl FnOnce(&mut Store<HostState>, &Instance) -> wasmtime::Result<T>,
+    ) -> Result<T, Failure> {
+        self.store.data_mut().aggregates = reader.take();
+        let answer = self.call(cpu, work);
+        *reader = self.store.data_mut().aggregates.take();
+        answer
+    }
+}
+
+fn call<T>(
+    store: &mut Store<HostState>,
+    cpu: Duration,
+    work: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<T>,
+) -> Result<T, Failure> {
+    let state = store.data_mut();
+    state.budget = Budget::new(cpu);
+    state.quota.begin_call();
+    state.last_error = None;
+    // The next tick of the engine's clock, a few milliseconds from now at most.
+    store.set_epoch_deadline(1);
+    work(store).map_err(|error| {
+        tracing::debug!(target: "loginscope::plugin", error = format!("{error:?}"), "a call into a plugin failed");
+        Failure::from_error(&error, store.data())
+    })
+}

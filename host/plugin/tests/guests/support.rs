@@ -1,0 +1,88 @@
+//! What the tests of this binary share.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use loginscope_login::{Column, Logins, Schema, Slot, Value};
+use loginscope_wasm::{Component, Engine, Enrichment, Failure, Instance, Limits, Plugin};
+
+use crate::guests;
+
+/// The one engine of all tests.
+pub fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new().unwrap())
+}
+
+/// The compiled guest `misbehave`.
+pub fn misbehave() -> &'static Component {
+    static GUEST: OnceLock<Component> = OnceLock::new();
+    GUEST.get_or_init(|| engine().load(guests::misbehave(), "misbehave.wasm").unwrap())
+}
+
+/// Limits that bad guests reach soon; good ones have ample time.
+pub fn limits() -> Limits {
+    Limits {
+        base_cpu: Duration::from_millis(100),
+        generate_cpu: Duration::from_millis(100),
+        load_cpu: Duration::from_millis(500),
+        ..Limits::default()
+    }
+}
+
+/// The guest with these settings.
+pub fn plugin(settings: &str) -> Plugin {
+    misbehave().configure(settings, &limits()).unwrap()
+}
+
+/// An instance of the guest that misbehaves like this in every call.
+pub fn instance(how: &str) -> Instance {
+    plugin(&format!(r#"{{"how":"{how}"}}"#)).instance()
+}
+
+/// Logins of these users, with nothing else in them.
+pub fn logins_of(users: &[&str]) -> Logins {
+    logins_with(&Schema::default(), users)
+}
+
+/// Logins of these users, with all other fields missing.
+pub fn logins_with(schema: &Schema, users: &[&str]) -> Logins {
+    let mut logins = Logins::new(schema);
+    for (row, user) in users.iter().enumerate() {
+        for (slot, column) in logins.columns_mut().iter_mut().enumerate() {
+            column.push(if Slot(slot) == Slot::USER_ID { Value::Text(user) } else { Value::Missing });
+        }
+        logins.record_timestamps.push(None);
+        logins.offsets.push(row as i64);
+    }
+    logins
+}
+
+/// Calls the enricher with nothing further to read and no history.
+pub fn enrich(instance: &mut Instance, logins: &Logins) -> Result<Enrichment, Failure> {
+    instance.enrich(logins, &[], &[])
+}
+
+/// The integers of a column.
+pub fn integers(column: &Column) -> Vec<i64> {
+    match column {
+        Column::Integer(column) => column.values.clone(),
+        other => panic!("{other:?} isn't a column of integers"),
+    }
+}
+
+/// What the plugin broke of the contract.
+pub fn breach<T: std::fmt::Debug>(answer: Result<T, Failure>) -> String {
+    match answer {
+        Err(Failure::BrokeContract { what }) => what,
+        other => panic!("{other:?} isn't a breach of the contract"),
+    }
+}
+
+/// The message of a trap.
+pub fn trap<T: std::fmt::Debug>(answer: Result<T, Failure>) -> String {
+    match answer {
+        Err(Failure::Trapped { message }) => message,
+        other => panic!("{other:?} isn't a trap"),
+    }
+}

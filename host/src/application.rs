@@ -1,0 +1,266 @@
+//! The running application: workers on threads of their own, started and stopped together. `run` and `demo` share it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use loginscope_kafka::{
+    ClientSettings, Consumer, ConsumerOptions, MessageLimit, NewTopic, Producer, ProducerOptions, StartPosition, Topics,
+    Waker,
+};
+
+use crate::control::watch::Serving;
+use crate::pipeline::batch::OutputLimits;
+use crate::pipeline::commit::Committer;
+use crate::pipeline::outputs::{OutputTopics, Sender};
+use crate::pipeline::worker::{Shared, Worker};
+use crate::pipeline::{Output, Pipeline, TotalsBoard};
+use crate::telemetry::Telemetry;
+
+/// How long a broker may take to answer at the start.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What records of topics that are created may take beyond `max_message_bytes`: room for key and headers.
+const RECORD_ROOM_BYTES: u32 = 64 * 1024;
+
+/// The names of the topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicNames {
+    /// Logins come from here.
+    pub input: String,
+    /// Accepted logins go here.
+    pub processed: String,
+    /// Insights go here.
+    pub insights: String,
+    /// Rejected messages go here.
+    pub rejected: String,
+}
+
+/// What an application is started with.
+pub struct Settings {
+    /// How to reach Kafka.
+    pub kafka: ClientSettings,
+    /// The topics.
+    pub topics: TopicNames,
+    /// The consumer group.
+    pub group: String,
+    /// Where a new group starts.
+    pub start: StartPosition,
+    /// How many workers.
+    pub workers: usize,
+    /// Accepted logins in a window.
+    pub insight_every: u32,
+    /// The largest message, in bytes.
+    pub max_message_bytes: u32,
+    /// Whether processed logins tell where they came from.
+    pub source_headers: bool,
+    /// How often offsets are committed.
+    pub commit_interval: Duration,
+    /// How long a stop may take.
+    pub drain_timeout: Duration,
+    /// What the output topics take.
+    pub limits: TopicLimits,
+    /// How many partitions the input has.
+    pub partitions: i32,
+}
+
+/// What the output topics take, in bytes a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicLimits {
+    /// The topic of accepted logins.
+    pub processed: u32,
+    /// The topic of rejected messages.
+    pub rejected: u32,
+    /// The topic of insights.
+    pub insights: u32,
+}
+
+impl TopicLimits {
+    /// What topics take that are created for messages of this size.
+    pub fn for_messages(max_message_bytes: u32) -> Self {
+        let limit = max_message_bytes.saturating_add(RECORD_ROOM_BYTES);
+        Self { processed: limit, rejected: limit, insights: limit }
+    }
+
+    fn smallest(self) -> u32 {
+        self.processed.min(self.rejected).min(self.insights)
+    }
+}
+
+/// Looks at the topics, creates those that are missing (if `create`), and tells how many partitions the input has and what the
+/// output topics take.
+pub fn prepare_topics(
+    kafka: &ClientSettings,
+    topics: &TopicNames,
+    max_message_bytes: u32,
+    create: bool,
+) -> Result<(i32, TopicLimits)> {
+    let connection = Topics::connect(kafka, CONNECT_TIMEOUT)?;
+    let record_bytes = max_message_bytes.saturating_add(RECORD_ROOM_BYTES);
+    let new_topic = |name: &str, partitions| NewTopic {
+        name: name.to_owned(),
+        partitions,
+        max_message_bytes: Some(record_bytes),
+        settings: Vec::new(),
+    };
+    let partitions = match connection.partitions(&topics.input)? {
+        Some(partitions) => partitions,
+        None if create => {
+            connection.create(&[new_topic(&topics.input, 1)])?;
+            tracing::warn!(topic = topics.input, "the input topic did not exist; it was created with 1 partition");
+            1
+        }
+        None => bail!("the input topic {} does not exist, and create_topics is false", topics.input),
+    };
+    for name in [&topics.processed, &topics.insights, &topics.rejected] {
+        match connection.partitions(name)? {
+            Some(_) => {}
+            None if create => {
+                connection.create(&[new_topic(name, partitions)])?;
+                tracing::info!(topic = name, partitions, "topic created");
+            }
+            None => bail!("the topic {name} does not exist, and create_topics is false"),
+        }
+    }
+    let names = [topics.processed.as_str(), topics.rejected.as_str(), topics.insights.as_str()];
+    let limits = connection.message_limits(&names)?;
+    let limit = |place: usize| match limits.get(place) {
+        Some(MessageLimit::Known(bytes)) => *bytes,
+        Some(MessageLimit::Unknown(reason)) => {
+            let topic = names.get(place).copied().unwrap_or_default();
+            tracing::warn!(topic, "cannot read max.message.bytes, 1 MiB is assumed: {reason}");
+            1 << 20
+        }
+        None => 1 << 20,
+    };
+    Ok((partitions, TopicLimits { processed: limit(0), rejected: limit(1), insights: limit(2) }))
+}
+
+/// A worker's thread: how to wake it, and how to wait for its end.
+struct Thread {
+    waker: Waker,
+    handle: JoinHandle<()>,
+}
+
+/// Workers that run.
+pub struct Application {
+    shared: Arc<Shared>,
+    threads: Vec<Thread>,
+    ended: Mutex<Receiver<(usize, Result<()>)>>,
+}
+
+impl Application {
+    /// Starts the workers.
+    pub fn start(settings: &Settings, serving: Serving, telemetry: Arc<Telemetry>) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            serving,
+            telemetry,
+            totals: TotalsBoard::default(),
+            stop: AtomicBool::new(false),
+            give_up: AtomicBool::new(false),
+            topic: settings.topics.input.as_str().into(),
+            insight_every: settings.insight_every,
+            several_partitions: settings.partitions > 1,
+            source_headers: settings.source_headers,
+            drain_timeout: settings.drain_timeout,
+        });
+        let (report, ended) = mpsc::channel();
+        let mut threads = Vec::new();
+        for number in 0..settings.workers {
+            let worker = worker(number, settings, &shared)?;
+            let waker = worker.consumer.waker();
+            let report = report.clone();
+            let handle = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
+                    let result = result.unwrap_or_else(|_| Err(anyhow::anyhow!("worker {number} panicked")));
+                    report.send((number, result)).ok();
+                })
+                .context("cannot start a worker's thread")?;
+            threads.push(Thread { waker, handle });
+        }
+        Ok(Self { shared, threads, ended: Mutex::new(ended) })
+    }
+
+    /// Waits until a worker ends by itself, which only a failure makes it do, at most this long.
+    pub fn failure(&self, timeout: Duration) -> Option<anyhow::Error> {
+        let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (number, result) = ended.recv_timeout(timeout).ok()?;
+        Some(match result {
+            Ok(()) => anyhow::anyhow!("worker {number} ended"),
+            Err(error) => error,
+        })
+    }
+
+    /// Lets the workers finish what they have begun, commit, and leave the group. Fails with the first failure of a worker, or
+    /// when the drain deadline is over.
+    pub fn stop(self, timeout: Duration) -> Result<()> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in &self.threads {
+            thread.waker.wake();
+        }
+        let deadline = Instant::now() + timeout;
+        let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut first_failure = Ok(());
+        let mut open = self.threads.iter().filter(|thread| !thread.handle.is_finished()).count();
+        while open > 0 {
+            match ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok((_, result)) => {
+                    open -= 1;
+                    first_failure = first_failure.and(result);
+                }
+                Err(_) => {
+                    self.shared.give_up.store(true, Ordering::Relaxed);
+                    bail!("{open} workers did not drain within {timeout:?}: what they had not committed will be done again");
+                }
+            }
+        }
+        first_failure
+    }
+}
+
+fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>) -> Result<Worker> {
+    let serving = shared.serving.load();
+    let options = ConsumerOptions {
+        start: settings.start,
+        ..ConsumerOptions::new(settings.topics.input.as_str(), settings.group.as_str())
+    };
+    let limits = OutputLimits {
+        value_bytes: settings.max_message_bytes as usize,
+        record_bytes: settings.limits.processed as usize,
+    };
+    let topics = OutputTopics {
+        processed: settings.topics.processed.clone(),
+        insights: settings.topics.insights.clone(),
+        rejected: settings.topics.rejected.clone(),
+        rejected_limit: settings.limits.rejected as usize,
+        source_headers: settings.source_headers,
+    };
+    Ok(Worker {
+        number,
+        shared: Arc::clone(shared),
+        consumer: Consumer::join(&settings.kafka, options)?,
+        producer: producer(settings)?,
+        sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),
+        pipeline: Pipeline::new(Arc::clone(&serving.chain), limits)?,
+        generation: serving.number,
+        committer: Committer::new(settings.commit_interval, shared.totals.clone()),
+        partitions: BTreeMap::new(),
+        output: Output::default(),
+        last_progress: Instant::now(),
+    })
+}
+
+/// A producer whose batches every output topic takes: a batch counts as one record to the broker's limit.
+fn producer(settings: &Settings) -> Result<Producer> {
+    let mut kafka = settings.kafka.clone();
+    let batch = settings.limits.smallest().saturating_sub(1024).clamp(1, 1_000_000);
+    kafka.properties.entry("batch.size".to_owned()).or_insert_with(|| batch.to_string());
+    let largest = settings.limits.processed.max(settings.limits.rejected).max(settings.limits.insights);
+    Ok(Producer::new(&kafka, ProducerOptions { max_message_bytes: largest })?)
+}

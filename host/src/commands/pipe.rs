@@ -1,0 +1,259 @@
+//! `loginscope pipe`: logins from standard input, one a line, to standard output, without Kafka.
+//!
+//! Standard input is partition 0 of a topic without record timestamps: the line's number, from 0, is the offset. Lines
+//! end with LF alone; an empty one is a message, too, and so is a last one without LF.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use loginscope_state::Partition;
+use serde::Serialize;
+
+use crate::pipeline::batch::OutputLimits;
+use crate::cli::Exit;
+use crate::config::PipelineConfig;
+use crate::pipeline::plugins::PluginSet;
+use crate::pipeline::batch::PartitionState;
+use crate::pipeline::{Chain, Message, Output, Pipeline, Rejected, TotalsBoard};
+
+/// How much is read at a time, in bytes. Lines that are there are judged at once, so that a slow source sees its
+/// answers; a fast one is judged some thousand lines at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// The files of a run beside standard input and output.
+pub struct Files {
+    /// Where insights go; nowhere if not given.
+    pub insights: Option<PathBuf>,
+    /// Where rejected lines go; counted on standard error if not given.
+    pub rejected: Option<PathBuf>,
+    /// The folder in which the state is kept from run to run.
+    pub state: Option<PathBuf>,
+}
+
+/// Pipes standard input to standard output.
+pub fn run(config: &PipelineConfig, files: &Files) -> Result<Exit> {
+    let chain = Arc::new(PluginSet::from_config(config)?.load_at_start()?);
+    let limits = OutputLimits { value_bytes: config.max_message_bytes as usize, record_bytes: usize::MAX };
+    let stored = files.state.as_deref().map(StateFile::open).transpose()?;
+    let (next_offset, state) = match stored.as_ref().and_then(|file| file.content.as_deref()) {
+        Some(content) => restore(content, &chain, config.insight_every)?,
+        None => (0, Partition::new(Arc::clone(&chain.catalog), config.insight_every)),
+    };
+    let mut pipe = Pipe {
+        pipeline: Pipeline::new(Arc::clone(&chain), limits)?,
+        partition: PartitionState { topic: config.input_topic.as_str().into(), number: 0, state: Box::new(state) },
+        totals: TotalsBoard::default(),
+        next_offset,
+        output: Output::default(),
+        sinks: Sinks::open(files)?,
+    };
+    pipe.read_to_end(io::stdin().lock())?;
+    pipe.sinks.finish()?;
+    if let Some(file) = stored {
+        file.save(pipe.next_offset, &pipe.partition.state)?;
+    }
+    Ok(Exit::Done)
+}
+
+struct Pipe {
+    pipeline: Pipeline,
+    partition: PartitionState,
+    totals: TotalsBoard,
+    next_offset: i64,
+    output: Output,
+    sinks: Sinks,
+}
+
+impl Pipe {
+    fn read_to_end(&mut self, mut input: impl Read) -> Result<()> {
+        let mut buffer: Vec<u8> = Vec::new();
+        loop {
+            let start = buffer.len();
+            buffer.resize(start + READ_BYTES, 0);
+            let read = loop {
+                match input.read(buffer.get_mut(start..).unwrap_or_default()) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    read => break read.context("cannot read standard input")?,
+                }
+            };
+            buffer.truncate(start + read);
+            if read == 0 {
+                break;
+            }
+            // Only what was just read can hold the end of a line.
+            let fresh = buffer.get(start..).unwrap_or_default();
+            if let Some(last) = fresh.iter().rposition(|byte| *byte == b'\n') {
+                let complete = start + last;
+                self.judge(buffer.get(..complete).unwrap_or_default())?;
+                buffer.drain(..=complete);
+            }
+        }
+        if !buffer.is_empty() {
+            self.judge(&buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Judges lines that are divided by LF.
+    fn judge(&mut self, lines: &[u8]) -> Result<()> {
+        let messages: Vec<Message<'_>> = (self.next_offset..)
+            .zip(lines.split(|byte| *byte == b'\n'))
+            .map(|(offset, line)| Message { offset, payload: Some(line), timestamp_ms: None, header_bytes: 0 })
+            .collect();
+        self.output.clear();
+        self.pipeline.process(&mut self.partition, &messages, &self.totals, &mut self.output);
+        self.next_offset += messages.len() as i64;
+        self.sinks.write(&self.pipeline, &messages, &self.output)
+    }
+}
+
+/// Where everything goes.
+struct Sinks {
+    processed: BufWriter<io::StdoutLock<'static>>,
+    insights: Option<BufWriter<File>>,
+    rejected: Option<BufWriter<File>>,
+    processed_count: u64,
+    insight_count: u64,
+    rejected_count: BTreeMap<String, u64>,
+}
+
+impl Sinks {
+    fn open(files: &Files) -> Result<Self> {
+        let create = |path: &PathBuf| {
+            File::create(path).map(BufWriter::new).with_context(|| format!("cannot write to {}", path.display()))
+        };
+        Ok(Self {
+            processed: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
+            insights: files.insights.as_ref().map(create).transpose()?,
+            rejected: files.rejected.as_ref().map(create).transpose()?,
+            processed_count: 0,
+            insight_count: 0,
+            rejected_count: BTreeMap::new(),
+        })
+    }
+
+    fn write(&mut self, pipeline: &Pipeline, messages: &[Message<'_>], output: &Output) -> Result<()> {
+        for (_, value, _) in output.processed_logins() {
+            self.processed.write_all(value)?;
+            self.processed.write_all(b"\n")?;
+        }
+        self.processed.flush()?;
+        self.processed_count += output.processed.len() as u64;
+        self.insight_count += output.insights.len() as u64;
+        if let Some(file) = &mut self.insights {
+            for insight in &output.insights {
+                writeln!(file, "{}", insight.value).context("cannot write insights")?;
+            }
+            file.flush().context("cannot write insights")?;
+        }
+        for (message, rejected) in &output.rejected {
+            *self.rejected_count.entry(rejected.rejection.code.to_string()).or_default() += 1;
+            if let (Some(file), Some(message)) = (&mut self.rejected, messages.get(*message)) {
+                write_rejected(file, pipeline, message, rejected).context("cannot write rejected logins")?;
+            }
+        }
+        if let Some(file) = &mut self.rejected {
+            file.flush().context("cannot write rejected logins")?;
+        }
+        for failure in &output.failures {
+            tracing::warn!(plugin = %pipeline.plugin_label(failure.plugin), "plugin call failed: {}", failure.reason);
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        if self.rejected.is_none() {
+            let rejected: u64 = self.rejected_count.values().sum();
+            let codes: Vec<String> = self.rejected_count.iter().map(|(code, count)| format!("{code} {count}")).collect();
+            let codes = if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) };
+            eprintln!(
+                "loginscope: {} logins accepted, {rejected} rejected{codes}, {} insights",
+                self.processed_count, self.insight_count
+            );
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct RejectedLine<'a> {
+    code: &'a str,
+    reason: &'a str,
+    stage: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plugin: Option<&'a str>,
+    offset: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw_base64: Option<String>,
+}
+
+fn write_rejected(
+    file: &mut impl Write,
+    pipeline: &Pipeline,
+    message: &Message<'_>,
+    rejected: &Rejected,
+) -> io::Result<()> {
+    let payload = message.payload.unwrap_or_default();
+    let raw = std::str::from_utf8(payload).ok();
+    let plugin = rejected.plugin.map(|plugin| pipeline.plugin_label(plugin));
+    let line = RejectedLine {
+        code: &rejected.rejection.code,
+        reason: &rejected.rejection.reason,
+        stage: rejected.stage.as_str(),
+        plugin: plugin.as_deref(),
+        offset: message.offset,
+        raw,
+        raw_base64: raw.is_none().then(|| base64::engine::general_purpose::STANDARD.encode(payload)),
+    };
+    serde_json::to_writer(&mut *file, &line)?;
+    file.write_all(b"\n")
+}
+
+/// The state of a run, kept for the next one: the next offset (8 bytes, little endian), then the partition's state.
+struct StateFile {
+    path: PathBuf,
+    content: Option<Vec<u8>>,
+}
+
+impl StateFile {
+    fn open(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make folder {}", folder.display()))?;
+        let path = folder.join("pipe.state");
+        let content = match std::fs::read(&path) {
+            Ok(content) => Some(content),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        Ok(Self { path, content })
+    }
+
+    /// Saves the state so that, whatever happens, either the old or the new one is there.
+    fn save(&self, next_offset: i64, state: &Partition) -> Result<()> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let temporary = self.path.with_extension("state.new");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&next_offset.to_le_bytes())?;
+            file.write_all(&state.to_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &self.path)?;
+            File::open(folder)?.sync_all()
+        };
+        write().with_context(|| format!("cannot save the state to {}", self.path.display()))
+    }
+}
+
+fn restore(content: &[u8], chain: &Chain, insight_every: u32) -> Result<(i64, Partition)> {
+    let (offset, state) = content.split_first_chunk::<8>().context("the state file is cut off")?;
+    let mut state = Partition::from_bytes(state, Arc::clone(&chain.catalog))
+        .context("the state file cannot be used with these plugins and settings")?;
+    state.set_insight_every(insight_every);
+    Ok((i64::from_le_bytes(*offset), state))
+}

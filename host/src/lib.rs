@@ -1,0 +1,13 @@
+//! Login analytics on Kafka, as sandboxed WebAssembly plugins.
+//!
+//! The binary `loginscope` is a thin shell around this library, so that tests and benchmarks can reach its parts.
+//! `docs/architecture.md` is the map.
+
+pub mod application;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod control;
+pub mod pipeline;
+pub mod telemetry;
+pub mod view;

@@ -1,0 +1,256 @@
+//! The plugins in their order, checked against each other, with everything that follows from what they declare: the
+//! schema of the columns, what the state keeps, which fields are spliced into the output.
+//!
+//! A chain is immutable. A hot-swap makes a new one from the old one: the schema only grows (slots keep their
+//! meaning), and the aggregates that stay keep what they have counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use loginscope_login::decode::{FormatError, InputFormat};
+use loginscope_login::{FieldType, Schema, Slot};
+use loginscope_state::{Catalog, CatalogError, Definition, HistoryPlan};
+use loginscope_wasm::{Plugin, Role};
+
+use super::convert;
+
+/// Why plugins can't work together.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// Two plugins have the same name.
+    #[error("two plugins are named {0}; settings, aggregates and insights are told apart by the plugin's name")]
+    SameName(String),
+    /// A field has two types.
+    #[error("plugin {plugin} wants field {field} as {wanted}, but it is {known} by {by}")]
+    FieldType {
+        /// The plugin at fault.
+        plugin: String,
+        /// The field.
+        field: String,
+        /// The type that the plugin wants.
+        wanted: &'static str,
+        /// The type that the field has.
+        known: &'static str,
+        /// Who gave it that type.
+        by: String,
+    },
+    /// An aggregate can't be kept.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The fields of the input can't be mapped like that.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// A plugin in the role of a validator.
+pub struct ChainValidator {
+    /// The plugin, by its place in [`Chain::plugins`].
+    pub plugin: usize,
+    /// The further fields it reads.
+    pub reads: Vec<Slot>,
+}
+
+/// A plugin in the role of an enricher.
+pub struct ChainEnricher {
+    /// The plugin, by its place in [`Chain::plugins`].
+    pub plugin: usize,
+    /// The further fields it reads.
+    pub reads: Vec<Slot>,
+    /// What it wants to know of each login's past.
+    pub history: HistoryPlan,
+    /// The fields it sets, in its order.
+    pub sets: Vec<SetField>,
+}
+
+/// A field that an enricher sets.
+#[derive(Clone, Copy)]
+pub struct SetField {
+    /// Its place in [`Chain::set_names`].
+    pub name: usize,
+    /// Its column.
+    pub slot: Slot,
+}
+
+/// The plugins in their order, and what follows from it.
+pub struct Chain {
+    /// The plugins.
+    pub plugins: Vec<Plugin>,
+    /// Those that validate, in order.
+    pub validators: Vec<ChainValidator>,
+    /// Those that enrich, in order.
+    pub enrichers: Vec<ChainEnricher>,
+    /// Those that make insights, in order, by their place in `plugins`.
+    pub generators: Vec<usize>,
+    /// The columns of a batch.
+    pub schema: Schema,
+    /// The aggregates that are kept.
+    pub catalog: Arc<Catalog>,
+    /// The names of all fields that enrichers set, each once, in the order of the first one that sets it.
+    pub set_names: Vec<String>,
+    /// Whether several enrichers set the same field.
+    pub names_set_twice: bool,
+    /// Whether logins have to go one by one, because an enricher asks for a history that its own fields, or those of a
+    /// later enricher, go into.
+    pub one_by_one: bool,
+    /// How messages are read.
+    pub format: InputFormat,
+}
+
+impl Chain {
+    /// The chain of these plugins. `previous` is the chain it takes over from.
+    pub fn new(plugins: Vec<Plugin>, format: InputFormat, previous: Option<&Self>) -> Result<Self, ChainError> {
+        refuse_same_names(&plugins)?;
+        let schema = Fields::collect(&plugins, previous.map(|chain| chain.schema.clone()))?;
+        let definitions = definitions(&plugins);
+        let catalog = Arc::new(match previous {
+            Some(previous) => previous.catalog.evolve(&definitions, &schema)?,
+            None => Catalog::new(&definitions, &schema)?,
+        });
+        let set_names = set_names(&plugins);
+        let mut chain = Self {
+            validators: Vec::new(),
+            enrichers: Vec::new(),
+            generators: Vec::new(),
+            names_set_twice: false,
+            one_by_one: false,
+            plugins,
+            schema,
+            catalog,
+            set_names,
+            format,
+        };
+        chain.assign_roles()?;
+        chain.names_set_twice =
+            chain.enrichers.iter().map(|enricher| enricher.sets.len()).sum::<usize>() > chain.set_names.len();
+        chain.one_by_one = chain.history_depends_on_later_fields();
+        Ok(chain)
+    }
+
+    fn assign_roles(&mut self) -> Result<(), ChainError> {
+        for (index, plugin) in self.plugins.iter().enumerate() {
+            let slots = |fields: &[loginscope_wasm::TypedField]| -> Vec<Slot> {
+                fields.iter().filter_map(|field| self.schema.slot(&field.name)).collect()
+            };
+            if let Some(declaration) = plugin.declaration(Role::Validator) {
+                self.validators.push(ChainValidator { plugin: index, reads: slots(&declaration.reads) });
+            }
+            if let Some(declaration) = plugin.declaration(Role::Enricher) {
+                let sets = declaration.sets.iter().filter_map(|field| {
+                    Some(SetField {
+                        name: self.set_names.iter().position(|name| *name == field.name)?,
+                        slot: self.schema.slot(&field.name)?,
+                    })
+                });
+                self.enrichers.push(ChainEnricher {
+                    plugin: index,
+                    reads: slots(&declaration.reads),
+                    history: self.catalog.plan_history(plugin.name(), &convert::requests(declaration))?,
+                    sets: sets.collect(),
+                });
+            }
+            if plugin.declaration(Role::InsightGenerator).is_some() {
+                self.generators.push(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an enricher's history counts by a field that only it or a later enricher sets: then what the earlier logins
+    /// of a batch have counted isn't known before they have gone all the way.
+    fn history_depends_on_later_fields(&self) -> bool {
+        self.enrichers.iter().enumerate().any(|(index, enricher)| {
+            let set_from_here = self.enrichers.iter().skip(index).flat_map(|later| later.sets.iter().map(|set| set.slot));
+            let needed = enricher.history.slots();
+            set_from_here.into_iter().any(|slot| needed.contains(&slot))
+        })
+    }
+}
+
+fn refuse_same_names(plugins: &[Plugin]) -> Result<(), ChainError> {
+    for (index, plugin) in plugins.iter().enumerate() {
+        if plugins.iter().take(index).any(|earlier| earlier.name() == plugin.name()) {
+            return Err(ChainError::SameName(plugin.name().to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// The aggregates of all roles of each plugin.
+fn definitions(plugins: &[Plugin]) -> Vec<(String, Vec<Definition>)> {
+    plugins
+        .iter()
+        .map(|plugin| {
+            let mut all: Vec<Definition> = Vec::new();
+            for declaration in Role::ALL.iter().filter_map(|role| plugin.declaration(*role)) {
+                for definition in convert::definitions(declaration) {
+                    // Two roles of a plugin may share an aggregate; a differing twin is the catalog's to refuse.
+                    if !all.contains(&definition) {
+                        all.push(definition);
+                    }
+                }
+            }
+            (plugin.name().to_owned(), all)
+        })
+        .collect()
+}
+
+fn set_names(plugins: &[Plugin]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for field in plugins.iter().filter_map(|plugin| plugin.declaration(Role::Enricher)).flat_map(|it| &it.sets) {
+        if !names.contains(&field.name) {
+            names.push(field.name.clone());
+        }
+    }
+    names
+}
+
+/// Collects the fields that plugins set, read and keep aggregates by, each with its one type.
+struct Fields {
+    schema: Schema,
+    /// Who gave a field its type.
+    owners: BTreeMap<String, String>,
+}
+
+impl Fields {
+    fn collect(plugins: &[Plugin], schema: Option<Schema>) -> Result<Schema, ChainError> {
+        let mut fields = Self { schema: schema.unwrap_or_default(), owners: BTreeMap::new() };
+        for plugin in plugins {
+            for declaration in Role::ALL.iter().filter_map(|role| plugin.declaration(*role)) {
+                for field in declaration.sets.iter().chain(&declaration.reads) {
+                    fields.add(plugin.name(), &field.name, field.field_type)?;
+                }
+            }
+        }
+        for (_, definitions) in definitions(plugins) {
+            for name in definitions.iter().flat_map(convert::fields) {
+                // A field that nobody has given a type is a text.
+                if fields.schema.slot(name).is_none() {
+                    fields.add("", name, FieldType::Text)?;
+                }
+            }
+        }
+        Ok(fields.schema)
+    }
+
+    fn add(&mut self, plugin: &str, field: &str, wanted: FieldType) -> Result<(), ChainError> {
+        self.schema.add(field, wanted).map_err(|known| ChainError::FieldType {
+            plugin: plugin.to_owned(),
+            field: field.to_owned(),
+            wanted: type_name(wanted),
+            known: type_name(known),
+            by: self.owners.get(field).map_or_else(|| "the login's table".to_owned(), |by| format!("plugin {by}")),
+        })?;
+        self.owners.entry(field.to_owned()).or_insert_with(|| plugin.to_owned());
+        Ok(())
+    }
+}
+
+fn type_name(field_type: FieldType) -> &'static str {
+    match field_type {
+        FieldType::Text => "a text",
+        FieldType::Integer => "an integer",
+        FieldType::Number => "a number",
+        FieldType::Boolean => "a boolean",
+        FieldType::Json => "JSON",
+    }
+}

@@ -1,0 +1,112 @@
+//! From what plugins declare to what the state keeps.
+//!
+//! The plugin and state crates don't know each other; the records of the contract are mirrored in both, and this is the
+//! one place where they meet.
+
+use loginscope_state as state;
+use loginscope_wasm as wasm;
+
+/// The aggregates of a declaration, as the state wants them.
+pub(super) fn definitions(declaration: &wasm::Declaration) -> Vec<state::Definition> {
+    declaration.aggregates.iter().map(definition).collect()
+}
+
+fn definition(aggregate: &wasm::Aggregate) -> state::Definition {
+    state::Definition {
+        name: aggregate.name.clone(),
+        measure: measure(&aggregate.measure),
+        by: aggregate
+            .by
+            .iter()
+            .map(|dimension| state::Dimension { field: dimension.field.clone(), limit: dimension.limit })
+            .collect(),
+        buckets: aggregate.buckets.as_ref().map(buckets),
+        filter: aggregate.filter.iter().map(condition).collect(),
+        span: match aggregate.span {
+            wasm::Span::Total => state::Span::Total,
+            wasm::Span::Window => state::Span::Window,
+        },
+    }
+}
+
+fn measure(measure: &wasm::Measure) -> state::Measure {
+    match measure {
+        wasm::Measure::Count => state::Measure::Count,
+        wasm::Measure::Distinct(fields) => state::Measure::Distinct(fields.clone()),
+        wasm::Measure::Latest(fields) => state::Measure::Latest(fields.clone()),
+        wasm::Measure::Top(ranking) => {
+            state::Measure::Top(state::Ranking { rank_by: ranking.rank_by.clone(), size: ranking.size })
+        }
+    }
+}
+
+fn buckets(buckets: &wasm::TimeBuckets) -> state::TimeBuckets {
+    state::TimeBuckets {
+        seconds: buckets.seconds,
+        keep: match buckets.keep {
+            wasm::Retention::Latest(buckets) => state::Retention::Latest(buckets),
+            wasm::Retention::Seconds(seconds) => state::Retention::Seconds(seconds),
+        },
+    }
+}
+
+fn condition(condition: &wasm::Condition) -> state::Condition {
+    state::Condition {
+        field: condition.field.clone(),
+        any_of: condition.any_of.clone(),
+        negated: condition.negated,
+    }
+}
+
+/// The history requests of a declaration, as the state wants them.
+pub(super) fn requests(declaration: &wasm::Declaration) -> Vec<state::HistoryRequest> {
+    declaration
+        .history
+        .iter()
+        .map(|request| state::HistoryRequest {
+            aggregate: request.aggregate.clone(),
+            look_up: match &request.look_up {
+                wasm::LookUp::Value => state::LookUp::Value,
+                wasm::LookUp::Contains => state::LookUp::Contains,
+                wasm::LookUp::Latest(field) => state::LookUp::Latest(field.clone()),
+            },
+            over: request.over,
+        })
+        .collect()
+}
+
+/// The period that a plugin asks about.
+pub(super) fn period(period: wasm::Period) -> state::Period {
+    match period {
+        wasm::Period::Current => state::Period::Current,
+        wasm::Period::Previous => state::Period::Previous,
+    }
+}
+
+/// An entry of an aggregate, for the plugin that reads it.
+pub(super) fn entry(entry: state::Entry) -> wasm::Entry {
+    wasm::Entry {
+        bucket: entry.bucket,
+        key: entry.key.into_iter().map(scalar).collect(),
+        values: entry.values.into_iter().map(scalar).collect(),
+    }
+}
+
+fn scalar(scalar: state::Scalar) -> wasm::Scalar {
+    match scalar {
+        state::Scalar::Text(text) => wasm::Scalar::Text(text),
+        state::Scalar::Integer(integer) => wasm::Scalar::Integer(integer),
+        state::Scalar::Number(number) => wasm::Scalar::Number(number),
+        state::Scalar::Boolean(boolean) => wasm::Scalar::Boolean(boolean),
+    }
+}
+
+/// The fields that an aggregate depends on.
+pub(super) fn fields(definition: &state::Definition) -> impl Iterator<Item = &str> {
+    let measured: &[String] = match &definition.measure {
+        state::Measure::Distinct(fields) | state::Measure::Latest(fields) => fields,
+        state::Measure::Count | state::Measure::Top(_) => &[],
+    };
+    let dimensions = definition.by.iter().map(|dimension| &dimension.field);
+    dimensions.chain(measured).chain(definition.filter.iter().map(|condition| &condition.field)).map(String::as_str)
+}

@@ -1,0 +1,28 @@
+//! The way of a login: decode, validate, history, enrich, observe, encode, and insights when a window is complete.
+//!
+//! - [`chain`]: the plugins in their order, checked against each other, and what they need of the state.
+//! - [`batch`]: a batch of one partition through the chain. Pure: no Kafka, no clock, no file.
+//! - [`validate`]: the verdicts on a batch, a failing plugin bisected to the login at fault.
+//! - [`segment`]: one attempt to take some logins through the enrichers.
+//! - [`insight`]: what a plugin found out, wrapped for the outside.
+//! - [`totals`]: what each partition's last commit counted, for the insights of the others.
+//!
+//! Invariants: every message of a batch ends in exactly one of `processed` and `rejected`; an aggregate counts a login if
+//! and only if it is in `processed`; the result doesn't depend on how the messages were cut into batches.
+
+pub mod batch;
+pub mod chain;
+pub mod commit;
+mod convert;
+mod insight;
+mod segment;
+pub mod outputs;
+pub mod plugins;
+pub mod totals;
+mod validate;
+pub mod worker;
+
+pub use batch::{Message, Output, Pipeline, Processed, Rejected, Stage};
+pub use chain::{Chain, ChainError};
+pub use insight::InsightRecord;
+pub use totals::TotalsBoard;

@@ -1,0 +1,191 @@
+//! What a batch came to, as records for the output topics.
+//!
+//! Headers of the input are carried over, but those that begin with `loginscope-` (other than the two that travel with a
+//! login) are dropped. A rejected record carries the input's bytes unchanged; what is too large for its topic is cut.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use chrono::{SecondsFormat, Utc};
+use loginscope_kafka::{Batch, Error, Header, Message as KafkaMessage, Producer, Record};
+
+use super::batch::{Output, Pipeline, Rejected};
+
+/// What a record takes beside key, value and headers, in bytes, generously.
+const RECORD_OVERHEAD_BYTES: usize = 128;
+
+/// What a header takes beside name and value, in bytes.
+const HEADER_OVERHEAD_BYTES: usize = 10;
+
+/// The names of the output topics, and what they take.
+#[derive(Clone, Debug)]
+pub struct OutputTopics {
+    /// Accepted logins.
+    pub processed: String,
+    /// Insights.
+    pub insights: String,
+    /// Rejected messages.
+    pub rejected: String,
+    /// The largest record of the rejected topic, in bytes.
+    pub rejected_limit: usize,
+    /// Whether processed logins tell where they came from.
+    pub source_headers: bool,
+}
+
+/// The headers of a message that go on with it.
+fn carried_over(message: KafkaMessage<'_>) -> impl Iterator<Item = Header<'_>> {
+    message.headers().filter(|header| {
+        !header.name.starts_with(b"loginscope-")
+            || header.name == b"loginscope-origin"
+            || header.name == b"loginscope-attempt"
+    })
+}
+
+/// The size of the headers that a processed login gets, in bytes.
+pub fn header_bytes(message: KafkaMessage<'_>, source_headers: bool) -> usize {
+    let size = |header: Header<'_>| header.name.len() + header.value.map_or(0, <[u8]>::len) + HEADER_OVERHEAD_BYTES;
+    carried_over(message).map(size).sum::<usize>() + if source_headers { 400 } else { 0 }
+}
+
+/// Sends what batches came to.
+pub struct Sender {
+    topics: Arc<OutputTopics>,
+    /// The input topic.
+    source_topic: String,
+    now: String,
+    numbers: Vec<u8>,
+}
+
+impl Sender {
+    /// A sender of what comes from this topic.
+    pub fn new(topics: Arc<OutputTopics>, source_topic: String) -> Self {
+        Self { topics, source_topic, now: String::new(), numbers: Vec::new() }
+    }
+
+    /// Hands all outputs of a batch to the producer, waiting where its queue is full until `stop` is true.
+    pub fn send(
+        &mut self,
+        producer: &mut Producer,
+        batch: &Batch,
+        pipeline: &Pipeline,
+        output: &Output,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        let now_ms = Utc::now();
+        self.now = now_ms.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let now_ms = now_ms.timestamp_millis();
+        // An output keeps the time of its input, but one ahead of the clock could be refused by the brokers.
+        let timestamp = |message: KafkaMessage<'_>| message.timestamp().map(|time| time.min(now_ms));
+        for (place, value, key) in output.processed_logins() {
+            let Some(message) = batch.get(place) else { continue };
+            let source = self.topics.source_headers.then(|| self.source(batch.partition(), message.offset()));
+            let mut headers: Vec<Header<'_>> = carried_over(message).collect();
+            if let Some(source) = &source {
+                headers.extend(source.headers());
+            }
+            producer.send(
+                &Record {
+                    topic: &self.topics.processed,
+                    partition: None,
+                    key: key.map(str::as_bytes),
+                    payload: Some(value),
+                    timestamp: timestamp(message),
+                    headers: &headers,
+                },
+                stop,
+            )?;
+        }
+        for (place, rejected) in &output.rejected {
+            let Some(message) = batch.get(*place) else { continue };
+            let plugin = rejected.plugin.map(|plugin| pipeline.plugin_label(plugin));
+            self.send_rejected(producer, batch.partition(), message, rejected, plugin.as_deref(), timestamp(message), stop)?;
+        }
+        for insight in &output.insights {
+            producer.send(
+                &Record {
+                    topic: &self.topics.insights,
+                    partition: None,
+                    key: Some(insight.key.as_bytes()),
+                    payload: Some(insight.value.as_bytes()),
+                    timestamp: None,
+                    headers: &[],
+                },
+                stop,
+            )?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
+    fn send_rejected(
+        &mut self,
+        producer: &mut Producer,
+        partition: i32,
+        message: KafkaMessage<'_>,
+        rejected: &Rejected,
+        plugin: Option<&str>,
+        timestamp: Option<i64>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        let source = self.source(partition, message.offset());
+        let mut headers: Vec<Header<'_>> = carried_over(message).collect();
+        headers.push(text("loginscope-code", &rejected.rejection.code));
+        headers.push(text("loginscope-reason", &rejected.rejection.reason));
+        headers.push(text("loginscope-stage", rejected.stage.as_str()));
+        headers.extend(plugin.map(|plugin| text("loginscope-plugin", plugin)));
+        headers.push(text("loginscope-rejected-at", &self.now));
+        headers.extend(source.headers());
+        let payload = message.payload();
+        let size = payload.map_or(0, <[u8]>::len);
+        let besides = message.key().map_or(0, <[u8]>::len)
+            + headers
+                .iter()
+                .map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len) + HEADER_OVERHEAD_BYTES)
+                .sum::<usize>()
+            + RECORD_OVERHEAD_BYTES;
+        let room = self.topics.rejected_limit.saturating_sub(besides + 64);
+        self.numbers.clear();
+        let mut payload = payload;
+        if size > room {
+            let _ = write!(self.numbers, "{size}");
+            payload = payload.and_then(|payload| payload.get(..room));
+            headers.push(Header { name: b"loginscope-truncated-from", value: Some(&self.numbers) });
+        }
+        producer.send(
+            &Record {
+                topic: &self.topics.rejected,
+                partition: None,
+                key: message.key(),
+                payload,
+                timestamp,
+                headers: &headers,
+            },
+            stop,
+        )
+    }
+
+    fn source(&self, partition: i32, offset: i64) -> Source {
+        Source { topic: self.source_topic.clone(), partition: partition.to_string(), offset: offset.to_string() }
+    }
+}
+
+/// Where a record came from.
+struct Source {
+    topic: String,
+    partition: String,
+    offset: String,
+}
+
+impl Source {
+    fn headers(&self) -> [Header<'_>; 3] {
+        [
+            text("loginscope-source-topic", &self.topic),
+            text("loginscope-source-partition", &self.partition),
+            text("loginscope-source-offset", &self.offset),
+        ]
+    }
+}
+
+fn text<'a>(name: &'static str, value: &'a str) -> Header<'a> {
+    Header { name: name.as_bytes(), value: Some(value.as_bytes()) }
+}

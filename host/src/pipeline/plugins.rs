@@ -1,0 +1,122 @@
+//! Where plugins come from: files, or the default ones that the host carries inside.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use loginscope_login::decode::InputFormat;
+use loginscope_wasm::{Engine, Limits, Plugin};
+
+use super::chain::Chain;
+use crate::config::{ConfigError, PipelineConfig};
+
+/// The plugins that the host carries inside, by file name, in their order.
+pub const DEFAULTS: [(&str, &[u8]); 3] = [
+    ("validate_logins.wasm", include_bytes!(concat!(env!("OUT_DIR"), "/validate_logins.wasm"))),
+    ("enrich_logins.wasm", include_bytes!(concat!(env!("OUT_DIR"), "/enrich_logins.wasm"))),
+    ("summarize_logins.wasm", include_bytes!(concat!(env!("OUT_DIR"), "/summarize_logins.wasm"))),
+];
+
+/// Where one plugin comes from.
+#[derive(Clone, Debug)]
+pub enum PluginSource {
+    /// A file: a component or a core module.
+    File(PathBuf),
+    /// One that the host carries inside.
+    Inside {
+        /// Its file name, for messages.
+        name: &'static str,
+        /// Its bytes.
+        bytes: &'static [u8],
+    },
+}
+
+impl PluginSource {
+    /// The file it comes from.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Inside { .. } => None,
+        }
+    }
+}
+
+/// All plugins of a run: where they come from, and their settings.
+pub struct PluginSet {
+    engine: Engine,
+    limits: Limits,
+    sources: Vec<PluginSource>,
+    /// The settings by plugin name, each a JSON object.
+    settings: BTreeMap<String, serde_json::Value>,
+    format: InputFormat,
+}
+
+impl PluginSet {
+    /// The plugins from these sources, in this order.
+    pub fn new(
+        sources: Vec<PluginSource>,
+        settings: BTreeMap<String, serde_json::Value>,
+        format: InputFormat,
+    ) -> Result<Self> {
+        Ok(Self { engine: Engine::new()?, limits: Limits::default(), sources, settings, format })
+    }
+
+    /// The plugins that the configuration names, or else the default ones.
+    pub fn from_config(config: &PipelineConfig) -> Result<Self> {
+        let sources = if config.plugins.is_empty() {
+            DEFAULTS.iter().map(|(name, bytes)| PluginSource::Inside { name, bytes }).collect()
+        } else {
+            config.plugins.iter().cloned().map(PluginSource::File).collect()
+        };
+        Self::new(sources, config.settings.clone(), config.format.clone())
+    }
+
+    /// The sources, in order.
+    pub fn sources(&self) -> &[PluginSource] {
+        &self.sources
+    }
+
+    /// Loads the plugins at the start of a command, where a plugin that can't be used is a mistake in the configuration.
+    pub fn load_at_start(&self) -> Result<Chain, ConfigError> {
+        self.load().map_err(|error| ConfigError(format!("{error:#}")))
+    }
+
+    /// Loads, checks and configures all plugins.
+    pub fn load(&self) -> Result<Chain> {
+        let plugins = self.sources.iter().map(|source| self.load_one(source)).collect::<Result<Vec<_>>>()?;
+        for name in self.settings.keys() {
+            if !plugins.iter().any(|plugin| plugin.name() == name) {
+                let known: Vec<_> = plugins.iter().map(Plugin::name).collect();
+                bail!("there are settings for plugin {name}, but the plugins are {}", known.join(", "));
+            }
+        }
+        Ok(Chain::new(plugins, self.format.clone(), None)?)
+    }
+
+    /// The chain with one plugin loaded anew; all others, and what has been counted, stay.
+    pub fn reload(&self, chain: &Chain, source: usize) -> Result<Chain> {
+        let source_of_plugin = self.sources.get(source).context("there is no such plugin")?;
+        let mut plugins = chain.plugins.clone();
+        if let Some(place) = plugins.get_mut(source) {
+            *place = self.load_one(source_of_plugin)?;
+        }
+        Ok(Chain::new(plugins, self.format.clone(), Some(chain))?)
+    }
+
+    fn load_one(&self, source: &PluginSource) -> Result<Plugin> {
+        match source {
+            PluginSource::File(path) => {
+                let shown = path.display().to_string();
+                let bytes = std::fs::read(path).with_context(|| format!("cannot read plugin {shown}"))?;
+                self.configure(&bytes, &shown)
+            }
+            PluginSource::Inside { name, bytes } => self.configure(bytes, name),
+        }
+    }
+
+    fn configure(&self, bytes: &[u8], source: &str) -> Result<Plugin> {
+        let component = self.engine.load(bytes, source)?;
+        let settings = self.settings.get(component.name()).map_or_else(|| "{}".to_owned(), ToString::to_string);
+        Ok(component.configure(&settings, &self.limits)?)
+    }
+}

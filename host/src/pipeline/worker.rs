@@ -1,0 +1,234 @@
+//! A worker: one thread with its own consumer, producer, plugin instances and partitions.
+//!
+//! It shares nothing on a login's way: the chain that serves and the totals of other partitions are looked at between
+//! batches. Its partitions' state comes and goes with the group's rebalances.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use loginscope_kafka::{Batch, Consumer, Error, Polled, Producer};
+use loginscope_state::Partition;
+
+use super::batch::{Message, Output, PartitionState, Pipeline};
+use super::commit::Committer;
+use super::outputs::{Sender, header_bytes};
+use super::totals::TotalsBoard;
+use crate::control::watch::Serving;
+use crate::telemetry::{Progress, Telemetry};
+
+/// The most messages in a batch.
+const MAX_BATCH: usize = 4096;
+
+/// How long a poll waits when there is nothing to do.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How often it tells how far its partitions are.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long outputs may take to be acknowledged before partitions are given up without their commit.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What all workers of a process have in common.
+pub struct Shared {
+    /// The chain that serves.
+    pub serving: Serving,
+    /// What happens is told here.
+    pub telemetry: Arc<Telemetry>,
+    /// The totals of all partitions.
+    pub totals: TotalsBoard,
+    /// Set when the workers are to drain and end.
+    pub stop: AtomicBool,
+    /// Set when draining has taken too long.
+    pub give_up: AtomicBool,
+    /// The input topic.
+    pub topic: Arc<str>,
+    /// Accepted logins in a window.
+    pub insight_every: u32,
+    /// Whether the topic has several partitions, so that logins should be keyed by user.
+    pub several_partitions: bool,
+    /// Whether processed logins tell where they came from.
+    pub source_headers: bool,
+    /// How long a worker may take to have its outputs acknowledged when it is told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// One worker.
+pub struct Worker {
+    /// Its number, for the log.
+    pub number: usize,
+    /// What it has in common with others.
+    pub shared: Arc<Shared>,
+    /// Where its messages come from.
+    pub consumer: Consumer,
+    /// Where its outputs go.
+    pub producer: Producer,
+    /// Its way to send them.
+    pub sender: Sender,
+    /// Its plugins.
+    pub pipeline: Pipeline,
+    /// The generation of the plugins.
+    pub generation: u64,
+    /// Its commits.
+    pub committer: Committer,
+    /// The partitions it owns.
+    pub partitions: BTreeMap<i32, PartitionState>,
+    /// What the last batch came to.
+    pub output: Output,
+    /// When it last told how far it is.
+    pub last_progress: Instant,
+}
+
+impl Worker {
+    /// Takes logins until it is told to stop or something happens that a person must solve; then drains, commits and leaves the
+    /// group.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.take_over_new_plugins()?;
+            match self.consumer.poll(MAX_BATCH, self.patience())? {
+                Polled::Batch(batch) => self.process(&batch)?,
+                Polled::Assigned(assigned) => {
+                    self.assigned(&assigned.iter().map(|one| one.partition).collect::<Vec<_>>());
+                }
+                Polled::Revoked(partitions) => self.give_up(&partitions)?,
+                Polled::Lost(partitions) => self.forget(&partitions),
+                Polled::Nothing => {}
+            }
+            self.commit_what_is_acknowledged()?;
+            self.report_progress();
+        }
+        self.drain()
+    }
+
+    /// How long to wait for messages: not at all long while something waits to be committed.
+    fn patience(&self) -> Duration {
+        if self.committer.is_idle() { POLL } else { Duration::from_millis(2) }
+    }
+
+    fn take_over_new_plugins(&mut self) -> anyhow::Result<()> {
+        let serving = self.shared.serving.load();
+        if serving.number == self.generation {
+            return Ok(());
+        }
+        self.pipeline.adopt(Arc::clone(&serving.chain))?;
+        for partition in self.partitions.values_mut() {
+            partition.state.adopt(Arc::clone(&serving.chain.catalog));
+        }
+        self.generation = serving.number;
+        Ok(())
+    }
+
+    fn process(&mut self, batch: &Batch) -> Result<(), Error> {
+        let Some(partition) = self.partitions.get_mut(&batch.partition()) else { return Ok(()) };
+        let messages: Vec<Message<'_>> = batch
+            .iter()
+            .map(|message| Message {
+                offset: message.offset(),
+                payload: message.payload(),
+                timestamp_ms: message.timestamp(),
+                header_bytes: header_bytes(message, self.shared.source_headers),
+            })
+            .collect();
+        self.output.clear();
+        self.pipeline.process(partition, &messages, &self.shared.totals, &mut self.output);
+        let stop = || self.shared.give_up.load(Ordering::Relaxed);
+        self.sender.send(&mut self.producer, batch, &self.pipeline, &self.output, &stop)?;
+        self.committer.done(batch.partition(), batch.next_offset());
+        self.tell(batch);
+        Ok(())
+    }
+
+    fn tell(&self, batch: &Batch) {
+        let telemetry = &self.shared.telemetry;
+        telemetry.processed(self.output.processed.len() as u64);
+        for (_, rejected) in &self.output.rejected {
+            telemetry.rejected(&rejected.rejection.code);
+        }
+        for insight in &self.output.insights {
+            telemetry.insight(insight);
+        }
+        for failure in &self.output.failures {
+            telemetry.plugin_failed(&self.pipeline.plugin_label(failure.plugin), &failure.reason);
+        }
+        if self.shared.several_partitions {
+            let differs = |place: usize, key: Option<&str>| {
+                batch.get(place).is_some_and(|message| message.key() != key.map(str::as_bytes))
+            };
+            let unkeyed = self.output.processed_logins().filter(|(place, _, key)| differs(*place, *key)).count();
+            if unkeyed > 0 {
+                telemetry.unkeyed(unkeyed as u64, &self.shared.topic);
+            }
+        }
+    }
+
+    fn assigned(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            let catalog = Arc::clone(&self.pipeline.chain().catalog);
+            self.partitions.insert(
+                *partition,
+                PartitionState {
+                    topic: Arc::clone(&self.shared.topic),
+                    number: *partition,
+                    state: Box::new(Partition::new(catalog, self.shared.insight_every)),
+                },
+            );
+        }
+        self.shared.telemetry.assigned(self.number, partitions);
+    }
+
+    /// Commits what has been done and gives partitions up.
+    fn give_up(&mut self, partitions: &[i32]) -> Result<(), Error> {
+        match self.settle(REVOKE_TIMEOUT) {
+            Err(Error::CommitFenced { .. }) => {
+                tracing::warn!(worker = self.number, ?partitions, "partitions went before their last offsets were committed");
+            }
+            settled => settled?,
+        }
+        self.forget(partitions);
+        Ok(())
+    }
+
+    fn forget(&mut self, partitions: &[i32]) {
+        self.committer.forget(partitions);
+        for partition in partitions {
+            self.partitions.remove(partition);
+        }
+        self.shared.telemetry.revoked(self.number, partitions);
+    }
+
+    fn settle(&mut self, timeout: Duration) -> Result<(), Error> {
+        let partitions = &self.partitions;
+        let totals_of = |partition| Some(partitions.get(&partition)?.state.totals());
+        self.committer.settle(&mut self.consumer, &mut self.producer, timeout, totals_of)
+    }
+
+    fn commit_what_is_acknowledged(&mut self) -> Result<(), Error> {
+        let partitions = &self.partitions;
+        let totals_of = |partition| Some(partitions.get(&partition)?.state.totals());
+        if self.committer.tick(&mut self.consumer, &mut self.producer, totals_of)? {
+            self.shared.telemetry.committed();
+        }
+        Ok(())
+    }
+
+    fn report_progress(&mut self) {
+        if self.last_progress.elapsed() < PROGRESS_INTERVAL {
+            return;
+        }
+        self.last_progress = Instant::now();
+        for progress in self.consumer.progress() {
+            let Some(partition) = self.partitions.get(&progress.partition) else { continue };
+            let window = partition.state.window_progress();
+            let lag = progress.lag().unwrap_or(0);
+            self.shared.telemetry.progress(progress.partition, Progress { window: window.number, window_logins: window.logins, lag });
+        }
+    }
+
+    fn drain(mut self) -> anyhow::Result<()> {
+        let settled = self.settle(self.shared.drain_timeout);
+        self.consumer.close();
+        Ok(settled?)
+    }
+}
+

@@ -1,0 +1,202 @@
+//! What happens, told to logs and metrics together: one function an event. What the status line shows is kept here, too.
+//!
+//! Invariant: whatever is counted is counted once, here. Metric names follow Prometheus' conventions and begin with
+//! `loginscope_`; labels have few values (rejection codes beyond [`MAX_CODES`] are `other`).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+use crate::pipeline::InsightRecord;
+
+/// How many different rejection codes are told apart: plugins make codes of their own.
+const MAX_CODES: usize = 100;
+
+/// How far a partition is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The number of the window that is being filled.
+    pub window: u64,
+    /// How many accepted logins it has so far.
+    pub window_logins: u32,
+    /// How many messages are still to be read, as far as is known.
+    pub lag: u64,
+}
+
+/// Counters since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Accepted logins.
+    pub processed: u64,
+    /// Rejected logins by code.
+    pub rejected: BTreeMap<String, u64>,
+    /// Insights.
+    pub insights: u64,
+    /// Calls of plugins that failed.
+    pub plugin_failures: u64,
+    /// How far each partition that this process owns is.
+    pub partitions: BTreeMap<i32, Progress>,
+}
+
+impl Counts {
+    /// Rejected logins with any code.
+    pub fn rejected_total(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// Messages of either end.
+    pub fn messages(&self) -> u64 {
+        self.processed + self.rejected_total()
+    }
+
+    /// How many messages are still to be read.
+    pub fn lag(&self) -> u64 {
+        self.partitions.values().map(|progress| progress.lag).sum()
+    }
+}
+
+/// Tells what happens.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    processed: AtomicU64,
+    insights: AtomicU64,
+    plugin_failures: AtomicU64,
+    rejected: Mutex<BTreeMap<String, u64>>,
+    partitions: Mutex<BTreeMap<i32, Progress>>,
+    latest_insight: Mutex<Option<InsightRecord>>,
+    unkeyed_warned: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Telemetry {
+    /// Describes the metrics to the recorder.
+    pub fn describe() {
+        describe_counter!("loginscope_logins_processed_total", "Accepted logins, written to the processed topic");
+        describe_counter!("loginscope_logins_rejected_total", "Rejected logins by code, written to the rejected topic");
+        describe_counter!("loginscope_insights_total", "Insights by kind");
+        describe_counter!("loginscope_plugin_failures_total", "Calls of a plugin that trapped, ran out of a limit or broke the contract");
+        describe_counter!("loginscope_plugin_swaps_total", "Hot-swaps of plugins by outcome");
+        describe_counter!("loginscope_unkeyed_logins_total", "Accepted logins whose key is not their user_id, on a topic with several partitions");
+        describe_counter!("loginscope_commits_total", "Commits of input offsets");
+        describe_gauge!("loginscope_lag_messages", "Messages of a partition that are still to be read");
+        describe_gauge!("loginscope_window_logins", "Accepted logins in the window that a partition is filling");
+        describe_gauge!("loginscope_plugin_generation", "The generation of plugins that is serving, from 1");
+        describe_gauge!("loginscope_partitions_owned", "Partitions of the input that this process owns");
+    }
+
+    /// Logins were accepted.
+    pub fn processed(&self, logins: u64) {
+        self.processed.fetch_add(logins, Ordering::Relaxed);
+        counter!("loginscope_logins_processed_total").increment(logins);
+    }
+
+    /// A login was rejected.
+    pub fn rejected(&self, code: &str) {
+        let mut rejected = lock(&self.rejected);
+        let code = if rejected.len() < MAX_CODES || rejected.contains_key(code) { code } else { "other" };
+        match rejected.get_mut(code) {
+            Some(count) => *count += 1,
+            None => {
+                rejected.insert(code.to_owned(), 1);
+            }
+        }
+        counter!("loginscope_logins_rejected_total", "code" => code.to_owned()).increment(1);
+    }
+
+    /// An insight was made.
+    pub fn insight(&self, insight: &InsightRecord) {
+        self.insights.fetch_add(1, Ordering::Relaxed);
+        counter!("loginscope_insights_total", "kind" => insight.kind.clone()).increment(1);
+        *lock(&self.latest_insight) = Some(insight.clone());
+    }
+
+    /// The insight that was made last.
+    pub fn latest_insight(&self) -> Option<InsightRecord> {
+        lock(&self.latest_insight).clone()
+    }
+
+    /// A call of a plugin failed.
+    pub fn plugin_failed(&self, plugin: &str, reason: &str) {
+        let before = self.plugin_failures.fetch_add(1, Ordering::Relaxed);
+        counter!("loginscope_plugin_failures_total", "plugin" => plugin.to_owned()).increment(1);
+        // The first hundred are told one by one, then every thousandth.
+        if before < 100 || before.is_multiple_of(1000) {
+            tracing::warn!(plugin, failures = before + 1, "plugin call failed: {reason}");
+        }
+    }
+
+    /// Plugins were swapped.
+    pub fn swapped(&self, generation: u64, plugins: &str) {
+        counter!("loginscope_plugin_swaps_total", "outcome" => "done").increment(1);
+        gauge!("loginscope_plugin_generation").set(generation as f64);
+        tracing::info!(generation, "plugins swapped: {plugins}");
+    }
+
+    /// New plugins were refused; the old ones go on serving.
+    pub fn swap_refused(&self, path: &str, reason: &str) {
+        counter!("loginscope_plugin_swaps_total", "outcome" => "refused").increment(1);
+        tracing::error!(path, "plugin not swapped, the old one goes on serving: {reason}");
+    }
+
+    /// Accepted logins of a topic with several partitions had another key than their user id.
+    pub fn unkeyed(&self, logins: u64, topic: &str) {
+        counter!("loginscope_unkeyed_logins_total").increment(logins);
+        if !self.unkeyed_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                topic,
+                "the input topic has several partitions and is not keyed by user_id: what is told per user is partial, as \
+                 one user's logins are in several partitions; key the messages by user_id"
+            );
+        }
+    }
+
+    /// Input offsets were committed.
+    pub fn committed(&self) {
+        counter!("loginscope_commits_total").increment(1);
+    }
+
+    /// How far a partition is now.
+    pub fn progress(&self, partition: i32, progress: Progress) {
+        lock(&self.partitions).insert(partition, progress);
+        let label = partition.to_string();
+        gauge!("loginscope_lag_messages", "partition" => label.clone()).set(progress.lag as f64);
+        gauge!("loginscope_window_logins", "partition" => label).set(f64::from(progress.window_logins));
+    }
+
+    /// Partitions are owned from now on.
+    pub fn assigned(&self, worker: usize, partitions: &[i32]) {
+        let mut owned = lock(&self.partitions);
+        for partition in partitions {
+            owned.entry(*partition).or_default();
+        }
+        gauge!("loginscope_partitions_owned").set(owned.len() as f64);
+        tracing::info!(worker, ?partitions, "partitions assigned");
+    }
+
+    /// Partitions are no longer owned.
+    pub fn revoked(&self, worker: usize, partitions: &[i32]) {
+        let mut owned = lock(&self.partitions);
+        for partition in partitions {
+            owned.remove(partition);
+            gauge!("loginscope_lag_messages", "partition" => partition.to_string()).set(0.0);
+        }
+        gauge!("loginscope_partitions_owned").set(owned.len() as f64);
+        tracing::info!(worker, ?partitions, "partitions given up");
+    }
+
+    /// What has been counted so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            processed: self.processed.load(Ordering::Relaxed),
+            rejected: lock(&self.rejected).clone(),
+            insights: self.insights.load(Ordering::Relaxed),
+            plugin_failures: self.plugin_failures.load(Ordering::Relaxed),
+            partitions: lock(&self.partitions).clone(),
+        }
+    }
+}

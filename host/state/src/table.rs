@@ -1,0 +1,244 @@
+//! The keys that some aggregates share, and for each aggregate a column of values by the keys' ids.
+//!
+//! A key is there for an aggregate exactly if some login added something to it: its value is above zero, or it has
+//! latest values. So keys that another aggregate of the table brought in don't show. Every change is written to the
+//! journal, and every kind of change has its inverse here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::compile::Kept;
+use crate::interner::Interner;
+use crate::journal::{Cell, Journal, Undo};
+use crate::layout::TableLayout;
+use crate::segments::Segments;
+use crate::set::Set;
+use crate::top::Top;
+
+/// Keys, their values and their rankings.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Table {
+    pub(crate) keys: Interner,
+    /// By the member's place in the layout.
+    pub(crate) members: Vec<Option<Member>>,
+    /// By the ranking's place in the layout. They follow from the values, and are not stored.
+    #[serde(skip)]
+    pub(crate) tops: Vec<Option<Top>>,
+}
+
+/// The values of one aggregate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) cells: Cells,
+    /// How many keys have a value.
+    pub(crate) keys: u64,
+    /// The sum of all values; 0 for latest values.
+    pub(crate) sum: u64,
+}
+
+/// A column of values. It may be shorter than there are keys: the others have none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Cells {
+    Counts(Segments<u64>),
+    Sets(Segments<Set>),
+    /// Each as [`Latest`] writes it.
+    Latest(Segments<Option<Box<[u8]>>>),
+}
+
+/// The latest values of a key, and the login they come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Latest<'a> {
+    pub(crate) offset: i64,
+    /// The login time; the smallest number where there is none.
+    pub(crate) time: i64,
+    /// The encoded values, one after the other.
+    pub(crate) values: &'a [u8],
+}
+
+impl<'a> Latest<'a> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (offset, rest) = bytes.split_first_chunk()?;
+        let (time, values) = rest.split_first_chunk()?;
+        Some(Self { offset: i64::from_le_bytes(*offset), time: i64::from_le_bytes(*time), values })
+    }
+
+    fn write(self) -> Box<[u8]> {
+        [&self.offset.to_le_bytes(), &self.time.to_le_bytes(), self.values].concat().into()
+    }
+}
+
+impl Member {
+    pub(crate) fn new(kept: &Kept) -> Self {
+        let cells = match kept {
+            Kept::Count => Cells::Counts(Segments::default()),
+            Kept::Distinct(_) => Cells::Sets(Segments::default()),
+            Kept::Latest(_) => Cells::Latest(Segments::default()),
+        };
+        Self { cells, keys: 0, sum: 0 }
+    }
+
+    /// The count, or the number of different values; for latest values, whether there are some.
+    #[inline]
+    pub(crate) fn value(&self, id: u32) -> u64 {
+        match &self.cells {
+            Cells::Counts(counts) => counts.get(id as usize).copied().unwrap_or_default(),
+            Cells::Sets(sets) => sets.get(id as usize).map_or(0, Set::len),
+            Cells::Latest(_) => u64::from(self.latest(id).is_some()),
+        }
+    }
+
+    /// The set of a key's different values.
+    #[inline]
+    pub(crate) fn set(&self, id: u32) -> Option<&Set> {
+        match &self.cells {
+            Cells::Sets(sets) => sets.get(id as usize),
+            Cells::Counts(_) | Cells::Latest(_) => None,
+        }
+    }
+
+    /// The latest values of a key.
+    pub(crate) fn latest(&self, id: u32) -> Option<Latest<'_>> {
+        match &self.cells {
+            Cells::Latest(latest) => Latest::read(latest.get(id as usize)?.as_deref()?),
+            Cells::Counts(_) | Cells::Sets(_) => None,
+        }
+    }
+
+    /// Counts a login.
+    #[inline]
+    pub(crate) fn count(&mut self, cell: Cell, journal: &mut Journal) {
+        let Cells::Counts(counts) = &mut self.cells else { return };
+        let Some(count) = counts.grown_to(cell.id as usize) else { return };
+        self.keys += u64::from(*count == 0);
+        self.sum += 1;
+        *count += 1;
+        journal.push(Undo::Counted(cell));
+    }
+
+    pub(crate) fn uncount(&mut self, id: u32) {
+        let Cells::Counts(counts) = &mut self.cells else { return };
+        let Some(count) = counts.get_mut(id as usize) else { return };
+        *count -= 1;
+        self.sum -= 1;
+        self.keys -= u64::from(*count == 0);
+    }
+
+    /// Adds a value to a key's set.
+    #[inline]
+    pub(crate) fn insert(&mut self, cell: Cell, value: &[u8], journal: &mut Journal) {
+        let Cells::Sets(sets) = &mut self.cells else { return };
+        let Some(set) = sets.grown_to(cell.id as usize) else { return };
+        if set.insert(value) {
+            self.keys += u64::from(set.len() == 1);
+            self.sum += 1;
+            journal.inserted(cell, value);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: u32, value: &[u8]) {
+        let Cells::Sets(sets) = &mut self.cells else { return };
+        let Some(set) = sets.get_mut(id as usize) else { return };
+        if set.remove(value) {
+            self.sum -= 1;
+            self.keys -= u64::from(set.len() == 0);
+        }
+    }
+
+    /// Makes these a key's latest values.
+    pub(crate) fn replace(&mut self, cell: Cell, latest: Latest<'_>, journal: &mut Journal) {
+        let Cells::Latest(all) = &mut self.cells else { return };
+        let Some(there) = all.grown_to(cell.id as usize) else { return };
+        self.keys += u64::from(there.is_none());
+        journal.replaced(cell, there.replace(latest.write()));
+    }
+
+    pub(crate) fn put_back(&mut self, id: u32, before: Option<Box<[u8]>>) {
+        let Cells::Latest(all) = &mut self.cells else { return };
+        let Some(there) = all.get_mut(id as usize) else { return };
+        self.keys -= u64::from(before.is_none());
+        *there = before;
+    }
+
+    fn truncate(&mut self, keys: usize) {
+        match &mut self.cells {
+            Cells::Counts(counts) => counts.truncate(keys),
+            Cells::Sets(sets) => sets.truncate(keys),
+            Cells::Latest(latest) => latest.truncate(keys),
+        }
+    }
+
+    /// How many ids the column reaches to.
+    pub(crate) fn len(&self) -> usize {
+        match &self.cells {
+            Cells::Counts(counts) => counts.len(),
+            Cells::Sets(sets) => sets.len(),
+            Cells::Latest(latest) => latest.len(),
+        }
+    }
+}
+
+impl Table {
+    /// An empty table.
+    pub(crate) fn new(layout: &TableLayout) -> Self {
+        let mut table = Self::default();
+        table.conform(layout);
+        table
+    }
+
+    /// Drops what the layout has no place for any more, and adds empty values and rankings for what is new in it.
+    /// Returns the new rankings.
+    pub(crate) fn conform(&mut self, layout: &TableLayout) -> Vec<usize> {
+        self.members.resize_with(layout.members.len(), || None);
+        for (member, layout) in self.members.iter_mut().zip(&layout.members) {
+            match layout {
+                Some(layout) => drop(member.get_or_insert_with(|| Member::new(&layout.kept))),
+                None => *member = None,
+            }
+        }
+        self.tops.resize_with(layout.tops.len(), || None);
+        let mut new = Vec::new();
+        for (number, (top, layout)) in self.tops.iter_mut().zip(&layout.tops).enumerate() {
+            if layout.is_none() {
+                *top = None;
+            } else if top.is_none() {
+                *top = Some(Top::default());
+                new.push(number);
+            }
+        }
+        new
+    }
+
+    /// Ranks all keys anew.
+    pub(crate) fn rank(&mut self, layout: &TableLayout, top: usize) {
+        let Some(Some(layout)) = layout.tops.get(top) else { return };
+        let mut ranking = Top::default();
+        let mut values = Vec::with_capacity(layout.rank_by.len());
+        for id in 0..self.keys.len() as u32 {
+            values.clear();
+            values.extend(layout.rank_by.iter().map(|member| self.value(*member, id)));
+            ranking.offer(id, &values, layout.size, &self.keys);
+        }
+        if let Some(top) = self.tops.get_mut(top) {
+            *top = Some(ranking);
+        }
+    }
+
+    pub(crate) fn member(&self, member: usize) -> Option<&Member> {
+        self.members.get(member)?.as_ref()
+    }
+
+    pub(crate) fn member_mut(&mut self, member: usize) -> Option<&mut Member> {
+        self.members.get_mut(member)?.as_mut()
+    }
+
+    /// A member's value of a key.
+    pub(crate) fn value(&self, member: usize, id: u32) -> u64 {
+        self.member(member).map_or(0, |member| member.value(id))
+    }
+
+    /// Takes the last key back, which has no values any more.
+    pub(crate) fn pop_key(&mut self) {
+        self.keys.pop();
+        let keys = self.keys.len();
+        self.members.iter_mut().flatten().for_each(|member| member.truncate(keys));
+    }
+}

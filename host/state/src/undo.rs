@@ -1,0 +1,158 @@
+//! Savepoints, and taking back what has happened since.
+//!
+//! The journal's entries are taken back latest first, so each finds everything as its change left it. A catalog that
+//! was adopted meanwhile stays: what it gave up is passed over, and its new rankings are made anew at the end.
+
+use crate::aggregate::Span;
+use crate::buckets::Storage;
+use crate::journal::{Cell, Undo};
+use crate::layout::TableLayout;
+use crate::partition::Partition;
+use crate::table::{Member, Table};
+use crate::window::Progress;
+
+/// An open savepoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    /// How many changes were in the journal.
+    position: usize,
+    progress: Progress,
+}
+
+impl Partition {
+    /// Opens a savepoint, inside those that are open.
+    pub fn savepoint(&mut self) {
+        self.take_back_ahead();
+        self.marks.push(Mark { position: self.journal.len(), progress: self.progress });
+        self.journal.set_active(true);
+    }
+
+    /// Takes back everything since the innermost open savepoint, and closes it.
+    pub fn rollback(&mut self) {
+        self.take_back_ahead();
+        if let Some(mark) = self.marks.pop() {
+            self.undo_to(mark.position);
+            self.progress = mark.progress;
+        }
+        self.journal.set_active(!self.marks.is_empty());
+    }
+
+    /// Closes the innermost open savepoint; what has happened since then belongs to the one around it.
+    pub fn release(&mut self) {
+        self.marks.pop();
+        self.journal.set_active(!self.marks.is_empty() || self.ahead.is_some());
+    }
+
+    /// Takes back what was counted ahead of being observed.
+    pub(crate) fn take_back_ahead(&mut self) {
+        if let Some(ahead) = self.ahead.take() {
+            self.undo_to(ahead.position);
+            self.spare = ahead.prepared;
+            self.journal.set_active(!self.marks.is_empty());
+        }
+    }
+
+    pub(crate) fn undo_to(&mut self, position: usize) {
+        let mut rankings = Vec::new();
+        while self.journal.len() > position {
+            let Some(undo) = self.journal.pop() else { break };
+            if let Undo::RankingBuilt { table, top } = undo {
+                rankings.push((table as usize, top as usize));
+            } else {
+                self.undo(undo);
+            }
+        }
+        for (number, top) in rankings {
+            let layout = self.layout.tables.get(number).and_then(Option::as_ref);
+            if let (Some(layout), Some(Some(state))) = (layout, self.tables.get_mut(number)) {
+                state.current.tables_mut().for_each(|table| table.rank(layout, top));
+            }
+        }
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Counted(cell) => {
+                if let Some(member) = self.member(cell) {
+                    member.uncount(cell.id);
+                }
+            }
+            Undo::Inserted(cell) => {
+                let mut value = Vec::new();
+                self.journal.pop_set_member(|member| value.extend_from_slice(member));
+                if let Some(member) = self.member(cell) {
+                    member.remove(cell.id, &value);
+                }
+            }
+            Undo::Replaced(cell) => {
+                let before = self.journal.pop_latest();
+                if let Some(member) = self.member(cell) {
+                    member.put_back(cell.id, before);
+                }
+            }
+            Undo::KeyAdded { bucket, table } => {
+                if let Some((_, table)) = self.table(table, bucket) {
+                    table.pop_key();
+                }
+            }
+            Undo::Ranked { table, top } => self.rank_back(table, top as usize),
+            Undo::BucketBegun { bucket, table } => {
+                if let Some((_, Storage::Buckets(tables))) = self.storage(table) {
+                    tables.remove(&bucket);
+                }
+            }
+            Undo::BucketDropped { bucket, table } => {
+                let dropped = self.journal.pop_bucket();
+                if let (Some((layout, Storage::Buckets(tables))), Some(mut dropped)) = (self.storage(table), dropped) {
+                    dropped.conform(layout);
+                    tables.insert(bucket, dropped);
+                }
+            }
+            Undo::Named { dictionary } => {
+                if let Some(Some(dictionary)) = self.dictionaries.get_mut(dictionary as usize) {
+                    dictionary.pop();
+                }
+            }
+            Undo::WindowTurned => self.turn_window_back(),
+            Undo::RankingBuilt { .. } => {}
+        }
+    }
+
+    fn storage(&mut self, table: u32) -> Option<(&TableLayout, &mut Storage)> {
+        let layout = self.layout.table(table as usize)?;
+        Some((layout, &mut self.tables.get_mut(table as usize)?.as_mut()?.current))
+    }
+
+    fn table(&mut self, table: u32, bucket: i64) -> Option<(&TableLayout, &mut Table)> {
+        let (layout, storage) = self.storage(table)?;
+        Some((layout, storage.table_mut(bucket)?))
+    }
+
+    fn member(&mut self, cell: Cell) -> Option<&mut Member> {
+        self.table(cell.table, cell.bucket)?.1.member_mut(cell.member as usize)
+    }
+
+    fn rank_back(&mut self, table: u32, top: usize) {
+        let Some(replaced) = self.journal.pop_rank() else { return };
+        let Some((layout, table)) = self.table(table, 0) else { return };
+        if let Some(Some(layout)) = layout.tops.get(top)
+            && let Some(Some(top)) = table.tops.get_mut(top)
+        {
+            top.take_back(replaced, layout.rank_by.len());
+        }
+    }
+
+    fn turn_window_back(&mut self) {
+        let mut before = self.journal.pop_window().unwrap_or_default();
+        before.resize_with(self.tables.len(), || None);
+        for ((state, layout), before) in self.tables.iter_mut().zip(&self.layout.tables).zip(before) {
+            if let (Some(state), Some(layout)) = (state, layout)
+                && layout.span == Span::Window
+            {
+                state.current = state.previous.take().unwrap_or_else(|| Storage::new(layout));
+                state.previous = before;
+                state.conform(layout);
+            }
+        }
+    }
+}

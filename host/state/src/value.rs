@@ -1,0 +1,395 @@
+//! Field values as bytes: what keys and the members of distinct sets are made of.
+//!
+//! Every value is encoded so that it tells its own end, no encoding is the beginning of another, and two values are
+//! equal exactly if their bytes are. So bytes can be put one after the other and compared without looking inside.
+//! Addresses take 4 or 16 bytes and ids in the canonical lower-case form of a UUID take 16, each with one byte that
+//! tells what it is. An encoded value is never empty.
+
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use loginscope_login::{Logins, Slot, Value};
+use serde::{Deserialize, Serialize};
+
+/// A text of at least 128 bytes: its length in four bytes follows.
+const LONG_TEXT: u8 = 0;
+const UUID: u8 = 1;
+pub(crate) const IPV4: u8 = 2;
+const IPV6: u8 = 3;
+const INTEGER: u8 = 4;
+const NUMBER: u8 = 5;
+const FALSE: u8 = 6;
+const TRUE: u8 = 7;
+/// Several values taken as one: their length in four bytes follows.
+const COMBINATION: u8 = 8;
+/// A text of less than 128 bytes, its length in the lower bits.
+const SHORT_TEXT: u8 = 0x80;
+
+/// The text `other`, encoded: the key of the values that a full dictionary has no place for.
+pub(crate) const OTHER: &[u8] = &[SHORT_TEXT | 5, b'o', b't', b'h', b'e', b'r'];
+/// The key of an aggregate without dimensions: a combination of nothing.
+pub(crate) const NOTHING: &[u8] = &[COMBINATION, 0, 0, 0, 0];
+
+/// A value that an aggregate holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Scalar {
+    /// A text; addresses in their canonical form, JSON documents as they were written.
+    Text(String),
+    /// An integer.
+    Integer(i64),
+    /// A finite number.
+    Number(f64),
+    /// A boolean.
+    Boolean(bool),
+}
+
+impl Scalar {
+    /// The order of keys: texts by their bytes, numbers by size, `false` before `true`, and texts after all others.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Text(left), Self::Text(right)) => left.as_bytes().cmp(right.as_bytes()),
+            (Self::Integer(left), Self::Integer(right)) => left.cmp(right),
+            (Self::Number(left), Self::Number(right)) => left.total_cmp(right),
+            (Self::Boolean(left), Self::Boolean(right)) => left.cmp(right),
+            _ => self.rank().cmp(&other.rank()),
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Boolean(_) => 0,
+            Self::Integer(_) => 1,
+            Self::Number(_) => 2,
+            Self::Text(_) => 3,
+        }
+    }
+
+    /// The value as one of a column's.
+    pub(crate) fn as_value(&self) -> Value<'_> {
+        match self {
+            Self::Text(text) => Value::Text(text),
+            Self::Integer(integer) => Value::Integer(*integer),
+            Self::Number(number) => Value::Number(*number),
+            Self::Boolean(boolean) => Value::Boolean(*boolean),
+        }
+    }
+}
+
+/// Compares two keys value by value.
+pub(crate) fn compare_scalars(left: &[Scalar], right: &[Scalar]) -> Ordering {
+    let by_value = left.iter().zip(right).map(|(left, right)| left.compare(right));
+    by_value.fold(Ordering::Equal, Ordering::then).then(left.len().cmp(&right.len()))
+}
+
+/// Appends the encoded value of a field; `false`, and nothing appended, where it is missing.
+pub(crate) fn encode(slot: Slot, value: Value<'_>, encoded: &mut Vec<u8>) -> bool {
+    match value {
+        Value::Missing => return false,
+        Value::Text(text) if slot == Slot::IP => encode_address(text, encoded),
+        Value::Text(text) => encode_text_or_id(text, encoded),
+        Value::Json(text) => encode_text(text, encoded),
+        Value::Integer(integer) => {
+            encoded.push(INTEGER);
+            encoded.extend_from_slice(&integer.to_be_bytes());
+        }
+        Value::Number(number) => {
+            // So that the two zeros are one key.
+            let number = if number == 0.0 { 0.0 } else { number };
+            encoded.push(NUMBER);
+            encoded.extend_from_slice(&number.to_bits().to_be_bytes());
+        }
+        Value::Boolean(boolean) => encoded.push(if boolean { TRUE } else { FALSE }),
+    }
+    true
+}
+
+/// The text's address, an IPv4-mapped one as the IPv4 it is; or else the text itself.
+fn encode_address(text: &str, encoded: &mut Vec<u8>) {
+    match text.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(address)) => {
+            encoded.push(IPV4);
+            encoded.extend_from_slice(&address.octets());
+        }
+        Ok(IpAddr::V6(address)) => {
+            encoded.push(IPV6);
+            encoded.extend_from_slice(&address.octets());
+        }
+        Err(_) => encode_text(text, encoded),
+    }
+}
+
+fn encode_text_or_id(text: &str, encoded: &mut Vec<u8>) {
+    match parse_id(text) {
+        Some(id) => {
+            encoded.push(UUID);
+            encoded.extend_from_slice(&id);
+        }
+        None => encode_text(text, encoded),
+    }
+}
+
+fn encode_text(text: &str, encoded: &mut Vec<u8>) {
+    if text.len() < 128 {
+        encoded.push(SHORT_TEXT | text.len() as u8);
+    } else {
+        encoded.push(LONG_TEXT);
+        encoded.extend_from_slice(&(text.len() as u32).to_be_bytes());
+    }
+    encoded.extend_from_slice(text.as_bytes());
+}
+
+/// Appends several encoded values as one. One value is left as it is.
+pub(crate) fn encode_combination(values: &[u8], how_many: usize, encoded: &mut Vec<u8>) {
+    if how_many != 1 {
+        encoded.push(COMBINATION);
+        encoded.extend_from_slice(&(values.len() as u32).to_be_bytes());
+    }
+    encoded.extend_from_slice(values);
+}
+
+/// A lower-case hexadecimal digit's value, 0xff for any other byte.
+#[expect(clippy::indexing_slicing, reason = "worked out by the compiler")]
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
+
+/// Where each byte's two digits stand in the canonical form of a UUID.
+const DIGIT_PAIRS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+/// The bytes of a UUID in its canonical form, 36 characters and lower case; `None` for any other text.
+#[expect(clippy::indexing_slicing, reason = "all positions are below 36, the length of the array")]
+fn parse_id(text: &str) -> Option<[u8; 16]> {
+    let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    if [text[8], text[13], text[18], text[23]] != *b"----" {
+        return None;
+    }
+    let mut id = [0; 16];
+    let mut seen = 0;
+    for (byte, at) in id.iter_mut().zip(DIGIT_PAIRS) {
+        let (high, low) = (DIGITS[usize::from(text[at])], DIGITS[usize::from(text[at + 1])]);
+        seen |= high | low;
+        *byte = high << 4 | low;
+    }
+    (seen < 16).then_some(id)
+}
+
+fn show_id(id: &[u8]) -> String {
+    let mut text = String::with_capacity(36);
+    for (index, byte) in id.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// How many bytes the first encoded value takes; `None` where there is no whole one.
+pub(crate) fn encoded_length(bytes: &[u8]) -> Option<usize> {
+    let tag = *bytes.first()?;
+    let length = match tag {
+        UUID | IPV6 => 17,
+        IPV4 => 5,
+        INTEGER | NUMBER => 9,
+        FALSE | TRUE => 1,
+        LONG_TEXT | COMBINATION => 5 + u32::from_be_bytes(bytes.get(1..5)?.try_into().ok()?) as usize,
+        SHORT_TEXT.. => 1 + usize::from(tag & !SHORT_TEXT),
+        _ => return None,
+    };
+    (length <= bytes.len()).then_some(length)
+}
+
+/// The first encoded value and what follows it; `None` where there is no whole one.
+pub(crate) fn split_first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    bytes.split_at_checked(encoded_length(bytes)?)
+}
+
+/// The value that these bytes encode; `None` for a combination or anything that is no encoded value.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Scalar> {
+    let (tag, rest) = bytes.split_first()?;
+    Some(match *tag {
+        UUID if rest.len() == 16 => Scalar::Text(show_id(rest)),
+        IPV4 => Scalar::Text(Ipv4Addr::from(<[u8; 4]>::try_from(rest).ok()?).to_string()),
+        IPV6 => Scalar::Text(Ipv6Addr::from(<[u8; 16]>::try_from(rest).ok()?).to_string()),
+        INTEGER => Scalar::Integer(i64::from_be_bytes(rest.try_into().ok()?)),
+        NUMBER => Scalar::Number(f64::from_bits(u64::from_be_bytes(rest.try_into().ok()?))),
+        FALSE => Scalar::Boolean(false),
+        TRUE => Scalar::Boolean(true),
+        LONG_TEXT => Scalar::Text(std::str::from_utf8(rest.get(4..)?).ok()?.to_owned()),
+        SHORT_TEXT.. => Scalar::Text(std::str::from_utf8(rest).ok()?.to_owned()),
+        _ => return None,
+    })
+}
+
+/// The values of a key, or of a row of latest values, that are encoded one after the other.
+pub(crate) fn decode_all(mut bytes: &[u8]) -> Vec<Scalar> {
+    if bytes == NOTHING {
+        return Vec::new();
+    }
+    let mut scalars = Vec::new();
+    while let Some((first, rest)) = split_first(bytes) {
+        scalars.extend(decode(first));
+        bytes = rest;
+    }
+    scalars
+}
+
+/// Whether these bytes are encoded values, this many of them, and nothing else.
+pub(crate) fn is_key_of(mut bytes: &[u8], how_many: usize) -> bool {
+    if how_many == 0 {
+        return bytes == NOTHING;
+    }
+    let mut found = 0;
+    while let Some((first, rest)) = split_first(bytes) {
+        if decode(first).is_none() {
+            return false;
+        }
+        found += 1;
+        bytes = rest;
+    }
+    bytes.is_empty() && found == how_many
+}
+
+/// Compares two encoded keys as [`compare_scalars`] does.
+pub(crate) fn compare_keys(left: &[u8], right: &[u8]) -> Ordering {
+    if left == right {
+        return Ordering::Equal;
+    }
+    // The canonical texts of two UUIDs have the order of their bytes.
+    if let ([UUID, left @ ..], [UUID, right @ ..]) = (left, right)
+        && left.len() == 16
+        && right.len() == 16
+    {
+        return left.cmp(right);
+    }
+    compare_scalars(&decode_all(left), &decode_all(right))
+}
+
+/// The encoded values of one field, or the encoded keys of one table, for all rows of a batch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EncodedColumn {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl EncodedColumn {
+    /// Encodes the values of a field.
+    pub(crate) fn encode(&mut self, logins: &Logins, slot: Slot) {
+        self.clear();
+        for row in 0..logins.rows() {
+            encode(slot, logins.value(slot, row), &mut self.bytes);
+            self.end_row();
+        }
+    }
+
+    /// The row's bytes; `None` where it has no value.
+    pub(crate) fn get(&self, row: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(row)? as usize;
+        let start = row.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
+        self.bytes.get(start..end).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Takes all rows out.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Appends to the row that has not ended yet.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Ends the row.
+    pub(crate) fn end_row(&mut self) {
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Ends the row without a value, whatever was appended to it.
+    pub(crate) fn end_row_missing(&mut self) {
+        self.bytes.truncate(self.ends.last().map_or(0, |end| *end as usize));
+        self.end_row();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(slot: Slot, value: Value<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        assert!(encode(slot, value, &mut bytes));
+        bytes
+    }
+
+    #[test]
+    fn every_value_is_read_back_as_it_is_shown() {
+        let long = "x".repeat(300);
+        for (slot, value, shown) in [
+            (Slot::USER_ID, Value::Text(""), Scalar::Text(String::new())),
+            (Slot::USER_ID, Value::Text("Zoë"), Scalar::Text("Zoë".into())),
+            (Slot::USER_ID, Value::Text(&long), Scalar::Text(long.clone())),
+            (
+                Slot::USER_ID,
+                Value::Text("424cdd21-063a-43a7-b91b-7ca1a833afae"),
+                Scalar::Text("424cdd21-063a-43a7-b91b-7ca1a833afae".into()),
+            ),
+            (
+                Slot::USER_ID,
+                Value::Text("424CDD21-063a-43a7-b91b-7ca1a833afae"),
+                Scalar::Text("424CDD21-063a-43a7-b91b-7ca1a833afae".into()),
+            ),
+            (Slot::IP, Value::Text("1.2.3.4"), Scalar::Text("1.2.3.4".into())),
+            (Slot::IP, Value::Text("::ffff:1.2.3.4"), Scalar::Text("1.2.3.4".into())),
+            (Slot::IP, Value::Text("2001:DB8:0::1"), Scalar::Text("2001:db8::1".into())),
+            (Slot::IP, Value::Text("no address"), Scalar::Text("no address".into())),
+            (Slot(9), Value::Integer(-5), Scalar::Integer(-5)),
+            (Slot(9), Value::Number(-0.0), Scalar::Number(0.0)),
+            (Slot(9), Value::Number(1.5), Scalar::Number(1.5)),
+            (Slot(9), Value::Boolean(true), Scalar::Boolean(true)),
+            (Slot(9), Value::Json("[1]"), Scalar::Text("[1]".into())),
+        ] {
+            let bytes = encoded(slot, value);
+            assert_eq!(decode(&bytes), Some(shown), "{value:?}");
+            assert_eq!(encoded_length(&bytes), Some(bytes.len()), "{value:?}");
+            for cut in 0..bytes.len() {
+                assert_eq!(encoded_length(&bytes[..cut]), None, "{value:?} cut to {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_and_an_address_take_16_and_4_bytes() {
+        assert_eq!(encoded(Slot::USER_ID, Value::Text("424cdd21-063a-43a7-b91b-7ca1a833afae")).len(), 17);
+        assert_eq!(encoded(Slot::IP, Value::Text("::ffff:10.0.0.1")).len(), 5);
+        assert_eq!(encoded(Slot::IP, Value::Text("2001:db8::1")).len(), 17);
+    }
+
+    #[test]
+    fn only_canonical_ids_are_shortened() {
+        for text in [
+            "424cdd21-063a-43a7-b91b-7ca1a833afa",
+            "424cdd21x063a-43a7-b91b-7ca1a833afae",
+            "424cdd21-063a-43a7-b91b-7ca1a833afag",
+        ] {
+            assert_eq!(parse_id(text), None);
+        }
+    }
+
+    #[test]
+    fn keys_are_ordered_as_the_texts_that_are_shown() {
+        let shown = ["1.10.0.1", "1.9.0.1", "10.0.0.1", "2001:db8::1", "9.0.0.1", "other"];
+        let keys: Vec<Vec<u8>> = shown.iter().map(|text| encoded(Slot::IP, Value::Text(text))).collect();
+        assert!(keys.is_sorted_by(|left, right| compare_keys(left, right).is_lt()));
+        let ids = ["424cdd21-063a-43a7-b91b-7ca1a833afae", "424cdd21-063a-43a7-b91b-7ca1a833afaf", "5", "a"];
+        let keys: Vec<Vec<u8>> = ids.iter().map(|text| encoded(Slot::USER_ID, Value::Text(text))).collect();
+        assert!(keys.is_sorted_by(|left, right| compare_keys(left, right).is_lt()));
+    }
+}

@@ -1,0 +1,143 @@
+//! What a valid login is, field by field. The order of the fields is the caller's.
+
+use std::net::IpAddr;
+
+use loginscope_plugin::time::Rfc3339;
+use loginscope_plugin::{Rejection, quoted};
+
+/// The longest user id, in bytes.
+const MAX_USER_ID_BYTES: usize = 128;
+
+/// The longest optional field, in bytes.
+const MAX_FIELD_BYTES: usize = 256;
+
+/// The earliest timestamp: 2000-01-01.
+const EARLIEST: i64 = 946_684_800;
+
+/// The latest timestamp where nothing else limits it: the end of the year 9999.
+const LATEST: i64 = 253_402_300_799;
+
+/// How far a timestamp may be ahead of its record, in seconds.
+const MAX_AHEAD: i64 = 86_400;
+
+/// The timestamp of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timestamp<'a> {
+    /// There is none.
+    Missing,
+    /// There is one, but it is no time.
+    Malformed(&'a str),
+    /// Seconds since the epoch.
+    Seconds(i64),
+}
+
+/// Whether the user id is there and usable.
+///
+/// # Errors
+/// `missing_user_id`, `invalid_user_id`.
+pub fn user_id(user_id: Option<&str>) -> Result<(), Rejection> {
+    let Some(user_id) = user_id else {
+        return Err(Rejection::new("missing_user_id", "user_id is missing"));
+    };
+    let fault = if user_id.is_empty() {
+        "is empty".to_owned()
+    } else if user_id.len() > MAX_USER_ID_BYTES {
+        format!("has {} bytes, more than {MAX_USER_ID_BYTES}", user_id.len())
+    } else if has_control_character(user_id) {
+        "contains a control character".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Rejection::new("invalid_user_id", format!("user_id {} {fault}", quoted(user_id))))
+}
+
+/// Whether the timestamp is there, a time, and no earlier than 2000 nor later than the record's own timestamp
+/// allows.
+///
+/// # Errors
+/// `missing_timestamp`, `invalid_timestamp`, `timestamp_out_of_range`.
+pub fn timestamp(timestamp: Timestamp<'_>, record_timestamp_ms: Option<i64>) -> Result<(), Rejection> {
+    let seconds = match timestamp {
+        Timestamp::Seconds(seconds) => seconds,
+        Timestamp::Missing => return Err(Rejection::new("missing_timestamp", "timestamp is missing")),
+        Timestamp::Malformed(text) => {
+            let reason = format!("timestamp {} is not a time in the format of this topic", quoted(text));
+            return Err(Rejection::new("invalid_timestamp", reason));
+        }
+    };
+    if seconds < EARLIEST {
+        let reason = format!("timestamp {} is before 2000-01-01T00:00:00Z", shown(seconds));
+        return Err(Rejection::new("timestamp_out_of_range", reason));
+    }
+    let latest = record_timestamp_ms.map_or(LATEST, |ms| LATEST.min(ms.div_euclid(1000).saturating_add(MAX_AHEAD)));
+    if seconds > latest {
+        let limit = if latest == LATEST { "the end of the year 9999" } else { "a day after its record" };
+        let reason = format!("timestamp {} is after {}, {limit}", shown(seconds), shown(latest));
+        return Err(Rejection::new("timestamp_out_of_range", reason));
+    }
+    Ok(())
+}
+
+/// Whether the address is there and a plain IPv4 or IPv6 address: no port, no zone, no leading zeros.
+///
+/// # Errors
+/// `missing_ip`, `invalid_ip`.
+pub fn ip(ip: Option<&str>) -> Result<(), Rejection> {
+    let Some(ip) = ip else {
+        return Err(Rejection::new("missing_ip", "ip is missing"));
+    };
+    match ip.parse::<IpAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Rejection::new("invalid_ip", format!("ip {} is not an IPv4 or IPv6 address", quoted(ip)))),
+    }
+}
+
+/// Whether an optional field is short enough.
+///
+/// # Errors
+/// `field_too_long`.
+pub fn length(field: &str, value: Option<&str>) -> Result<(), Rejection> {
+    match value {
+        Some(value) if value.len() > MAX_FIELD_BYTES => {
+            let reason = format!("{field} {} has {} bytes, more than {MAX_FIELD_BYTES}", quoted(value), value.len());
+            Err(Rejection::new("field_too_long", reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the outcome, where it is said, is one of the two.
+///
+/// # Errors
+/// `invalid_outcome`.
+pub fn outcome(outcome: Option<&str>) -> Result<(), Rejection> {
+    match outcome {
+        None | Some("success" | "failure") => Ok(()),
+        Some(other) => {
+            let reason = format!("outcome {} is neither \"success\" nor \"failure\"", quoted(other));
+            Err(Rejection::new("invalid_outcome", reason))
+        }
+    }
+}
+
+/// A timestamp for a person: the number, and the time it stands for where that has four digits of a year.
+fn shown(seconds: i64) -> String {
+    Rfc3339::from_epoch_seconds(seconds).map_or_else(|| seconds.to_string(), |time| format!("{seconds} ({time})"))
+}
+
+/// Whether the text has a character of Unicode's category Cc.
+fn has_control_character(text: &str) -> bool {
+    // Nearly every user id is printable ASCII, and eight bytes at a time show that.
+    let (words, rest) = text.as_bytes().as_chunks::<8>();
+    let plain =
+        words.iter().all(|word| is_printable_ascii(*word)) && rest.iter().all(|byte| (0x20..0x7f).contains(byte));
+    !plain && text.chars().any(char::is_control)
+}
+
+/// Whether all eight bytes are from 0x20 to 0x7E. May say no to printable ASCII, never yes to anything else.
+fn is_printable_ascii(bytes: [u8; 8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(bytes);
+    // A byte's top bit is set if it isn't ASCII, or 0x7F plus one, or below 0x20 and so borrows.
+    (word | word.wrapping_add(EACH) | word.wrapping_sub(0x20 * EACH)) & (0x80 * EACH) == 0
+}

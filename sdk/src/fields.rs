@@ -1,0 +1,93 @@
+//! What an enricher says about a login: fields, a rejection, insights.
+
+use serde::Serialize;
+
+use crate::contract::{self, Column, Enrichment, FieldType, LoginInsight};
+use crate::{FieldValue, Insight, Json, OutputField, Rejection, Settable};
+
+/// Takes what an enricher has to say about the login at hand.
+#[derive(Debug)]
+pub struct Fields {
+    /// One column for each field that was declared. Each has an entry for every row before `row`, and may have one for it.
+    columns: Vec<Column>,
+    row: usize,
+    insights: Vec<LoginInsight>,
+    rejections: Vec<contract::Rejection>,
+}
+
+impl Fields {
+    /// Room for the fields of these types, for so many logins.
+    pub(crate) fn with_rows(types: impl Iterator<Item = FieldType>, rows: usize) -> Self {
+        let columns = types.map(|field_type| {
+            let mut column = Column::empty(field_type);
+            column.reserve(rows);
+            column
+        });
+        Self { columns: columns.collect(), row: 0, insights: Vec::new(), rejections: Vec::new() }
+    }
+
+    /// Goes on to the next login. What wasn't set is missing.
+    pub(crate) fn finish_login(&mut self) {
+        for column in &mut self.columns {
+            if column.rows() <= self.row {
+                column.put_missing(self.row);
+            }
+        }
+        self.row += 1;
+    }
+
+    pub(crate) fn into_enrichment(self) -> Enrichment {
+        Enrichment { fields: self.columns, insights: self.insights, rejections: self.rejections }
+    }
+
+    /// Sets a field of the login, by the key that [`Declare::sets`](crate::Declare::sets) gave. Setting it again replaces
+    /// the value. A field that isn't set stays as it is in the login; so does one set to a number that is not finite.
+    pub fn set<T: Settable + ?Sized>(&mut self, field: OutputField<T>, value: T::Value<'_>) {
+        if let Some(column) = self.columns.get_mut(field.index()) {
+            T::put(column, self.row, value);
+        }
+    }
+
+    /// Sets a field to anything that can be written as JSON. `null` leaves the field as it is.
+    ///
+    /// # Panics
+    /// Where the value can't be written as JSON, such as a map whose keys aren't texts.
+    pub fn set_json(&mut self, field: OutputField<Json>, value: &impl Serialize) {
+        #[expect(clippy::expect_used, reason = "a value that can never be written is a fault of the plugin's own")]
+        let text = serde_json::to_string(value).expect("the value of a field can't be written as JSON");
+        if let Some(Column::Json(column)) = self.columns.get_mut(field.index()) {
+            column.put(self.row, (text != "null").then_some(&text));
+        }
+    }
+
+    /// Keeps the login from going on. Only the first rejection of a login counts, and its fields and insights don't.
+    pub fn reject(&mut self, rejection: Rejection) {
+        if self.rejection_here().is_none() {
+            self.rejections.push(rejection.of_row(self.row));
+        }
+    }
+
+    /// Tells an insight about the login. It goes out at once, if the login is accepted.
+    pub fn insight(&mut self, insight: Insight) {
+        self.insights.push(LoginInsight { row: self.row as u32, insight });
+    }
+
+    /// What a field of the login has been set to.
+    pub fn get<T: FieldValue + ?Sized>(&self, field: OutputField<T>) -> Option<T::Value<'_>> {
+        T::get(self.columns.get(field.index())?, self.row)
+    }
+
+    /// Why the login has been rejected: code and reason.
+    pub fn rejection(&self) -> Option<Rejection> {
+        self.rejection_here().map(|rejection| Rejection::new(rejection.code.clone(), &rejection.reason))
+    }
+
+    /// The insights about the login so far.
+    pub fn insights(&self) -> impl Iterator<Item = &Insight> {
+        self.insights.iter().filter(|insight| insight.row as usize == self.row).map(|insight| &insight.insight)
+    }
+
+    fn rejection_here(&self) -> Option<&contract::Rejection> {
+        self.rejections.last().filter(|rejection| rejection.row as usize == self.row)
+    }
+}

@@ -1,0 +1,30 @@
+//! What the host knew just before a login.
+
+use crate::contract::Column;
+use crate::{FieldValue, Past};
+
+/// What aggregates said just before the login at hand: all earlier accepted logins of its partition.
+#[derive(Debug, Default)]
+pub struct History {
+    columns: Vec<Column>,
+    row: usize,
+}
+
+impl History {
+    /// The history of the first login of a batch: one column for each look-up that was declared.
+    pub(crate) fn first_of(columns: Vec<Column>) -> Self {
+        Self { columns, row: 0 }
+    }
+
+    /// Becomes the history of another login of the batch.
+    pub(crate) fn go_to(&mut self, row: usize) {
+        self.row = row;
+    }
+
+    /// The answer to a look-up, by the key that [`Declare::history`](crate::Declare::history) gave. Missing where the
+    /// login lacks a field of the aggregate's key, and for the latest value of a key that isn't there yet.
+    #[inline]
+    pub fn get<T: FieldValue + ?Sized>(&self, look_up: Past<T>) -> Option<T::Value<'_>> {
+        T::get(self.columns.get(look_up.index())?, self.row)
+    }
+}

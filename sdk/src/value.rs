@@ -1,0 +1,83 @@
+//! The types that a field can have, as type parameters of its key: `str`, `i64`, `f64`, `bool` and [`Json`].
+
+use crate::contract::{Column, FieldType};
+
+/// The type of a field that holds any JSON value, read as its text.
+#[derive(Clone, Copy, Debug)]
+pub enum Json {}
+
+/// A type that a field can have. Not to be implemented by plugins.
+pub trait FieldValue: sealed::Sealed {
+    /// A value of one login.
+    type Value<'a>: Copy;
+
+    /// The type in the plugin contract.
+    #[doc(hidden)]
+    const TYPE: FieldType;
+
+    /// The row's value, where the column has this type.
+    #[doc(hidden)]
+    fn get(column: &Column, row: usize) -> Option<Self::Value<'_>>;
+
+    /// Gives the row, the last or the next one of the column, this value.
+    #[doc(hidden)]
+    fn put(column: &mut Column, row: usize, value: Self::Value<'_>);
+}
+
+/// A type of field that is set by value; JSON is set with [`Fields::set_json`](crate::Fields::set_json).
+pub trait Settable: FieldValue {}
+impl Settable for str {}
+impl Settable for i64 {}
+impl Settable for f64 {}
+impl Settable for bool {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for str {}
+    impl Sealed for i64 {}
+    impl Sealed for f64 {}
+    impl Sealed for bool {}
+    impl Sealed for super::Json {}
+}
+
+macro_rules! field_value {
+    ($type:ty, $value:ty, $case:ident, $given:ident => $put:expr) => {
+        impl FieldValue for $type {
+            type Value<'a> = $value;
+            const TYPE: FieldType = FieldType::$case;
+
+            #[inline]
+            fn get(column: &Column, row: usize) -> Option<Self::Value<'_>> {
+                match column {
+                    Column::$case(column) => column.get(row),
+                    _ => None,
+                }
+            }
+
+            #[inline]
+            fn put(column: &mut Column, row: usize, $given: Self::Value<'_>) {
+                if let Column::$case(column) = column {
+                    column.put(row, $put);
+                }
+            }
+        }
+    };
+}
+
+field_value!(str, &'a str, Text, text => Some(text));
+field_value!(i64, i64, Integer, integer => Some(integer));
+// JSON has no infinity and no NaN: a field that can't be written isn't set.
+field_value!(f64, f64, Number, number => number.is_finite().then_some(number));
+field_value!(bool, bool, Boolean, boolean => Some(boolean));
+field_value!(Json, &'a str, Json, text => Some(text));
+
+/// What a type is called in a message.
+pub(crate) fn type_name(field_type: FieldType) -> &'static str {
+    match field_type {
+        FieldType::Text => "text",
+        FieldType::Integer => "integer",
+        FieldType::Number => "number",
+        FieldType::Boolean => "boolean",
+        FieldType::Json => "JSON",
+    }
+}

@@ -1,0 +1,121 @@
+//! Answers that the contract doesn't allow.
+
+use crate::exports::loginscope::plugin::enricher::Enrichment;
+use crate::loginscope::plugin::types::{
+    Batch, BooleanColumn, Column, Declaration, FieldType, Insight, IntegerColumn, LoginInsight, NumberColumn, Rejection,
+    Severity, TextColumn, TypedField,
+};
+use crate::settings::{How, Role};
+
+/// More insights than there is memory for.
+const TEN_MILLION: usize = 10_000_000;
+
+/// More insights than the host takes.
+const HUNDRED_THOUSAND: usize = 100_000;
+
+/// How much text is too much, in bytes.
+const HUGE: usize = 32 << 20;
+
+/// A declaration of a field without a name; by a role that can't set any, of a field.
+pub fn declaration(role: Role) -> Declaration {
+    let name = if role == Role::Enricher { "" } else { "risk" };
+    Declaration {
+        sets: vec![TypedField { name: name.to_owned(), type_: FieldType::Text }],
+        ..Declaration::default()
+    }
+}
+
+pub fn validate(how: &How, row: usize, batch: &Batch, rejections: &mut Vec<Rejection>) {
+    let row = row as u32;
+    let rejection = |row, code: &str, reason| Rejection { row, code: code.to_owned(), reason };
+    match how {
+        How::LieRow => rejections.push(rejection(batch.rows, "lie", String::new())),
+        How::LieOrder => {
+            *rejections = vec![rejection(row, "lie", String::new()), rejection(row, "lie", String::new())];
+        }
+        How::LieCode => *rejections = vec![rejection(row, "Not A Code", String::new())],
+        How::LieReason => *rejections = vec![rejection(row, "lie", "two\nlines".to_owned())],
+        How::LieUtf8 => *rejections = vec![rejection(row, "lie", not_utf8())],
+        How::LiePointer => *rejections = vec![rejection(row, "lie", outside())],
+        How::ManyInsights => *rejections = vec![rejection(row, "", String::new()); TEN_MILLION],
+        How::TooManyInsights => *rejections = vec![rejection(row, "lie", String::new()); HUNDRED_THOUSAND],
+        How::HugeText => *rejections = vec![rejection(row, "lie", "x".repeat(HUGE))],
+        _ => {}
+    }
+}
+
+pub fn enrich(how: &How, row: usize, enrichment: &mut Enrichment) {
+    let rows = match &enrichment.fields[0] {
+        Column::Integer(column) => column.values.len(),
+        _ => unreachable!(),
+    };
+    let about = |row, insight| LoginInsight { row, insight };
+    match how {
+        How::LieRow => enrichment.insights.push(about(rows as u32, insight("lie", "{}".to_owned()))),
+        How::LieOrder => {
+            let of = |row| about(row, insight("lie", "{}".to_owned()));
+            enrichment.insights = vec![of(row as u32 + 1), of(row as u32)];
+        }
+        How::LieCode => enrichment.insights = vec![about(row as u32, insight("Not A Kind", "{}".to_owned()))],
+        How::LieReason => enrichment.insights = vec![about(row as u32, insight("lie", "[]".to_owned()))],
+        How::LieUtf8 => enrichment.insights = vec![about(row as u32, insight("lie", not_utf8()))],
+        How::LiePointer => enrichment.insights = vec![about(row as u32, insight("lie", outside()))],
+        How::ManyInsights => enrichment.insights = vec![about(row as u32, insight("", String::new())); TEN_MILLION],
+        How::TooManyInsights => {
+            enrichment.insights = vec![about(row as u32, insight("lie", "{}".to_owned())); HUNDRED_THOUSAND];
+        }
+        How::HugeText => enrichment.insights = vec![about(row as u32, insight("lie", "x".repeat(HUGE)))],
+        How::LieCount => enrichment.fields.push(integers(rows)),
+        How::LieLength => enrichment.fields[0] = integers(rows - 1),
+        How::LieType => {
+            enrichment.fields[0] =
+                Column::Boolean(BooleanColumn { rows: rows as u32, truths: Vec::new(), missing: Vec::new() });
+        }
+        How::LieMissing => {
+            let missing = vec![0; rows / 32].into_iter().chain([1 << (rows % 32)]).collect();
+            enrichment.fields[0] = Column::Integer(IntegerColumn { values: vec![0; rows], missing });
+        }
+        How::LieNumber => {
+            enrichment.fields[0] = Column::Number(NumberColumn { values: vec![f64::NAN; rows], missing: Vec::new() });
+        }
+        How::LieEnds => {
+            let mut ends = vec![3; rows];
+            ends[1.min(rows - 1)] = 2;
+            enrichment.fields[0] = Column::Text(TextColumn { data: "abc".to_owned(), ends, missing: Vec::new() });
+        }
+        _ => {}
+    }
+}
+
+pub fn generate(how: &How, insights: &mut Vec<Insight>) {
+    match how {
+        How::LieCode => *insights = vec![insight("Not A Kind", "{}".to_owned())],
+        How::LieReason => *insights = vec![insight("lie", "[1]".to_owned())],
+        How::LieUtf8 => *insights = vec![insight("lie", not_utf8())],
+        How::LiePointer => *insights = vec![insight("lie", outside())],
+        How::ManyInsights => *insights = vec![insight("", String::new()); TEN_MILLION],
+        How::TooManyInsights => *insights = vec![insight("lie", "{}".to_owned()); HUNDRED_THOUSAND],
+        How::HugeText => *insights = vec![insight("lie", format!("{{\"a\":\"{}\"}}", "x".repeat(HUGE)))],
+        _ => {}
+    }
+}
+
+fn integers(rows: usize) -> Column {
+    Column::Integer(IntegerColumn { values: vec![0; rows], missing: Vec::new() })
+}
+
+fn insight(kind: &str, data: String) -> Insight {
+    Insight { kind: kind.to_owned(), severity: Severity::Low, data }
+}
+
+/// A text that is not UTF-8.
+fn not_utf8() -> String {
+    // SAFETY: none. Nobody here reads it; the host has to notice.
+    unsafe { String::from_utf8_unchecked(vec![b'a', 0xff, 0xc0]) }
+}
+
+/// A text that lies outside of memory.
+fn outside() -> String {
+    // SAFETY: none. Nobody here reads it; the host has to notice.
+    unsafe { String::from_raw_parts(0xffff_0000 as *mut u8, 0x8000, 0x8000) }
+}

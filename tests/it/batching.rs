@@ -1,0 +1,1 @@
+//! The same result, whatever the batching.
