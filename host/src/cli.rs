@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
-use crate::config::{Config, ConfigError, KafkaArgs, PipelineArgs, PipelineConfig, RunArgs, environment};
+use crate::commands::generate::{Pace, Target};
+use crate::config::{
+    Config, ConfigError, KafkaArgs, PipelineArgs, PipelineConfig, RunArgs, environment, kafka_settings,
+};
+use crate::generator::{Generator, Options};
 
 /// Login analytics on Kafka, as sandboxed WebAssembly plugins.
 #[derive(Parser, Debug)]
@@ -22,6 +27,10 @@ enum Command {
     Run(Run),
     /// Take logins from standard input, one a line, to standard output
     Pipe(Pipe),
+    /// See it work: broker, generator, pipeline and a live view in one process
+    Demo(Demo),
+    /// Make logins as the original generator makes them
+    Generate(Generate),
 }
 
 #[derive(Args, Debug)]
@@ -50,6 +59,98 @@ struct Pipe {
     /// A folder that keeps the state from run to run
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct Demo {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// End after so long, such as 30s
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    /// End after so many logins
+    #[arg(long, value_name = "LOGINS")]
+    count: Option<u64>,
+    /// Logins a second; 0 for as many as go
+    #[arg(long, value_name = "LOGINS", default_value_t = 1000.0, value_parser = rate)]
+    rate: f64,
+    #[command(flatten)]
+    logins: Logins,
+}
+
+#[derive(Args, Debug)]
+struct Generate {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    /// Write to standard output, one login a line, in place of Kafka
+    #[arg(long, conflicts_with = "brokers")]
+    stdout: bool,
+    /// The topic [env: KAFKA_TOPIC] [default: user-login]
+    #[arg(long, env = "LOGINSCOPE_INPUT_TOPIC", value_name = "TOPIC")]
+    topic: Option<String>,
+    /// Logins a second [default: as many as go]
+    #[arg(long, value_name = "LOGINS", value_parser = rate)]
+    rate: Option<f64>,
+    /// How many logins [default: without end]
+    #[arg(long, value_name = "LOGINS")]
+    count: Option<u64>,
+    /// The time of the first login: epoch seconds, or "now" [default: now for Kafka, 1694479551 for standard output]
+    #[arg(long, value_name = "TIME")]
+    start: Option<String>,
+    #[command(flatten)]
+    logins: Logins,
+}
+
+#[derive(Args, Debug)]
+struct Logins {
+    /// How many different users there are
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    users: u64,
+    /// The exponent of Zipf's law, by which some users are busier than others; 0 for equally busy ones
+    #[arg(long, default_value_t = 1.0, value_parser = share_or_more)]
+    zipf: f64,
+    /// What all randomness comes from: the same seed makes the same logins
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The share of malformed messages, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    malformed: f64,
+    /// The share of logins that say whether they succeeded, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    outcome: f64,
+}
+
+impl Logins {
+    fn options(&self, start: i64, rate: Option<f64>) -> Options {
+        Options {
+            users: self.users,
+            zipf: self.zipf,
+            seed: self.seed,
+            malformed: self.malformed,
+            outcome: self.outcome,
+            start,
+            logins_per_second: rate.filter(|rate| *rate > 0.0).unwrap_or(Options::default().logins_per_second),
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "allowed is 0 to 1".to_owned())
+}
+
+fn share_or_more(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=100.0).contains(share)).ok_or_else(|| "allowed is 0 to 100".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: Option<f64> = text.parse().ok();
+    rate.filter(|rate| rate.is_finite() && *rate >= 0.0).ok_or_else(|| "allowed is a number from 0".to_owned())
+}
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp()
 }
 
 /// How a command ended.
@@ -87,7 +188,43 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             let files = commands::pipe::Files { insights: pipe.insights, rejected: pipe.rejected, state: pipe.state };
             commands::pipe::run(&config, &files)
         }
+        Command::Demo(demo) => run_demo(&demo),
+        Command::Generate(generate) => run_generate(generate),
     }
+}
+
+fn run_demo(demo: &Demo) -> anyhow::Result<Exit> {
+    let rate = Some(demo.rate).filter(|rate| *rate > 0.0);
+    // Without a broker named on the command line the demo brings its own, whatever the environment says.
+    let kafka = demo.kafka.brokers.is_some().then(|| kafka_settings(&demo.kafka, &environment)).transpose()?;
+    commands::demo::run(&commands::demo::Demo {
+        pipeline: PipelineConfig::load(&demo.pipeline, demo.kafka.config.as_deref(), &environment)?,
+        kafka,
+        time: demo.time,
+        pace: Pace { count: demo.count, rate },
+        logins: demo.logins.options(now(), rate),
+    })
+}
+
+fn run_generate(generate: Generate) -> anyhow::Result<Exit> {
+    let start = match generate.start.as_deref() {
+        Some("now") => now(),
+        Some(seconds) => seconds.parse().map_err(|_| {
+            ConfigError(format!("--start: {seconds:?} is no time; allowed are epoch seconds, or now"))
+        })?,
+        None if generate.stdout => Options::default().start,
+        None => now(),
+    };
+    let rate = generate.rate.filter(|rate| *rate > 0.0);
+    let target = if generate.stdout {
+        Target::Stdout
+    } else {
+        let topic = generate.topic.or_else(|| environment("KAFKA_TOPIC")).unwrap_or_else(|| "user-login".to_owned());
+        Target::Kafka { settings: kafka_settings(&generate.kafka, &environment)?, topic }
+    };
+    let mut generator = Generator::new(generate.logins.options(start, rate))
+        .ok_or_else(|| ConfigError("--users and --zipf don't go together".to_owned()))?;
+    commands::generate::run(&mut generator, &target, Pace { count: generate.count, rate })
 }
 
 /// The error and its causes as one sentence on one line.

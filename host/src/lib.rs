@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod generator;
 pub mod pipeline;
 pub mod telemetry;
 pub mod view;

@@ -61,6 +61,7 @@ impl Counts {
 #[derive(Debug, Default)]
 pub struct Telemetry {
     processed: AtomicU64,
+    rejected_messages: AtomicU64,
     insights: AtomicU64,
     plugin_failures: AtomicU64,
     rejected: Mutex<BTreeMap<String, u64>>,
@@ -97,6 +98,7 @@ impl Telemetry {
 
     /// A login was rejected.
     pub fn rejected(&self, code: &str) {
+        self.rejected_messages.fetch_add(1, Ordering::Relaxed);
         let mut rejected = lock(&self.rejected);
         let code = if rejected.len() < MAX_CODES || rejected.contains_key(code) { code } else { "other" };
         match rejected.get_mut(code) {
@@ -187,6 +189,11 @@ impl Telemetry {
         }
         gauge!("loginscope_partitions_owned").set(owned.len() as f64);
         tracing::info!(worker, ?partitions, "partitions given up");
+    }
+
+    /// How many messages have been judged.
+    pub fn messages(&self) -> u64 {
+        self.processed.load(Ordering::Relaxed) + self.rejected_messages.load(Ordering::Relaxed)
     }
 
     /// What has been counted so far.

@@ -2,6 +2,8 @@
 //!
 //! The columns are written and read here by hand, as `wit/types.wit` describes them, so that the SDK isn't its own judge.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use loginscope_plugin::contract::{
     Batch, BooleanColumn, Column, IntegerColumn, MalformedTimestamp, NumberColumn, TextColumn,
 };

@@ -181,7 +181,8 @@ mod tests {
     #[test]
     fn packages_are_the_folders_with_a_manifest() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| project::write_if_changed(&folder.path().join(path), text.as_bytes()).unwrap();
+        let write =
+            |path: &str, text: &str| project::write_if_changed(&folder.path().join(path), text.as_bytes()).unwrap();
         write("Cargo.toml", "[workspace]\n");
         write("b-plugin/Cargo.toml", "[package]\n");
         write("a-plugin/Cargo.toml", "[package]\n");

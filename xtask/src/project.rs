@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn what_a_failed_command_said_is_in_the_error() {
-        let error = output_of(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"])).unwrap_err().to_string();
+        let error =
+            output_of(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"])).unwrap_err().to_string();
         assert!(error.contains("out") && error.contains("err") && error.contains("exit status: 3"), "{error}");
     }
 

@@ -1,5 +1,6 @@
 //! A real Kafka is started, ended and reached in every way that the library offers.
 
+#[cfg(test)]
 mod real_kafka {
     use std::process::{Command, Stdio};
 

@@ -1,7 +1,8 @@
 //! The plain loop: reads a topic in a group and writes the same bytes to another, at least once, as fast as the clients can.
 //!
 //! `consume_produce fill BROKERS TOPIC COUNT` writes COUNT messages of 179 bytes, keyed by 200,000 users.
-//! `consume_produce run BROKERS FROM TO COUNT [WORKERS]` moves COUNT of them and says how fast that was and what it cost.
+//! `consume_produce run BROKERS FROM TO COUNT WORKERS` moves COUNT of them and says how fast that was and what it cost.
+//! Arguments of the form `name=value` are librdkafka properties.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,14 +17,18 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
-        ["fill", brokers, topic, count] => fill(&ClientSettings::new(*brokers), topic, count.parse()?),
-        ["run", brokers, from, to, count] => run(&ClientSettings::new(*brokers), from, to, count.parse()?, 1),
+    let (properties, words): (Vec<&str>, Vec<&str>) =
+        arguments.iter().map(String::as_str).partition(|a| a.contains('='));
+    let settings = |brokers: &str| {
+        let pairs = properties.iter().filter_map(|property| property.split_once('='));
+        pairs.fold(ClientSettings::new(brokers), |settings, (name, value)| settings.with(name, value))
+    };
+    match words.as_slice() {
+        ["fill", brokers, topic, count] => fill(&settings(brokers), topic, count.parse()?),
         ["run", brokers, from, to, count, workers] => {
-            run(&ClientSettings::new(*brokers), from, to, count.parse()?, workers.parse()?)
+            run(&settings(brokers), from, to, count.parse()?, workers.parse()?)
         }
-        _ => Err("usage: consume_produce fill BROKERS TOPIC COUNT | run BROKERS FROM TO COUNT [WORKERS]".into()),
+        _ => Err("usage: consume_produce fill BROKERS TOPIC COUNT | run BROKERS FROM TO COUNT WORKERS".into()),
     }
 }
 
@@ -46,7 +51,7 @@ fn fill(settings: &ClientSettings, topic: &str, count: u64) -> Outcome<()> {
         let record = Record { topic, key: Some(user.as_bytes()), payload: Some(value.as_bytes()), ..Record::default() };
         producer.send(&record, &never)?;
     }
-    producer.flush(Duration::from_secs(60))?;
+    producer.flush(Duration::from_mins(1))?;
     Ok(())
 }
 
@@ -63,7 +68,7 @@ fn run(settings: &ClientSettings, from: &str, to: &str, count: u64, workers: usi
         }
         Ok(())
     })?;
-    let (elapsed, cpu) = (begun.elapsed(), cpu_time() - cpu);
+    let (elapsed, cpu) = (begun.elapsed(), cpu_time().saturating_sub(cpu));
     let moved = moved.into_inner();
     println!(
         "{moved} messages in {:.2} s: {:.0}/s, {:.3} µs of CPU each",
@@ -108,7 +113,7 @@ fn move_messages(
             last_commit = Instant::now();
         }
     }
-    let acknowledged = producer.flush(Duration::from_secs(60))?;
+    let acknowledged = producer.flush(Duration::from_mins(1))?;
     commit(&mut consumer, &mut unacknowledged, acknowledged)?;
     Ok(())
 }

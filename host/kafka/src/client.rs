@@ -74,7 +74,7 @@ impl Reporter {
         }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(target: "librdkafka", "{facility}: {text}")
+                tracing::error!(target: "librdkafka", "{facility}: {text}");
             }
             RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", "{facility}: {text}"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {

@@ -17,8 +17,11 @@
 //!   elsewhere than at the earliest offset, so that it starts only once).
 //! - The queue of a partition is cut off before the partition is assigned, so no message takes another way than a batch.
 
+mod commits;
 mod events;
+mod rebalance;
 mod start;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -26,104 +29,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 pub(crate) use self::events::ConsumerEvents;
-use self::events::Rebalance;
+use self::events::{Rebalance, give_up};
+use self::rebalance::as_number;
 pub use self::start::StartPosition;
+pub use self::types::{Assigned, ConsumerOptions, PartitionProgress, Polled, Waker};
 use crate::client::Signal;
 use crate::error::{Error, Meaning, describe, judge};
-use crate::native::{Batch, Client, PartitionQueue, commit_with_event, known_high_watermark};
+use crate::native::{Batch, Client, PartitionQueue, known_high_watermark};
 use crate::settings::ClientSettings;
 use crate::topics::check_name;
-
-/// What a group consumer needs to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsumerOptions {
-    /// The topic to read.
-    pub topic: String,
-    /// The consumer group.
-    pub group: String,
-    /// `group.instance.id`: a name that stays the same over restarts and differs from every other member's. With it, a restart
-    /// within the session timeout causes no rebalance.
-    pub instance: Option<String>,
-    /// Where to start in a partition for which the group has no committed offset.
-    pub start: StartPosition,
-    /// How long the topic may be missing before that is an error.
-    pub missing_topic_patience: Duration,
-}
-
-impl ConsumerOptions {
-    /// A member of this group that reads this topic, from the earliest offset if the group is new.
-    pub fn new(topic: impl Into<String>, group: impl Into<String>) -> Self {
-        Self {
-            topic: topic.into(),
-            group: group.into(),
-            instance: None,
-            start: StartPosition::Earliest,
-            missing_topic_patience: Duration::from_secs(30),
-        }
-    }
-}
-
-/// What a poll brought.
-#[derive(Debug)]
-pub enum Polled {
-    /// Messages of one partition.
-    Batch(Batch),
-    /// Partitions come.
-    Assigned(Vec<Assigned>),
-    /// Partitions go with the next poll.
-    Revoked(Vec<i32>),
-    /// Partitions are gone: nothing of theirs can be committed.
-    Lost(Vec<i32>),
-    /// Nothing within the timeout, or [`Waker::wake`] was called.
-    Nothing,
-}
-
-/// A partition that was assigned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Assigned {
-    /// The partition.
-    pub partition: i32,
-    /// The offset that reading starts from: what the group has committed, or what the start position says. `None`: the
-    /// earliest one that there is.
-    pub next_offset: Option<i64>,
-}
-
-/// How far a partition is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartitionProgress {
-    /// The partition.
-    pub partition: i32,
-    /// The offset after the last message handed out, markers of transactions included. `None` before the first one where
-    /// the start was the earliest offset.
-    pub next_offset: Option<i64>,
-    /// The offset after the last message that the broker has, as of the last fetch.
-    pub high_watermark: Option<i64>,
-    /// What was committed last, if anything was since the assignment.
-    pub committed: Option<i64>,
-}
-
-impl PartitionProgress {
-    /// How many messages are still to be handed out, as far as known.
-    pub fn lag(&self) -> Option<u64> {
-        Some(u64::try_from(self.high_watermark? - self.next_offset?).unwrap_or(0))
-    }
-}
-
-/// Ends a poll that waits, from any thread.
-#[derive(Clone, Debug)]
-pub struct Waker(Arc<Signal>);
-
-impl Waker {
-    /// Makes the poll that waits now, or else the next one that would wait, return at once.
-    pub fn wake(&self) {
-        self.0.call();
-    }
-}
 
 /// A member of a consumer group that reads one topic.
 pub struct Consumer {
@@ -165,12 +85,6 @@ const DEFAULTS: [(&str, &str); 6] = [
 /// How long a request may take that a rebalance waits for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a commit may take whose caller sets no limit.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long one wait for the outcome of a commit takes at most.
-const SLICE: Duration = Duration::from_millis(50);
-
 /// A poll that waits looks into the queues at least this often, should a wake-up ever be missed.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
@@ -184,9 +98,11 @@ impl Consumer {
         let topic = CString::new(options.topic.as_str())
             .map_err(|_| Error::TopicName { topic: options.topic.clone(), reason: "it contains NUL" })?;
         let mut defaults = DEFAULTS.to_vec();
-        // The newer protocol lets the brokers assign, and refuses this property.
+        // The newer protocol leaves both to the brokers, and refuses these properties.
         if settings.property("group.protocol") != Some("consumer") {
             defaults.push(("partition.assignment.strategy", "cooperative-sticky"));
+            // Members hear of a rebalance by their heartbeats: within a second, not three.
+            defaults.push(("heartbeat.interval.ms", "1000"));
         }
         let mut required = vec![
             ("group.id", options.group.as_str()),
@@ -220,7 +136,7 @@ impl Consumer {
 
     /// Wakes this consumer from another thread.
     pub fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.signal))
+        Waker::new(&self.signal)
     }
 
     /// Waits for something to do, at most this long: messages (at most `max_messages`, whatever of one partition is there), or
@@ -257,73 +173,6 @@ impl Consumer {
         self.starts.insert(partition, offset);
     }
 
-    /// Commits offsets (each the last processed one plus 1) and waits until the broker has them, at most half a minute.
-    ///
-    /// # Errors
-    /// As [`Consumer::commit_within`].
-    pub fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
-        self.commit_within(offsets, COMMIT_TIMEOUT)
-    }
-
-    /// Commits offsets and waits until the broker has them, at most this long.
-    ///
-    /// # Errors
-    /// [`Error::CommitFenced`] where the partitions belong to another member by now, [`Error::TimedOut`] (the broker may or may not
-    /// have them), else [`Error::Commit`].
-    pub fn commit_within(&mut self, offsets: &[(i32, i64)], timeout: Duration) -> Result<(), Error> {
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let until = Instant::now() + timeout;
-        let ticket = self.client.context().expect_commit(offsets);
-        self.commit_async(offsets)?;
-        loop {
-            self.serve_once(SLICE)?;
-            match ticket.outcome() {
-                Some(Ok(())) => return Ok(()),
-                Some(Err(code)) => return Err(self.commit_refused(code)),
-                None if Instant::now() >= until => {
-                    let what = format!("committing offsets of the group {:?}", self.options.group);
-                    return Err(Error::TimedOut { what, waited: timeout });
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// Commits offsets without waiting. What became of it shows in [`Consumer::progress`] after a later poll; a refusal is logged.
-    ///
-    /// # Errors
-    /// Where librdkafka doesn't even take the request.
-    pub fn commit_async(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let list = self.offset_list(offsets)?;
-        commit_with_event(&self.client, &list).map_err(|code| self.commit_refused(code))
-    }
-
-    fn offset_list(&self, offsets: &[(i32, i64)]) -> Result<TopicPartitionList, Error> {
-        self.list(offsets.iter().map(|(partition, offset)| (*partition, Offset::Offset(*offset))))
-    }
-
-    fn commit_refused(&self, code: RDKafkaErrorCode) -> Error {
-        let group = self.options.group.clone();
-        let reason = describe(code);
-        match code {
-            RDKafkaErrorCode::IllegalGeneration
-            | RDKafkaErrorCode::UnknownMemberId
-            | RDKafkaErrorCode::FencedInstanceId
-            | RDKafkaErrorCode::AssignmentLost
-            | RDKafkaErrorCode::FencedMemberEpoch
-            | RDKafkaErrorCode::StaleMemberEpoch => Error::CommitFenced { group, reason },
-            RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed => {
-                Error::NotAuthorized { action: format!("commit offsets of the group {group:?}"), reason }
-            }
-            _ => Error::Commit { group, reason },
-        }
-    }
-
     /// Stops fetching these partitions, until [`Consumer::resume`]. What is queued locally is thrown away and fetched again, so
     /// for short pauses poll with `max_messages` 0 instead.
     ///
@@ -351,10 +200,8 @@ impl Consumer {
     /// How far each assigned partition is. No broker is asked; meant for every few seconds, not for every batch.
     pub fn progress(&self) -> Vec<PartitionProgress> {
         let positions = self.client.position().ok();
-        let position = |partition| {
-            let element = positions.as_ref()?.find_partition(&self.options.topic, partition)?;
-            if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None }
-        };
+        let position =
+            |partition| as_number(positions.as_ref()?.find_partition(&self.options.topic, partition)?.offset());
         let progress = |owned: &OwnedPartition| PartitionProgress {
             partition: owned.partition,
             next_offset: owned.next_offset.max(position(owned.partition)),
@@ -416,91 +263,6 @@ impl Consumer {
             .map_err(|error| Error::failed(format!("going back to offset {offset} of partition {partition}"), &error))
     }
 
-    /// Turns a rebalance into an event; `None` where there is nothing to announce.
-    fn announce(&mut self, rebalance: Rebalance) -> Result<Option<Polled>, Error> {
-        self.missing_since = None;
-        match rebalance {
-            Rebalance::Assign(list) => {
-                let Some(list) = self.resolve_starts(list)? else { return Ok(None) };
-                let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
-                let elements = list.elements();
-                let assigned = elements
-                    .iter()
-                    .map(|element| Assigned { partition: element.partition(), next_offset: offset(element.offset()) });
-                let assigned: Vec<Assigned> = assigned.collect();
-                drop(elements);
-                self.announced = Some(Rebalance::Assign(list));
-                if assigned.is_empty() {
-                    self.answer_announced()?;
-                    return Ok(None);
-                }
-                Ok(Some(Polled::Assigned(assigned)))
-            }
-            Rebalance::Revoke { list, lost } => {
-                let going: Vec<i32> = list
-                    .elements()
-                    .iter()
-                    .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
-                    .collect();
-                self.partitions.retain(|owned| !going.contains(&owned.partition));
-                self.announced = Some(Rebalance::Revoke { list, lost });
-                if going.is_empty() {
-                    self.answer_announced()?;
-                    return Ok(None);
-                }
-                Ok(Some(if lost { Polled::Lost(going) } else { Polled::Revoked(going) }))
-            }
-        }
-    }
-
-    /// Answers the rebalance that the last poll announced.
-    fn answer_announced(&mut self) -> Result<(), Error> {
-        let starts = std::mem::take(&mut self.starts);
-        let is_incremental = matches!(self.client.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        let failed = |error: &KafkaError| Error::failed("answering a rebalance", error);
-        match self.announced.take() {
-            None => Ok(()),
-            Some(Rebalance::Assign(mut list)) => {
-                let commits = self.first_commits(&list, &starts);
-                for (partition, offset) in &starts {
-                    if list.find_partition(&self.options.topic, *partition).is_some() {
-                        list.set_partition_offset(&self.options.topic, *partition, Offset::Offset(*offset))
-                            .map_err(|error| failed(&error))?;
-                    }
-                }
-                self.client.context().forget_committed(&list);
-                self.cut_queues_off(&list)?;
-                let answered =
-                    if is_incremental { self.client.incremental_assign(&list) } else { self.client.assign(&list) };
-                answered.map_err(|error| failed(&error))?;
-                self.commit_first(&commits);
-                Ok(())
-            }
-            Some(Rebalance::Revoke { list, .. }) => {
-                self.client.context().forget_committed(&list);
-                let answered =
-                    if is_incremental { self.client.incremental_unassign(&list) } else { self.client.unassign() };
-                answered.map_err(|error| failed(&error))
-            }
-        }
-    }
-
-    fn cut_queues_off(&mut self, list: &TopicPartitionList) -> Result<(), Error> {
-        for element in list.elements() {
-            let partition = element.partition();
-            let queue =
-                PartitionQueue::cut_off(&self.client, &self.topic, partition, &self.signal).ok_or_else(|| {
-                    Error::Failed {
-                        what: format!("taking the queue of partition {partition}"),
-                        reason: "there is none".to_owned(),
-                    }
-                })?;
-            let next_offset = if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None };
-            self.partitions.push(OwnedPartition { partition, queue, next_offset });
-        }
-        Ok(())
-    }
-
     /// The next messages, of each partition in turn.
     fn next_batch(&mut self, max_messages: usize) -> Result<Option<Batch>, Error> {
         let count = self.partitions.len();
@@ -550,12 +312,22 @@ impl Consumer {
         }
     }
 
-    fn fail_if_the_topic_stays_missing(&self) -> Result<(), Error> {
-        match self.missing_since {
-            Some(since) if since.elapsed() >= self.options.missing_topic_patience => {
-                Err(Error::UnknownTopic { topic: self.options.topic.clone() })
+    /// Brokers that have just started say of every topic that they don't know it, so what was said is looked into again before it
+    /// counts.
+    fn fail_if_the_topic_stays_missing(&mut self) -> Result<(), Error> {
+        if self.missing_since.is_none_or(|since| since.elapsed() < self.options.missing_topic_patience) {
+            return Ok(());
+        }
+        let topic = &self.options.topic;
+        let Ok(metadata) = self.client.fetch_metadata(Some(topic), REQUEST_TIMEOUT) else { return Ok(()) };
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        match found.and_then(MetadataTopic::error).map(|code| judge(code.into(), "", "")) {
+            Some(Meaning::UnknownTopic) => Err(Error::UnknownTopic { topic: topic.clone() }),
+            Some(_) => Ok(()),
+            None => {
+                self.missing_since = None;
+                Ok(())
             }
-            _ => Ok(()),
         }
     }
 
@@ -574,12 +346,14 @@ impl Drop for Consumer {
         // From here on librdkafka's rebalances are answered where they arrive; nobody polls for them any more.
         self.client.context().begin_closing();
         self.partitions.clear();
-        if self.announced.is_some()
-            && let Err(error) = self.answer_announced()
-        {
-            tracing::warn!("{error}");
+        let given_up = match self.announced.take() {
+            Some(Rebalance::Assign(_)) => give_up(&self.client, None),
+            Some(Rebalance::Revoke { list, .. }) => give_up(&self.client, Some(&list)),
+            None => Ok(()),
+        };
+        if let Err(error) = given_up {
+            tracing::warn!("giving up partitions while leaving the group: {error}");
         }
-        self.partitions.clear();
     }
 }
 

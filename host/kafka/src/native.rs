@@ -189,7 +189,11 @@ impl Drop for Batch {
 
 impl std::fmt::Debug for Batch {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Batch").field("partition", &self.partition).field("messages", &self.len()).finish()
+        formatter
+            .debug_struct("Batch")
+            .field("partition", &self.partition)
+            .field("messages", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -235,7 +239,7 @@ impl<'a> Message<'a> {
         // SAFETY: the message is valid; librdkafka parses its headers into memory that belongs to it.
         let code = unsafe { librdkafka::rd_kafka_message_headers(self.message, &raw mut headers) };
         let is_there = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
-        Headers { headers: NonNull::new(headers).filter(|_| is_there), next: 0, batch: PhantomData }
+        Headers { list: NonNull::new(headers).filter(|_| is_there), next: 0, batch: PhantomData }
     }
 
     fn raw(self) -> &'a RDKafkaMessage {
@@ -268,7 +272,7 @@ pub struct Header<'a> {
 /// The headers of a message, in order.
 #[derive(Clone, Debug)]
 pub struct Headers<'a> {
-    headers: Option<NonNull<librdkafka::rd_kafka_headers_t>>,
+    list: Option<NonNull<librdkafka::rd_kafka_headers_t>>,
     next: usize,
     batch: PhantomData<&'a Batch>,
 }
@@ -277,7 +281,7 @@ impl<'a> Iterator for Headers<'a> {
     type Item = Header<'a>;
 
     fn next(&mut self) -> Option<Header<'a>> {
-        let headers = self.headers?;
+        let headers = self.list?;
         let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
         // SAFETY: the headers belong to a message that `'a` keeps; the three places outlive the call.
         let code = unsafe {
@@ -290,7 +294,7 @@ impl<'a> Iterator for Headers<'a> {
             )
         };
         if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            self.headers = None;
+            self.list = None;
             return None;
         }
         self.next += 1;

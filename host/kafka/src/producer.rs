@@ -253,7 +253,7 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         self.reporter.error(&error, reason);
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        if let Meaning::Permanent(error) = judge(code, &self.reporter.hide(reason), "write to the topic") {
+        if let Meaning::Permanent(error) = judge(code, &self.reporter.hide(reason), "write") {
             self.fail(error);
         }
     }

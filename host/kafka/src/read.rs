@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::Signal;
@@ -100,17 +101,14 @@ impl Reader {
     /// [`Error::UnknownTopic`], [`Error::NotAuthorized`], [`Error::Failed`].
     pub fn open(settings: &ClientSettings, topic: &str, from: &ReadFrom, timeout: Duration) -> Result<Self, Error> {
         check_name(topic)?;
-        let client = connect(settings)?;
-        let partitions = partitions_of(&client, topic, timeout)?;
-        let starts = starts_of(&client, topic, &partitions, from, timeout)?;
-        Self::assign(client, topic, &starts)
+        let connection = Connection::new(settings, timeout)?;
+        let partitions = connection.partitions(topic)?;
+        let starts = connection.starts(topic, &partitions, from)?;
+        Self::assign(connection, topic, &starts)
     }
 
-    fn assign(
-        (client, signal): (Arc<Client>, Arc<Signal>),
-        topic: &str,
-        starts: &[(i32, Offset)],
-    ) -> Result<Self, Error> {
+    fn assign(connection: Connection, topic: &str, starts: &[(i32, Offset)]) -> Result<Self, Error> {
+        let Connection { client, signal, .. } = connection;
         let name =
             CString::new(topic).map_err(|_| Error::TopicName { topic: topic.to_owned(), reason: "it contains NUL" })?;
         let failed = |error: &KafkaError| Error::failed(format!("reading the topic {topic:?}"), error);
@@ -203,7 +201,7 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// The newest `count` messages of a topic as of now, by timestamp (those of a partition in their order).
+/// The newest `count` messages of a topic as of now, over all its partitions, in the order of their timestamps.
 ///
 /// # Errors
 /// As [`Reader::open`], and [`Error::TimedOut`] where the end isn't reached within the timeout.
@@ -217,16 +215,16 @@ pub fn last_records(
     let until = Instant::now() + timeout;
     let mut reach = count as u64;
     loop {
-        let (client, signal) = connect(settings)?;
-        let partitions = partitions_of(&(Arc::clone(&client), Arc::clone(&signal)), topic, timeout)?;
-        let connection = (client, signal);
-        let starts = starts_of(&connection, topic, &partitions, &ReadFrom::Last(reach), timeout)?;
-        let is_everything = starts.iter().all(|(_, start)| *start == Offset::Beginning);
+        let connection = Connection::new(settings, timeout)?;
+        let partitions = connection.partitions(topic)?;
+        let starts = connection.starts(topic, &partitions, &ReadFrom::Last(reach))?;
         let reader = Reader::assign(connection, topic, &starts)?;
         let newest = newest_to_the_end(reader, count, until, timeout)?;
         // Markers of transactions take offsets too, so that going back so many may bring fewer messages.
-        let is_enough = newest.iter().all(|partition| partition.len() >= count);
-        if is_enough || is_everything {
+        let is_enough = |(records, (_, start)): (&VecDeque<OwnedRecord>, &(i32, Offset))| {
+            records.len() >= count || *start == Offset::Beginning
+        };
+        if newest.iter().zip(&starts).all(is_enough) {
             let mut records: Vec<OwnedRecord> = newest.into_iter().flatten().collect();
             records.sort_by_key(|record| record.timestamp);
             return Ok(records.split_off(records.len().saturating_sub(count)));
@@ -268,70 +266,74 @@ fn newest_to_the_end(
     }
 }
 
-fn connect(settings: &ClientSettings) -> Result<(Arc<Client>, Arc<Signal>), Error> {
-    let defaults = [("fetch.queue.backoff.ms", "10"), ("fetch.error.backoff.ms", "100"), ("fetch.wait.max.ms", "100")];
-    let required = [
-        // librdkafka assigns only with the name of a group. None is joined: nobody subscribes, nothing is committed.
-        ("group.id", "loginscope-reader"),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("enable.partition.eof", "true"),
-        ("isolation.level", "read_committed"),
-        ("auto.offset.reset", "earliest"),
-        ("allow.auto.create.topics", "false"),
-    ];
-    let config = settings.configure(&defaults, &required)?;
-    let signal = Arc::new(Signal::default());
-    let events = ConsumerEvents::new(settings, Arc::clone(&signal));
-    let mut client =
-        BaseConsumer::from_config_and_context(&config, events).map_err(|error| settings.refused(&error))?;
-    let on_event = Arc::clone(&signal);
-    client.set_nonempty_callback(move || on_event.queue());
-    Ok((Arc::new(client), signal))
+/// A connection for reading, before anything is assigned.
+struct Connection {
+    client: Arc<Client>,
+    signal: Arc<Signal>,
+    timeout: Duration,
 }
 
-fn partitions_of((client, _): &(Arc<Client>, Arc<Signal>), topic: &str, timeout: Duration) -> Result<Vec<i32>, Error> {
-    let action = format!("look at the topic {topic:?}");
-    let metadata = client
-        .fetch_metadata(Some(topic), timeout)
-        .map_err(|error| Error::failed(format!("trying to {action}"), &error))?;
-    let unknown = || Error::UnknownTopic { topic: topic.to_owned() };
-    let found = metadata.topics().iter().find(|found| found.name() == topic).ok_or_else(unknown)?;
-    if let Some(code) = found.error().map(RDKafkaErrorCode::from) {
-        return Err(match judge(code, "", &action) {
-            Meaning::UnknownTopic => unknown(),
+impl Connection {
+    fn new(settings: &ClientSettings, timeout: Duration) -> Result<Self, Error> {
+        let defaults =
+            [("fetch.queue.backoff.ms", "10"), ("fetch.error.backoff.ms", "100"), ("fetch.wait.max.ms", "100")];
+        let required = [
+            // librdkafka assigns only with the name of a group. None is joined: nobody subscribes, nothing is committed.
+            ("group.id", "loginscope-reader"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_committed"),
+            ("auto.offset.reset", "earliest"),
+            ("allow.auto.create.topics", "false"),
+        ];
+        let config = settings.configure(&defaults, &required)?;
+        let signal = Arc::new(Signal::default());
+        let events = ConsumerEvents::new(settings, Arc::clone(&signal));
+        let mut client =
+            BaseConsumer::from_config_and_context(&config, events).map_err(|error| settings.refused(&error))?;
+        let on_event = Arc::clone(&signal);
+        client.set_nonempty_callback(move || on_event.queue());
+        Ok(Self { client: Arc::new(client), signal, timeout })
+    }
+
+    fn partitions(&self, topic: &str) -> Result<Vec<i32>, Error> {
+        let action = format!("look at the topic {topic:?}");
+        let failed = |code: RDKafkaErrorCode| match judge(code, "", &action) {
+            Meaning::UnknownTopic => Error::UnknownTopic { topic: topic.to_owned() },
             Meaning::Permanent(error) => error,
             Meaning::Transient => Error::Failed { what: format!("trying to {action}"), reason: describe(code) },
-        });
-    }
-    let mut partitions: Vec<i32> = found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
-    partitions.sort_unstable();
-    if partitions.is_empty() { Err(unknown()) } else { Ok(partitions) }
-}
-
-fn starts_of(
-    (client, _): &(Arc<Client>, Arc<Signal>),
-    topic: &str,
-    partitions: &[i32],
-    from: &ReadFrom,
-    timeout: Duration,
-) -> Result<Vec<(i32, Offset)>, Error> {
-    let all = |offset: Offset| partitions.iter().map(|partition| (*partition, offset)).collect();
-    match from {
-        ReadFrom::Beginning => Ok(all(Offset::Beginning)),
-        ReadFrom::End => Ok(all(Offset::End)),
-        ReadFrom::Offsets(offsets) => {
-            Ok(offsets.iter().map(|(partition, offset)| (*partition, Offset::Offset(*offset))).collect())
+        };
+        let metadata = self
+            .client
+            .fetch_metadata(Some(topic), self.timeout)
+            .map_err(|error| failed(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)))?;
+        let unknown = || failed(RDKafkaErrorCode::UnknownTopic);
+        let found = metadata.topics().iter().find(|found| found.name() == topic).ok_or_else(unknown)?;
+        if let Some(code) = found.error() {
+            return Err(failed(code.into()));
         }
-        ReadFrom::Last(count) => {
-            let start = |partition: &i32| {
-                let (low, high) = client.fetch_watermarks(topic, *partition, timeout).map_err(|error| {
-                    Error::failed(format!("asking for the end of partition {partition} of {topic:?}"), &error)
-                })?;
-                let start = high.saturating_sub(i64::try_from(*count).unwrap_or(i64::MAX));
-                Ok((*partition, if start > low { Offset::Offset(start) } else { Offset::Beginning }))
-            };
-            partitions.iter().map(start).collect()
+        let mut partitions: Vec<i32> = found.partitions().iter().map(MetadataPartition::id).collect();
+        partitions.sort_unstable();
+        if partitions.is_empty() { Err(unknown()) } else { Ok(partitions) }
+    }
+
+    fn starts(&self, topic: &str, partitions: &[i32], from: &ReadFrom) -> Result<Vec<(i32, Offset)>, Error> {
+        let all = |offset: Offset| partitions.iter().map(|partition| (*partition, offset)).collect();
+        let back = |partition: &i32, count: u64| {
+            let (low, high) = self.client.fetch_watermarks(topic, *partition, self.timeout).map_err(|error| {
+                Error::failed(format!("asking for the end of partition {partition} of {topic:?}"), &error)
+            })?;
+            let start = high.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX));
+            Ok((*partition, if start > low { Offset::Offset(start) } else { Offset::Beginning }))
+        };
+        match from {
+            ReadFrom::Beginning => Ok(all(Offset::Beginning)),
+            ReadFrom::End => Ok(all(Offset::End)),
+            ReadFrom::Offsets(offsets) => {
+                Ok(offsets.iter().map(|(partition, offset)| (*partition, Offset::Offset(*offset))).collect())
+            }
+            ReadFrom::Last(count) => partitions.iter().map(|partition| back(partition, *count)).collect(),
         }
     }
 }

@@ -147,7 +147,7 @@ impl Topics {
         Ok(())
     }
 
-    /// What topics take (`max.message.bytes`), in the order asked. Reading that needs a right of its own (DescribeConfigs), so
+    /// What topics take (`max.message.bytes`), in the order asked. Reading that needs a right of its own (`DescribeConfigs`), so
     /// a topic's limit may stay unknown; that is no error.
     ///
     /// # Errors
@@ -167,9 +167,15 @@ impl Topics {
         };
         // librdkafka answers in the order of the request.
         let mut limits = results.iter().map(|result| match result {
-            Ok(resource) => {
-                limit_of(resource).map_or_else(|| unknown("the broker did not tell".to_owned()), MessageLimit::Known)
-            }
+            Ok(resource) => limit_of(resource).map_or_else(
+                || {
+                    unknown(
+                        "the broker did not tell: the topic is missing, or the right to describe its settings"
+                            .to_owned(),
+                    )
+                },
+                MessageLimit::Known,
+            ),
             Err(code) => unknown(describe(*code)),
         });
         Ok(topics.iter().map(|_| limits.next().unwrap_or_else(|| unknown("no answer".to_owned()))).collect())

@@ -2,15 +2,14 @@
 //!
 //! This crate knows JSON and the login's table of fields, and nothing of Kafka, state or WebAssembly.
 //!
-//! - [`column`]: columns of values, as they cross to plugins.
+//! - [`mod@column`]: columns of values, as they cross to plugins.
 //! - [`schema`]: which fields the columns of a batch hold.
 //! - [`logins`]: a batch of logins, column by column.
 //! - [`rejection`]: why a login is not accepted.
 //! - [`decode`]: JSON bytes to columns, remembering where each field stood.
 //! - [`encode`]: the input's own bytes with the enriched fields spliced in.
 //!
-//! Inside, `json` finds where JSON values end, `layout` holds what decoding remembers for encoding, and `row_set`
-//! which rows of a column are missing.
+//! Inside, `json` finds where JSON values end, and `layout` holds what decoding remembers for encoding.
 
 pub mod column;
 pub mod decode;
@@ -19,7 +18,6 @@ mod json;
 mod layout;
 pub mod logins;
 pub mod rejection;
-mod row_set;
 pub mod schema;
 
 pub use column::{BooleanColumn, Column, IntegerColumn, NumberColumn, RowSet, TextColumn, Value};

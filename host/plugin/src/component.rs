@@ -83,7 +83,7 @@ impl Component {
     pub(crate) fn start(&self, limits: Limits, log: Arc<PluginLog>) -> Result<(Sandbox, Guests), Failure> {
         let inner = &self.inner;
         let (sandbox, guests, described) = start(&inner.pre, &inner.indices, &inner.roles, limits, log)?;
-        if described.iter().any(|(_, it)| it.name != inner.name || it.version != inner.version) {
+        if described.iter().any(|it| it.name != inner.name || it.version != inner.version) {
             return Err(Failure::broke_contract("it says to be another plugin than when it was loaded"));
         }
         Ok((sandbox, guests))
@@ -173,21 +173,21 @@ fn start(
     roles: &[Role],
     limits: Limits,
     log: Arc<PluginLog>,
-) -> Result<(Sandbox, Guests, Vec<(Role, Description)>), Failure> {
+) -> Result<(Sandbox, Guests, Vec<Description>), Failure> {
     let mut sandbox = Sandbox::start(pre, limits, log)?;
     let guests = Guests::of(&mut sandbox, indices, &limits)?;
     let mut described = Vec::with_capacity(roles.len());
     for role in roles {
         let description = sandbox.call(limits.load_cpu, |store, _| guests.describe(*role, store))?;
-        described.push((*role, description));
+        described.push(description);
     }
     Ok((sandbox, guests, described))
 }
 
 /// Who the plugin is, where its roles agree and the contract allows it.
-fn agree(described: Vec<(Role, Description)>) -> Result<Description, Problem> {
+fn agree(described: Vec<Description>) -> Result<Description, Problem> {
     let label = |it: &Description| printable(&format!("{}@{}", it.name, it.version), 200);
-    let mut described = described.into_iter().map(|(_, description)| description);
+    let mut described = described.into_iter();
     let Some(first) = described.next() else { return Err(Problem::NoRole { exports: "nothing".to_owned() }) };
     if let Some(other) = described.find(|other| other.name != first.name || other.version != first.version) {
         return Err(Problem::TwoNames { first: label(&first), second: label(&other) });
@@ -216,9 +216,8 @@ mod tests {
 
     #[test]
     fn names_and_versions_follow_the_contract() {
-        let agreed = |name: &str, version: &str| {
-            agree(vec![(Role::Validator, Description { name: name.to_owned(), version: version.to_owned() })])
-        };
+        let agreed =
+            |name: &str, version: &str| agree(vec![Description { name: name.to_owned(), version: version.to_owned() }]);
         assert!(agreed("validate-logins", "0.1.0").is_ok() && agreed("x", "1.0.0-rc.1+build").is_ok());
         for name in ["", "Validate", "a_b", "a\nb", "-a"] {
             assert!(matches!(agreed(name, "0.1.0"), Err(Problem::BadName { .. })), "{name}");

@@ -114,12 +114,11 @@ impl Instance {
     /// Makes one call on a running instance, and throws the instance away where it fails. The call also gets the fields that
     /// the plugin declared to set.
     fn serve<T>(&mut self, call: impl FnOnce(&mut Running, &[TypedField]) -> Result<T, Failure>) -> Result<T, Failure> {
-        let mut running = match self.running.take() {
-            Some(running) => running,
-            None => {
-                let (sandbox, guests) = self.plugin.start()?;
-                Running { sandbox, guests, fresh: true }
-            }
+        let mut running = if let Some(running) = self.running.take() {
+            running
+        } else {
+            let (sandbox, guests) = self.plugin.start()?;
+            Running { sandbox, guests, fresh: true }
         };
         let sets = self.plugin.declaration(Role::Enricher).map_or(&[][..], |declaration| &declaration.sets);
         let answer = call(&mut running, sets)?;
@@ -130,6 +129,7 @@ impl Instance {
 }
 
 /// The reader as the type it was lent as.
+#[expect(clippy::unnecessary_box_returns, reason = "it was lent in a box")]
 fn given_back<R: AggregateReader>(lent: Option<Box<dyn AggregateReader>>) -> Box<R> {
     let lent = lent.map(|reader| -> Box<dyn Any> { reader });
     match lent.map(<Box<dyn Any>>::downcast::<R>) {
@@ -140,6 +140,10 @@ fn given_back<R: AggregateReader>(lent: Option<Box<dyn AggregateReader>>) -> Box
 
 impl std::fmt::Debug for Instance {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Instance").field("plugin", &self.plugin).field("fresh", &self.is_fresh()).finish()
+        formatter
+            .debug_struct("Instance")
+            .field("plugin", &self.plugin)
+            .field("fresh", &self.is_fresh())
+            .finish_non_exhaustive()
     }
 }

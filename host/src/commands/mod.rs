@@ -1,4 +1,7 @@
 //! One file a command.
 
+pub mod demo;
+pub mod generate;
 pub mod pipe;
 pub mod run;
+pub mod signals;

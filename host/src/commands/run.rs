@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::Signals;
 use crate::application::{Application, Settings, prepare_topics};
 use crate::cli::Exit;
 use crate::config::Config;
@@ -17,8 +16,7 @@ use crate::telemetry::Telemetry;
 
 /// What ended a run.
 enum End {
-    Interrupted,
-    Terminated,
+    Signal(Exit),
     Failed(anyhow::Error),
 }
 
@@ -35,7 +33,7 @@ pub fn run(config: &Config) -> Result<Exit> {
         .build()
         .context("cannot start the control plane")?;
     // Signals count from here on: also one that comes while brokers are being looked for.
-    let signals = runtime.block_on(async { signals() })?;
+    let signals = Signals::listen()?;
     let serving = watch::serving(chain);
     let _watcher = if config.watch {
         Some(watch::watch(Arc::clone(&plugins), Arc::clone(&serving), Arc::clone(&telemetry))?)
@@ -66,16 +64,13 @@ pub fn run(config: &Config) -> Result<Exit> {
     let application = Application::start(&settings, serving, Arc::clone(&telemetry))?;
     readiness.set(true);
     let reporting = runtime.spawn(status::report(Arc::clone(&telemetry), config.status_interval));
-    let end = wait(&runtime, signals, &application);
+    let end = wait(&signals, &application);
     readiness.set(false);
     reporting.abort();
-    let stopped = match &end {
-        End::Failed(_) => application.stop(config.drain_timeout),
-        End::Interrupted | End::Terminated => {
-            tracing::info!("draining: finishing what has begun, then committing");
-            drain_or_second_signal(&runtime, application, config.drain_timeout)
-        }
-    };
+    if matches!(end, End::Signal(_)) {
+        tracing::info!("draining: finishing what has begun, then committing");
+    }
+    let stopped = application.stop(config.drain_timeout);
     let counts = telemetry.counts();
     tracing::info!(
         "ended: {} accepted, {} rejected, {} insights",
@@ -85,8 +80,7 @@ pub fn run(config: &Config) -> Result<Exit> {
     );
     match end {
         End::Failed(error) => Err(error),
-        End::Interrupted => stopped.map(|()| Exit::Interrupted),
-        End::Terminated => stopped.map(|()| Exit::Done),
+        End::Signal(exit) => stopped.map(|()| exit),
     }
 }
 
@@ -111,48 +105,13 @@ fn announce(config: &Config, chain: &crate::pipeline::Chain) {
     }
 }
 
-/// The signals that end a run.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-fn signals() -> Result<Signals> {
-    Ok(Signals {
-        interrupt: signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?,
-        terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
-    })
-}
-
-fn wait(runtime: &Runtime, mut signals: Signals, application: &Application) -> End {
+fn wait(signals: &Signals, application: &Application) -> End {
     loop {
-        let signal = runtime.block_on(async {
-            tokio::select! {
-                _ = signals.interrupt.recv() => Some(End::Interrupted),
-                _ = signals.terminate.recv() => Some(End::Terminated),
-                () = tokio::time::sleep(Duration::from_millis(100)) => None,
-            }
-        });
-        if let Some(end) = signal {
-            return end;
+        if let Some(exit) = signals.wait(Duration::from_millis(100)) {
+            return End::Signal(exit);
         }
         if let Some(error) = application.failure(Duration::ZERO) {
             return End::Failed(error);
         }
     }
-}
-
-/// Drains; a second signal ends the process at once.
-fn drain_or_second_signal(runtime: &Runtime, application: Application, timeout: Duration) -> Result<()> {
-    runtime.spawn(async {
-        if let Ok(mut signals) = signals() {
-            let status = tokio::select! {
-                _ = signals.interrupt.recv() => 130,
-                _ = signals.terminate.recv() => 1,
-            };
-            tracing::warn!("ended by a second signal: what was not committed will be done again");
-            std::process::exit(status);
-        }
-    });
-    application.stop(timeout)
 }

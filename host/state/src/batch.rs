@@ -4,6 +4,7 @@ use loginscope_login::{Logins, Slot};
 
 use crate::buckets::NO_WATERMARK;
 use crate::compile::Kept;
+use crate::dictionary::OTHER_NAME;
 use crate::layout::{MemberLayout, TableLayout};
 use crate::value::{EncodedColumn, NOTHING, OTHER, encode_combination};
 
@@ -12,8 +13,8 @@ use crate::value::{EncodedColumn, NOTHING, OTHER, encode_combination};
 pub(crate) struct Prepared {
     /// The encoded values of fields, by slot. Those that aren't ready are room to be used again.
     fields: Vec<Field>,
-    /// For each row whether its value goes as `other`, by dictionary.
-    others: Vec<Option<Vec<bool>>>,
+    /// The names of each row's value, by dictionary.
+    names: Vec<Option<Vec<u32>>>,
     /// The largest login time before each row, and at the end that after the last.
     watermarks: Vec<i64>,
 }
@@ -28,7 +29,7 @@ impl Prepared {
     /// Begins with a batch; whatever was worked out about another one is forgotten.
     pub(crate) fn begin(&mut self, logins: &Logins, watermark: i64) {
         self.fields.iter_mut().for_each(|field| field.is_ready = false);
-        self.others.clear();
+        self.names.clear();
         self.watermarks.clear();
         self.watermarks.push(watermark);
         let mut latest = watermark;
@@ -59,23 +60,23 @@ impl Prepared {
         self.values(slot)?.get(row)
     }
 
-    /// Works out which values of a dictionary's field go as `other`, if that isn't done yet.
-    pub(crate) fn name(&mut self, dictionary: usize, slot: Slot, others: impl FnOnce(&EncodedColumn) -> Vec<bool>) {
-        if self.others.len() <= dictionary {
-            self.others.resize_with(dictionary + 1, || None);
+    /// Works out the names of a dictionary's field, if that isn't done yet.
+    pub(crate) fn name(&mut self, dictionary: usize, slot: Slot, names: impl FnOnce(&EncodedColumn) -> Vec<u32>) {
+        if self.names.len() <= dictionary {
+            self.names.resize_with(dictionary + 1, || None);
         }
-        if self.others.get(dictionary).is_none_or(Option::is_some) {
+        if self.names.get(dictionary).is_none_or(Option::is_some) {
             return;
         }
-        let others = self.values(slot).map(others);
-        if let Some(place) = self.others.get_mut(dictionary) {
-            *place = others;
+        let names = self.values(slot).map(names);
+        if let Some(place) = self.names.get_mut(dictionary) {
+            *place = names;
         }
     }
 
     fn is_other(&self, dictionary: usize, row: usize) -> bool {
-        let others = self.others.get(dictionary).and_then(Option::as_ref);
-        others.and_then(|others| others.get(row)).copied().unwrap_or_default()
+        let names = self.names.get(dictionary).and_then(Option::as_ref);
+        names.and_then(|names| names.get(row)) == Some(&OTHER_NAME)
     }
 
     /// The largest login time up to and including a row's.
@@ -91,8 +92,8 @@ pub(crate) enum Rows<'a> {
     Same(&'a [u8]),
     /// The values of one field as they are.
     Field(Option<&'a EncodedColumn>),
-    /// The values of one field, where the second doesn't say `other`.
-    Named(&'a EncodedColumn, &'a [bool]),
+    /// The values of one field and their names; or `other`, where that is the name.
+    Named(&'a EncodedColumn, &'a [u32]),
     /// Put together from several fields.
     Built(EncodedColumn),
 }
@@ -103,9 +104,9 @@ impl Rows<'_> {
         match self {
             Self::Same(bytes) => Some(bytes),
             Self::Field(values) => values.as_ref()?.get(row),
-            Self::Named(values, others) => {
+            Self::Named(values, names) => {
                 let value = values.get(row)?;
-                Some(if others.get(row).copied().unwrap_or_default() { OTHER } else { value })
+                Some(if names.get(row) == Some(&OTHER_NAME) { OTHER } else { value })
             }
             Self::Built(values) => values.get(row),
         }
@@ -117,9 +118,9 @@ pub(crate) fn keys<'a>(layout: &TableLayout, prepared: &'a Prepared, rows: usize
     match layout.key.as_slice() {
         [] => Rows::Same(NOTHING),
         [field] => {
-            let others = field.dictionary.and_then(|number| prepared.others.get(number)?.as_ref());
-            match (prepared.values(field.slot), others) {
-                (Some(values), Some(others)) => Rows::Named(values, others),
+            let names = field.dictionary.and_then(|number| prepared.names.get(number)?.as_ref());
+            match (prepared.values(field.slot), names) {
+                (Some(values), Some(names)) => Rows::Named(values, names),
                 (values, _) => Rows::Field(values),
             }
         }
@@ -144,6 +145,17 @@ fn build(rows: usize, mut append: impl FnMut(usize, &mut EncodedColumn) -> bool)
         }
     }
     built
+}
+
+/// The form of what is added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form<'a> {
+    /// Every login is counted.
+    EveryLogin,
+    /// The values of one field, of every login that has one.
+    Field(&'a EncodedColumn),
+    /// Anything else.
+    Other,
 }
 
 /// What the logins of a batch add to a member of a table.
@@ -177,6 +189,15 @@ impl<'a> Additions<'a> {
     /// Whether every login adds something.
     pub(crate) fn is_unconditional(&self) -> bool {
         self.values.is_none() && self.passes.is_none()
+    }
+
+    /// What is added, in the form that is quickest to go through.
+    pub(crate) fn form(&self) -> Form<'_> {
+        match (&self.values, &self.passes) {
+            (None, None) => Form::EveryLogin,
+            (Some(Rows::Field(Some(values))), None) => Form::Field(values),
+            _ => Form::Other,
+        }
     }
 
     /// The login's own values, whether they are added or not; `None` where it lacks one, or logins are counted.

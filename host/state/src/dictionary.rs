@@ -9,6 +9,11 @@ use crate::layout::DictionaryLayout;
 use crate::sharded::hash;
 use crate::value::EncodedColumn;
 
+/// In place of a name's number: the value goes as `other`.
+pub(crate) const OTHER_NAME: u32 = u32::MAX;
+/// In place of a name's number: the value has none yet, but could be given one; or there is no value.
+pub(crate) const NO_NAME: u32 = u32::MAX - 1;
+
 /// The values that keep their names.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Dictionary {
@@ -16,7 +21,7 @@ pub(crate) struct Dictionary {
 }
 
 impl Dictionary {
-    /// Gives names as long as there are some left, and says for each row whether its value goes as `other`.
+    /// Gives names as long as there are some left, and says each row's: its number, or [`OTHER_NAME`].
     pub(crate) fn name(
         &mut self,
         layout: DictionaryLayout,
@@ -24,28 +29,28 @@ impl Dictionary {
         values: &EncodedColumn,
         rows: usize,
         journal: &mut Journal,
-    ) -> Vec<bool> {
+    ) -> Vec<u32> {
         let mut name = |value: &[u8]| {
             let hash_of_value = hash(value);
-            if self.names.find(hash_of_value, value).is_some() {
-                return false;
+            if let Some(known) = self.names.find(hash_of_value, value) {
+                return known;
             }
             if self.names.len() >= layout.limit as usize {
-                return true;
+                return OTHER_NAME;
             }
-            self.names.insert(hash_of_value, value);
             journal.push(Undo::Named { dictionary: number });
-            false
+            self.names.insert(hash_of_value, value)
         };
-        (0..rows).map(|row| values.get(row).is_some_and(&mut name)).collect()
+        (0..rows).map(|row| values.get(row).map_or(NO_NAME, &mut name)).collect()
     }
 
-    /// Says for each row whether its value goes as `other`, and gives no names. A value that isn't named yet but
-    /// still could be, keeps its name: there is nothing under it anywhere.
-    pub(crate) fn peek(&self, layout: DictionaryLayout, values: &EncodedColumn, rows: usize) -> Vec<bool> {
+    /// Says each row's name, and gives none. A value that isn't named yet but still could be has [`NO_NAME`]: there is
+    /// nothing under it anywhere.
+    pub(crate) fn peek(&self, layout: DictionaryLayout, values: &EncodedColumn, rows: usize) -> Vec<u32> {
         let is_full = self.names.len() >= layout.limit as usize;
-        let is_other = |value: &[u8]| is_full && self.names.find(hash(value), value).is_none();
-        (0..rows).map(|row| values.get(row).is_some_and(is_other)).collect()
+        let otherwise = if is_full { OTHER_NAME } else { NO_NAME };
+        let name = |value: &[u8]| self.names.find(hash(value), value).unwrap_or(otherwise);
+        (0..rows).map(|row| values.get(row).map_or(NO_NAME, name)).collect()
     }
 
     /// Takes the last name back.

@@ -158,11 +158,12 @@ impl Partition {
         if !counts {
             counted.clear();
         }
-        let question = |asked: &Asked| Question {
-            member: asked.member,
-            ask: asked.ask,
-            over: asked.over,
-            answers: Column::empty(asked.ask.field_type()),
+        let question = |asked: &Asked| {
+            let mut answers = Column::empty(asked.ask.field_type());
+            if let Column::Integer(answers) = &mut answers {
+                answers.values.reserve_exact(logins.rows());
+            }
+            Question { member: asked.member, ask: asked.ask, over: asked.over, answers }
         };
         let mut questions: Vec<Question> = asked.iter().map(question).collect();
         let journal = &mut self.journal;

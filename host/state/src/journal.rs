@@ -47,8 +47,8 @@ pub(crate) enum Undo {
 pub(crate) struct Journal {
     active: bool,
     log: Vec<Undo>,
+    /// One after the other, each with its length behind it.
     set_members: Vec<u8>,
-    set_member_lengths: Vec<u32>,
     latest: Vec<Option<Box<[u8]>>>,
     ranks: Vec<Replaced>,
     buckets: Vec<Table>,
@@ -62,7 +62,6 @@ impl Journal {
         if !active {
             self.log.clear();
             self.set_members.clear();
-            self.set_member_lengths.clear();
             self.latest.clear();
             self.ranks.clear();
             self.buckets.clear();
@@ -87,7 +86,7 @@ impl Journal {
         if self.active {
             self.log.push(Undo::Inserted(cell));
             self.set_members.extend_from_slice(member);
-            self.set_member_lengths.push(member.len() as u32);
+            self.set_members.extend_from_slice(&(member.len() as u32).to_le_bytes());
         }
     }
 
@@ -126,8 +125,9 @@ impl Journal {
 
     /// Hands the latest set member on the stack over, and takes it off.
     pub(crate) fn pop_set_member<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let start = self.set_members.len().checked_sub(self.set_member_lengths.pop()? as usize)?;
-        let taken = take(self.set_members.get(start..)?);
+        let (members, length) = self.set_members.split_last_chunk()?;
+        let start = members.len().checked_sub(u32::from_le_bytes(*length) as usize)?;
+        let taken = take(members.get(start..)?);
         self.set_members.truncate(start);
         Some(taken)
     }

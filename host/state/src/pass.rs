@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use loginscope_login::{Column, FieldType, Logins, Value};
 
 use crate::aggregate::TimeBuckets;
-use crate::batch::{Additions, Prepared, Rows, keys};
+use crate::batch::{Additions, Form, Prepared, Rows, keys};
 use crate::buckets::{admit, bucket_of, first_of, is_visible};
 use crate::compile::Kept;
 use crate::journal::{Cell, Journal, Undo};
@@ -20,8 +20,16 @@ use crate::sharded::hash;
 use crate::table::{Latest, Member, Table};
 use crate::value::{decode, split_first};
 
-/// In place of a key's id: the login has no key, or one that isn't there.
-pub(crate) const NO_KEY: u32 = u32::MAX;
+/// In place of a key's id: the key isn't there.
+const NO_KEY: u32 = u32::MAX;
+/// In place of a key's id: the login lacks a field of the key.
+const LACKS_FIELD: u32 = u32::MAX - 1;
+/// For so many names of a dictionary, their keys are looked up once a batch.
+const REMEMBERED: usize = 256;
+
+fn is_id(id: u32) -> bool {
+    id < LACKS_FIELD
+}
 
 /// What is asked of a member of a table, for every login.
 #[derive(Debug)]
@@ -92,15 +100,6 @@ impl<'a> Pass<'a> {
         Latest { offset, time: self.logins.timestamp(row).unwrap_or(i64::MIN), values }
     }
 
-    #[inline]
-    fn add(&mut self, member: &mut Member, kept: &Kept, row: usize, cell: Cell, values: &[u8]) {
-        match kept {
-            Kept::Count => member.count(cell, self.journal),
-            Kept::Distinct(_) => member.insert(cell, values, self.journal),
-            Kept::Latest(_) => member.replace(cell, self.latest(row, values), self.journal),
-        }
-    }
-
     fn insert_key(&mut self, table: &mut Table, bucket: i64, hash: u64, key: &[u8]) -> u32 {
         self.journal.push(Undo::KeyAdded { bucket, table: self.number });
         table.keys.insert(hash, key)
@@ -123,25 +122,75 @@ impl<'a> Pass<'a> {
         self.find_keys(table, &keys, &parts, ids);
         for part in &parts {
             let Some(member) = table.member_mut(part.member) else { continue };
-            let mut asked: Vec<&mut Question> =
-                questions.iter_mut().filter(|question| question.member == part.member).collect();
-            for (row, id) in ids.iter().enumerate() {
-                for question in &mut asked {
-                    if keys.get(row).is_none() {
-                        question.answers.push(Value::Missing);
-                    } else {
-                        let found = (*id != NO_KEY).then_some((&*member, *id));
-                        answer(question, found.into_iter(), part.additions.own(row));
+            member.touch(ids);
+            let asked = questions.iter_mut().filter(|question| question.member == part.member);
+            let mut asked: Vec<&mut Question> = asked.collect();
+            // The two common cases by themselves, so that the compiler makes a loop of its own of each.
+            let additions = &part.additions;
+            match additions.form() {
+                Form::EveryLogin => self.ask_and_add(member, part, ids, &mut asked, |_| Some(&[])),
+                Form::Field(values) => self.ask_and_add(member, part, ids, &mut asked, |row| values.get(row)),
+                Form::Other => self.ask_and_add(member, part, ids, &mut asked, |row| additions.get(row)),
+            }
+        }
+    }
+
+    /// Answers what is asked about each row's key, and adds what the login adds to it.
+    fn ask_and_add<'v>(
+        &mut self,
+        member: &mut Member,
+        part: &Part<'_>,
+        ids: &[u32],
+        asked: &mut [&mut Question],
+        values: impl Fn(usize) -> Option<&'v [u8]>,
+    ) {
+        let number = part.member as u32;
+        for (row, id) in ids.iter().enumerate() {
+            if !is_id(*id) {
+                for question in asked.iter_mut() {
+                    match *id {
+                        LACKS_FIELD => question.answers.push(Value::Missing),
+                        _ => answer(question, std::iter::empty(), part.additions.own(row)),
                     }
                 }
-                if part.is_counted
-                    && *id != NO_KEY
-                    && let Some(values) = part.additions.get(row)
-                {
-                    let cell = Cell { bucket: 0, table: self.number, member: part.member as u32, id: *id };
-                    self.add(member, part.additions.kept, row, cell, values);
+                continue;
+            }
+            let cell = Cell { bucket: 0, table: self.number, member: number, id: *id };
+            match (part.additions.kept, values(row).filter(|_| part.is_counted)) {
+                // Adding to a set tells what was in it before, so that it needn't be searched twice.
+                (Kept::Distinct(_), Some(value)) => {
+                    let is_new = member.insert(cell, value, self.journal);
+                    for question in asked.iter_mut() {
+                        question.answers.push(match question.ask {
+                            Ask::Contains => Value::Boolean(!is_new),
+                            _ => Value::Integer((member.value(*id) - u64::from(is_new)) as i64),
+                        });
+                    }
+                }
+                (Kept::Count, Some(_)) => {
+                    for question in asked.iter_mut() {
+                        question.answers.push(Value::Integer(member.value(*id) as i64));
+                    }
+                    member.count(cell, self.journal);
+                }
+                (kept, added) => {
+                    for question in asked.iter_mut() {
+                        answer(question, std::iter::once((&*member, *id)), part.additions.own(row));
+                    }
+                    if let Some(values) = added {
+                        self.add(member, kept, row, cell, values);
+                    }
                 }
             }
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, member: &mut Member, kept: &Kept, row: usize, cell: Cell, values: &[u8]) {
+        match kept {
+            Kept::Count => member.count(cell, self.journal),
+            Kept::Distinct(_) => drop(member.insert(cell, values, self.journal)),
+            Kept::Latest(_) => member.replace(cell, self.latest(row, values), self.journal),
         }
     }
 
@@ -149,26 +198,47 @@ impl<'a> Pass<'a> {
     fn find_keys(&mut self, table: &mut Table, keys: &Rows<'_>, parts: &[Part<'_>], ids: &mut Vec<u32>) {
         let counted = || parts.iter().filter(|part| part.is_counted);
         let all_add = counted().any(|part| part.additions.is_unconditional());
+        let guesses = if ids.is_empty() { self.guess_keys(table, keys) } else { Vec::new() };
+        let mut remembered = Remembered::default();
         ids.resize(self.logins.rows(), NO_KEY);
-        let mut before = NO_KEY;
         for (row, id) in ids.iter_mut().enumerate() {
             if *id != NO_KEY {
                 continue;
             }
-            // One and the same key in all rows needs one look-up only.
-            if matches!(keys, Rows::Same(_)) && before != NO_KEY {
-                *id = before;
+            if let Some(known) = remembered.get(keys, row) {
+                *id = known;
                 continue;
             }
-            let Some(key) = keys.get(row) else { continue };
-            let hash = hash(key);
+            let Some(key) = keys.get(row) else {
+                *id = LACKS_FIELD;
+                continue;
+            };
+            let guess = guesses.get(row).copied().filter(|(_, guess)| table.keys.is(*guess, key));
+            if let Some((_, guess)) = guess {
+                *id = guess;
+                continue;
+            }
+            let hash = guesses.get(row).map_or_else(|| hash(key), |(hash, _)| *hash);
             if let Some(found) = table.keys.find(hash, key) {
                 *id = found;
             } else if all_add || counted().any(|part| part.additions.get(row).is_some()) {
                 *id = self.insert_key(table, 0, hash, key);
             }
-            before = *id;
+            remembered.put(keys, row, *id);
         }
+    }
+
+    /// The hashes of all rows' keys and the ids that they probably have; nothing where keys are remembered anyway.
+    fn guess_keys(&self, table: &Table, keys: &Rows<'_>) -> Vec<(u64, u32)> {
+        if matches!(keys, Rows::Same(_) | Rows::Named(..)) {
+            return Vec::new();
+        }
+        let hashes = (0..self.logins.rows()).map(|row| (keys.get(row).map_or(0, hash), NO_KEY));
+        let mut guesses: Vec<(u64, u32)> = hashes.collect();
+        for (hash, guess) in &mut guesses {
+            *guess = table.keys.guess(*hash).unwrap_or(NO_KEY);
+        }
+        guesses
     }
 
     /// Offers the keys with these ids to the rankings of a table, with their values as they are now.
@@ -177,7 +247,11 @@ impl<'a> Pass<'a> {
         for (number, layout) in self.layout.tops.iter().enumerate() {
             let Some(layout) = layout else { continue };
             let Some(Some(mut top)) = table.tops.get_mut(number).map(Option::take) else { continue };
-            for id in ids.iter().filter(|id| **id != NO_KEY) {
+            for id in ids.iter().filter(|id| is_id(**id)) {
+                let first = layout.rank_by.first().and_then(|member| table.member(*member));
+                if first.is_some_and(|first| first.value(*id) < top.least(layout)) {
+                    continue;
+                }
                 values.clear();
                 values.extend(layout.rank_by.iter().map(|member| table.value(*member, *id)));
                 if let Some(replaced) = top.offer(*id, &values, layout.size, &table.keys) {
@@ -203,6 +277,10 @@ impl<'a> Pass<'a> {
             return;
         }
         let keys = keys(self.layout, self.prepared, self.logins.rows());
+        if questions.is_empty() {
+            self.add_to_buckets(tables, buckets, &parts, &keys);
+            return;
+        }
         for row in 0..self.logins.rows() {
             let (Some(key), Some(time)) = (keys.get(row), self.logins.timestamp(row)) else {
                 for question in questions.iter_mut() {
@@ -221,32 +299,105 @@ impl<'a> Pass<'a> {
                 let part = parts.iter().find(|part| part.member == member);
                 answer(question, found, part.and_then(|part| part.additions.own(row)));
             }
-            self.add_to_bucket(tables, &parts, row, (bucket, watermark), (hash, key));
+            if adds(&parts, row)
+                && let Some(table) = admit(tables, bucket, self.layout, self.number, watermark, self.journal)
+            {
+                self.add_to_bucket(table, bucket, &parts, row, key, None);
+            }
         }
     }
 
-    fn add_to_bucket(
+    /// Works through a table with buckets of which nothing is asked: what is counted in the same bucket as the login
+    /// before finds its table at once.
+    fn add_to_buckets(
         &mut self,
         tables: &mut BTreeMap<i64, Table>,
+        buckets: TimeBuckets,
         parts: &[Part<'_>],
-        row: usize,
-        (bucket, watermark): (i64, i64),
-        (hash, key): (u64, &[u8]),
+        keys: &Rows<'_>,
     ) {
-        let adds = |part: &&Part<'_>| part.is_counted && part.additions.get(row).is_some();
-        if !parts.iter().any(|part| adds(&part)) {
-            return;
-        }
-        let Some(table) = admit(tables, bucket, self.layout, self.number, watermark, self.journal) else { return };
-        let found = table.keys.find(hash, key);
-        let id = found.unwrap_or_else(|| self.insert_key(table, bucket, hash, key));
-        for part in parts.iter().filter(adds) {
-            let Some(member) = table.member_mut(part.member) else { continue };
-            let cell = Cell { bucket, table: self.number, member: part.member as u32, id };
-            let values = part.additions.get(row).unwrap_or_default();
-            self.add(member, part.additions.kept, row, cell, values);
+        let mut current: Option<(i64, &mut Table)> = None;
+        let mut remembered = Remembered::default();
+        for row in 0..self.logins.rows() {
+            let (Some(key), Some(time)) = (keys.get(row), self.logins.timestamp(row)) else { continue };
+            if !adds(parts, row) {
+                continue;
+            }
+            let bucket = bucket_of(time, buckets);
+            if current.as_ref().is_none_or(|(of, _)| *of != bucket) {
+                let watermark = self.prepared.watermark(row);
+                let table = admit(tables, bucket, self.layout, self.number, watermark, self.journal);
+                current = table.map(|table| (bucket, table));
+                remembered = Remembered::default();
+            }
+            if let Some((_, table)) = &mut current {
+                let known = remembered.get(keys, row);
+                let id = self.add_to_bucket(table, bucket, parts, row, key, known);
+                remembered.put(keys, row, id);
+            }
         }
     }
+
+    /// Adds what a login adds to a bucket's table under its key, whose id may be known. Returns the id.
+    fn add_to_bucket(
+        &mut self,
+        table: &mut Table,
+        bucket: i64,
+        parts: &[Part<'_>],
+        row: usize,
+        key: &[u8],
+        known: Option<u32>,
+    ) -> u32 {
+        let id = known.unwrap_or_else(|| {
+            let hash = hash(key);
+            let found = table.keys.find(hash, key);
+            found.unwrap_or_else(|| self.insert_key(table, bucket, hash, key))
+        });
+        for part in parts.iter().filter(|part| part.is_counted) {
+            let Some(values) = part.additions.get(row) else { continue };
+            let Some(member) = table.member_mut(part.member) else { continue };
+            let cell = Cell { bucket, table: self.number, member: part.member as u32, id };
+            self.add(member, part.additions.kept, row, cell, values);
+        }
+        id
+    }
+}
+
+/// The ids of keys that come again and again in a batch, and are looked up once: those of names, and the only key of
+/// a table without dimensions.
+#[derive(Default)]
+struct Remembered {
+    ids: Vec<u32>,
+}
+
+impl Remembered {
+    fn number(keys: &Rows<'_>, row: usize) -> Option<usize> {
+        match keys {
+            Rows::Same(_) => Some(0),
+            Rows::Named(_, names) => names.get(row).map(|name| *name as usize).filter(|name| *name < REMEMBERED),
+            Rows::Field(_) | Rows::Built(_) => None,
+        }
+    }
+
+    #[inline]
+    fn get(&self, keys: &Rows<'_>, row: usize) -> Option<u32> {
+        self.ids.get(Self::number(keys, row)?).copied().filter(|id| is_id(*id))
+    }
+
+    fn put(&mut self, keys: &Rows<'_>, row: usize, id: u32) {
+        let Some(number) = Self::number(keys, row) else { return };
+        if self.ids.len() <= number {
+            self.ids.resize(number + 1, NO_KEY);
+        }
+        if let Some(place) = self.ids.get_mut(number) {
+            *place = id;
+        }
+    }
+}
+
+/// Whether the login adds something to one of the members.
+fn adds(parts: &[Part<'_>], row: usize) -> bool {
+    parts.iter().any(|part| part.is_counted && part.additions.get(row).is_some())
 }
 
 /// Answers a question from what was found under the key: nothing, one value, or one a bucket. `own` are the login's

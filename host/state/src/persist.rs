@@ -188,6 +188,7 @@ fn damaged(reason: &str) -> RestoreError {
     RestoreError::Damaged(reason.to_owned())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]
 fn malformed(error: postcard::Error) -> RestoreError {
     RestoreError::Damaged(error.to_string())
 }
@@ -239,8 +240,9 @@ fn check(member: &mut Member, kept: &Kept, table: &Table) -> Result<(), RestoreE
         return Err(damaged("the values of an aggregate are malformed"));
     }
     let values = || (0..member.len() as u32).map(|id| member.value(id));
-    let (keys, sum) = (values().filter(|value| *value > 0).count() as u64, values().sum());
-    member.keys = keys;
+    let sum =
+        values().try_fold(0, u64::checked_add).ok_or_else(|| damaged("the values of an aggregate are too large"))?;
+    member.keys = values().filter(|value| *value > 0).count() as u64;
     member.sum = if matches!(kept, Kept::Latest(_)) { 0 } else { sum };
     Ok(())
 }

@@ -15,17 +15,19 @@ const SEGMENT_BITS: u32 = 12;
 pub(crate) struct Segments<T> {
     /// All full but the last.
     segments: Vec<Vec<T>>,
+    /// How many values there are in all of them.
+    length: usize,
 }
 
 impl<T> Default for Segments<T> {
     fn default() -> Self {
-        Self { segments: Vec::new() }
+        Self { segments: Vec::new(), length: 0 }
     }
 }
 
 impl<T> Segments<T> {
     pub(crate) fn len(&self) -> usize {
-        self.segments.last().map_or(0, |last| ((self.segments.len() - 1) << SEGMENT_BITS) + last.len())
+        self.length
     }
 
     #[inline]
@@ -39,6 +41,7 @@ impl<T> Segments<T> {
     }
 
     pub(crate) fn push(&mut self, value: T) {
+        self.length += 1;
         match self.segments.last_mut() {
             Some(last) if last.len() < SEGMENT => last.push(value),
             full => {
@@ -53,11 +56,11 @@ impl<T> Segments<T> {
 
     /// Keeps the first so many values.
     pub(crate) fn truncate(&mut self, length: usize) {
-        while self.len() > length {
-            let keep = length.saturating_sub((self.segments.len() - 1) << SEGMENT_BITS);
-            match self.segments.last_mut() {
-                Some(last) if keep > 0 => last.truncate(keep),
-                _ => drop(self.segments.pop()),
+        if length < self.length {
+            self.length = length;
+            self.segments.truncate(length.div_ceil(SEGMENT));
+            if let Some(last) = self.segments.last_mut() {
+                last.truncate(length - (length - 1) / SEGMENT * SEGMENT);
             }
         }
     }
@@ -68,11 +71,18 @@ impl<T> Segments<T> {
 }
 
 impl<T: Default> Segments<T> {
+    #[cold]
+    fn grow_to(&mut self, index: usize) {
+        while self.length <= index {
+            self.push(T::default());
+        }
+    }
+
     /// The value at this index; the column grows to it where it is shorter.
     #[inline]
     pub(crate) fn grown_to(&mut self, index: usize) -> Option<&mut T> {
-        while self.len() <= index {
-            self.push(T::default());
+        if index >= self.length {
+            self.grow_to(index);
         }
         self.get_mut(index)
     }

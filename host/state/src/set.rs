@@ -68,6 +68,18 @@ impl<'a> BySize<'a> {
 }
 
 impl Hashed {
+    /// An empty set with room for as many members as a set is likely to get that is just being hashed. Growing from
+    /// few to many costs more than the room.
+    fn with_room(member_length: usize) -> Self {
+        let mut hashed = Self::default();
+        match member_length {
+            5 => hashed.addresses = Sharded::with_capacity(4 * usize::from(LINEAR_MEMBERS)),
+            17 => hashed.wide = Sharded::with_capacity(4 * usize::from(LINEAR_MEMBERS)),
+            _ => {}
+        }
+        hashed
+    }
+
     fn contains(&self, member: &[u8]) -> bool {
         match BySize::of(member) {
             BySize::Address(address) => self.addresses.find(hash(&address), |found| *found == address).is_some(),
@@ -78,9 +90,15 @@ impl Hashed {
 
     fn insert(&mut self, member: &[u8]) -> bool {
         let inserted = match BySize::of(member) {
-            BySize::Address(address) => insert(&mut self.addresses, address, |entry| *entry == address, |entry| entry),
-            BySize::Wide(wide) => insert(&mut self.wide, wide, |entry| *entry == wide, |entry| entry),
-            BySize::Other(other) => insert(&mut self.others, other.into(), |entry| **entry == *other, |entry| entry),
+            BySize::Address(own) => {
+                self.addresses.insert_if_absent(hash(&own), |found| *found == own, || own, |entry| hash(entry))
+            }
+            BySize::Wide(own) => {
+                self.wide.insert_if_absent(hash(&own), |found| *found == own, || own, |entry| hash(entry))
+            }
+            BySize::Other(own) => {
+                self.others.insert_if_absent(hash(own), |found| **found == *own, || own.into(), |entry| hash(entry))
+            }
         };
         self.members += u64::from(inserted);
         inserted
@@ -105,18 +123,20 @@ impl Hashed {
     }
 }
 
-fn insert<T>(table: &mut Sharded<T>, entry: T, is_it: impl Fn(&T) -> bool, bytes: impl Fn(&T) -> &[u8]) -> bool {
-    let hash_of_entry = hash(bytes(&entry));
-    if table.find(hash_of_entry, is_it).is_some() {
-        return false;
-    }
-    table.insert(hash_of_entry, entry, |entry| hash(bytes(entry)));
-    true
-}
-
 /// Where a member stands among others. No encoding is the beginning of another, so that comparing beginnings is enough.
 fn position(bytes: &[u8], member: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
+    let mut at = 0;
+    // Most sets hold nothing but IPv4 addresses, and these are compared as numbers.
+    if let [IPV4, a, b, c, d] = member {
+        let wanted = u32::from_le_bytes([*a, *b, *c, *d]);
+        while let Some([IPV4, a, b, c, d]) = bytes.get(at..at + 5) {
+            if u32::from_le_bytes([*a, *b, *c, *d]) == wanted {
+                return Some(at);
+            }
+            at += 5;
+        }
+    }
+    let mut rest = bytes.get(at..)?;
     while !rest.starts_with(member) {
         rest = rest.get(encoded_length(rest)?..)?;
     }
@@ -129,6 +149,16 @@ impl Set {
             Self::Inline { members, .. } => u64::from(*members),
             Self::Linear { members, .. } => u64::from(*members),
             Self::Hashed(hashed) => hashed.members,
+        }
+    }
+
+    /// A byte of a set, wherever its members are.
+    #[inline]
+    pub(crate) fn touch(&self) -> u8 {
+        match self {
+            Self::Inline { used, .. } => *used,
+            Self::Linear { bytes, .. } => bytes.first().copied().unwrap_or_default(),
+            Self::Hashed(hashed) => hashed.members as u8,
         }
     }
 
@@ -150,45 +180,47 @@ impl Set {
 
     /// Adds a member; `false` where it was already there.
     pub(crate) fn insert(&mut self, member: &[u8]) -> bool {
-        if let Self::Hashed(hashed) = self {
-            return hashed.insert(member);
-        }
-        if self.contains(member) {
-            return false;
-        }
-        self.make_room(member.len());
         match self {
             Self::Inline { used, members, bytes } => {
-                append(bytes, usize::from(*used), member);
-                *used += member.len() as u8;
-                *members += 1;
+                let start = usize::from(*used);
+                if bytes.get(..start).is_some_and(|listed| position(listed, member).is_some()) {
+                    return false;
+                }
+                if append(bytes, start, member) {
+                    *used += member.len() as u8;
+                    *members += 1;
+                    return true;
+                }
             }
             Self::Linear { used, members, bytes } => {
-                append(bytes, usize::from(*used), member);
-                *used += member.len() as u16;
-                *members += 1;
+                let start = usize::from(*used);
+                if bytes.get(..start).is_some_and(|listed| position(listed, member).is_some()) {
+                    return false;
+                }
+                if *members < LINEAR_MEMBERS && append(bytes, start, member) {
+                    *used += member.len() as u16;
+                    *members += 1;
+                    return true;
+                }
             }
             Self::Hashed(hashed) => return hashed.insert(member),
         }
-        true
+        self.make_room(member.len());
+        self.insert(member)
     }
 
-    /// Turns the set into the next larger kind where so many more bytes don't fit.
-    fn make_room(&mut self, more: usize) {
+    /// Turns a set that isn't hashed into the next larger kind, where a member of this length fits.
+    fn make_room(&mut self, member_length: usize) {
         let Some(listed) = self.listed() else { return };
-        let (needed, members) = (listed.len() + more, self.len() as u16);
-        let room = match &*self {
-            Self::Inline { bytes, .. } => bytes.len(),
-            Self::Linear { bytes, .. } => bytes.len(),
-            Self::Hashed(_) => return,
-        };
+        let needed = listed.len() + member_length;
+        let members = self.len() as u16;
         if needed > LINEAR_BYTES || members >= LINEAR_MEMBERS {
-            let mut hashed = Hashed::default();
+            let mut hashed = Hashed::with_room(member_length);
             self.for_each(|member| {
                 hashed.insert(member);
             });
             *self = Self::Hashed(Box::new(hashed));
-        } else if needed > room {
+        } else {
             let mut bytes = vec![0; (needed + needed / 4).next_multiple_of(16)].into_boxed_slice();
             append(&mut bytes, 0, listed);
             *self = Self::Linear { used: listed.len() as u16, members, bytes };
@@ -238,9 +270,14 @@ impl Set {
     }
 }
 
-fn append(bytes: &mut [u8], used: usize, member: &[u8]) {
-    if let Some(room) = bytes.get_mut(used..used + member.len()) {
-        room.copy_from_slice(member);
+/// Writes a member behind others; `false` where there is no room.
+fn append(bytes: &mut [u8], used: usize, member: &[u8]) -> bool {
+    match bytes.get_mut(used..used + member.len()) {
+        Some(room) => {
+            room.copy_from_slice(member);
+            true
+        }
+        None => false,
     }
 }
 

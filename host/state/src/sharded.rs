@@ -6,9 +6,10 @@
 //! Keys come from whoever logs in, so hashes are keyed with a seed drawn at the start of the process. The order of
 //! entries depends on it and must never show.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher as _};
 use std::sync::LazyLock;
 
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 static SEED: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
@@ -20,7 +21,13 @@ const SHARDS: usize = 256;
 /// The keyed hash of some bytes.
 #[inline]
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    SEED.hash_one(bytes)
+    let mut hasher = SEED.build_hasher();
+    // Up to 16 bytes are hashed at once, which is what ids and addresses have behind the byte that says what they are.
+    match bytes {
+        [_, rest @ ..] if rest.len() == 16 => hasher.write(rest),
+        bytes => hasher.write(bytes),
+    }
+    hasher.finish()
 }
 
 /// A hash table in one part or many.
@@ -73,12 +80,37 @@ impl<T> Sharded<T> {
         self.part_mut(hash).insert_unique(hash, entry, rehash);
     }
 
+    /// Adds an entry; `false` where it is already there.
+    pub(crate) fn insert_if_absent(
+        &mut self,
+        hash: u64,
+        is_it: impl FnMut(&T) -> bool,
+        entry: impl FnOnce() -> T,
+        rehash: impl Fn(&T) -> u64,
+    ) -> bool {
+        if self.shards.is_empty() && self.first.len() == SPLIT_AT {
+            self.split(&rehash);
+        }
+        match self.part_mut(hash).entry(hash, is_it, rehash) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(entry());
+                true
+            }
+        }
+    }
+
     fn split(&mut self, rehash: impl Fn(&T) -> u64) {
         self.shards.resize_with(SHARDS, HashTable::new);
         for entry in std::mem::take(&mut self.first) {
             let hash = rehash(&entry);
             self.part_mut(hash).insert_unique(hash, entry, &rehash);
         }
+    }
+
+    /// Makes room for so many entries before it has to grow.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self { first: HashTable::with_capacity(capacity), shards: Vec::new() }
     }
 
     /// Takes an entry out.

@@ -4,6 +4,8 @@
 //! latest values. So keys that another aggregate of the table brought in don't show. Every change is written to the
 //! journal, and every kind of change has its inverse here.
 
+use std::hint::black_box;
+
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Kept;
@@ -86,6 +88,23 @@ impl Member {
         }
     }
 
+    /// Reads a little of what is kept for these keys, and does nothing with it: so that many of them wait for memory
+    /// at the same time, before each is worked on.
+    pub(crate) fn touch(&self, ids: &[u32]) {
+        let ids = ids.iter().map(|id| *id as usize);
+        match &self.cells {
+            _ if ids.len() < 2 => {}
+            Cells::Counts(counts) => {
+                black_box(ids.filter_map(|id| counts.get(id)).fold(0, |sum: u64, count| sum.wrapping_add(*count)));
+            }
+            Cells::Sets(sets) => {
+                let bytes = ids.filter_map(|id| sets.get(id)).map(Set::touch);
+                black_box(bytes.fold(0, u8::wrapping_add));
+            }
+            Cells::Latest(_) => {}
+        }
+    }
+
     /// The set of a key's different values.
     #[inline]
     pub(crate) fn set(&self, id: u32) -> Option<&Set> {
@@ -122,16 +141,18 @@ impl Member {
         self.keys -= u64::from(*count == 0);
     }
 
-    /// Adds a value to a key's set.
+    /// Adds a value to a key's set; `false` where it was already there.
     #[inline]
-    pub(crate) fn insert(&mut self, cell: Cell, value: &[u8], journal: &mut Journal) {
-        let Cells::Sets(sets) = &mut self.cells else { return };
-        let Some(set) = sets.grown_to(cell.id as usize) else { return };
-        if set.insert(value) {
+    pub(crate) fn insert(&mut self, cell: Cell, value: &[u8], journal: &mut Journal) -> bool {
+        let Cells::Sets(sets) = &mut self.cells else { return false };
+        let Some(set) = sets.grown_to(cell.id as usize) else { return false };
+        let inserted = set.insert(value);
+        if inserted {
             self.keys += u64::from(set.len() == 1);
             self.sum += 1;
             journal.inserted(cell, value);
         }
+        inserted
     }
 
     pub(crate) fn remove(&mut self, id: u32, value: &[u8]) {

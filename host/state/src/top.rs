@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 
 use crate::interner::Interner;
+use crate::layout::TopLayout;
 use crate::value::compare_keys;
 
 /// A ranking of a table's keys, best first.
@@ -99,6 +100,12 @@ impl Top {
         if let Some((rank, id, values)) = replaced.from {
             self.put_in(rank, id, &values);
         }
+    }
+
+    /// What a key's most significant value must be at least to be ranked.
+    pub(crate) fn least(&self, layout: &TopLayout) -> u64 {
+        let last = self.ids.len().checked_sub(1).filter(|_| self.ids.len() >= layout.size);
+        last.and_then(|last| self.values.get(last * layout.rank_by.len())).copied().unwrap_or_default()
     }
 
     /// The ranked keys' ids, best first.

@@ -55,7 +55,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         && !left_out.is_empty()
     {
         println!("left out, for they need a real Kafka ({}):", left_out.len());
-        left_out.iter().for_each(|test| println!("  {test}"));
+        for test in left_out {
+            println!("  {test}");
+        }
     }
     let total = rows.iter().fold(Tally::default(), |total, (_, tally)| total.plus(*tally));
     println!("{} passed, {} failed", total.passed, total.failed);
@@ -185,7 +187,9 @@ mod tests {
 
     #[test]
     fn other_lines_count_nothing() {
-        for line in ["", "test result:", "test a::b ... ok", "12 passed; 0 failed", "test result: ok. x passed; 0 failed"] {
+        for line in
+            ["", "test result:", "test a::b ... ok", "12 passed; 0 failed", "test result: ok. x passed; 0 failed"]
+        {
             assert_eq!(result_line(line), None, "{line}");
         }
     }

@@ -5,10 +5,10 @@
 //! [`Broker::detach`] takes the watcher away. Both stand in process groups of their own, so that a Ctrl-C meant for us
 //! doesn't reach them.
 //!
-//! Whether a broker lives is told by the lock that Kafka holds on its data, not by a process number, which may long belong
-//! to another.
+//! Whether a broker lives is told by a lock on its log, not by a process number, which may long belong to another: the lock
+//! belongs to the open file that the process writes to, and goes when the process does.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{FlockOperation, fcntl_lock};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::java::Java;
 use super::options::Options;
@@ -91,6 +90,7 @@ impl Broker {
     /// Starts the process; that it runs doesn't mean that it is ready.
     pub(super) fn spawn(&mut self, java: &Java, options: &Options) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
+        log.try_lock().with_context(|| format!("another Kafka runs in {}", self.folder.display()))?;
         let heap = format!("-Xmx{}m", options.heap());
         let mut flags = vec![heap.as_str(), "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.showDateTime=true"];
         flags.push("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS");
@@ -117,14 +117,14 @@ impl Broker {
     pub(super) fn find(&mut self) {
         let text = std::fs::read_to_string(self.process_file()).unwrap_or_default();
         let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        self.process = pid.filter(|_| is_locked(&self.data().join(".lock"))).map(Process::Found);
+        self.process = pid.filter(|_| is_locked(&self.log())).map(Process::Found);
     }
 
     pub(super) fn is_running(&mut self) -> bool {
         match &mut self.process {
             None => false,
             Some(Process::Ours { broker, .. }) => matches!(broker.try_wait(), Ok(None)),
-            Some(Process::Found(_)) => is_locked(&self.folder.join("data/.lock")),
+            Some(Process::Found(_)) => is_locked(&self.folder.join("kafka.log")),
         }
     }
 
@@ -166,12 +166,7 @@ impl Broker {
                 let _ = broker.wait();
                 dismiss(&mut watcher);
             }
-            Some(Process::Found(_)) => {
-                let lock = self.data().join(".lock");
-                while is_locked(&lock) {
-                    std::thread::sleep(PAUSE);
-                }
-            }
+            Some(Process::Found(pid)) => wait_until_gone(pid, &self.log()),
             None => {}
         }
         let _ = std::fs::remove_file(self.process_file());
@@ -240,10 +235,21 @@ fn dismiss(watcher: &mut Child) {
     let _ = watcher.wait();
 }
 
-/// Whether another process holds Kafka's lock on its data.
-fn is_locked(lock: &Path) -> bool {
-    let Ok(file) = File::options().read(true).write(true).open(lock) else { return false };
-    fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+/// Whether a process holds the lock on its log.
+fn is_locked(log: &Path) -> bool {
+    File::open(log).is_ok_and(|log| matches!(log.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Waits for the end of a process that is no child of ours: first for its log, then, as that is the first thing to be
+/// closed, for the rest. One whose parent doesn't ask after it stays in the system's list for good.
+fn wait_until_gone(pid: Pid, log: &Path) {
+    while is_locked(log) {
+        std::thread::sleep(PAUSE);
+    }
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while test_kill_process(pid).is_ok() && Instant::now() < deadline {
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Runs the formatters of several brokers side by side.
@@ -264,35 +270,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watched_process_ends_with_the_pipe() {
-        let mut watched = Command::new("sleep").arg("600").spawn().unwrap();
-        let mut watcher = watch(watched.id()).unwrap();
+    fn a_process_ends_with_its_watchers_pipe() {
+        let mut process = Command::new("sleep").arg("600").spawn().unwrap();
+        let mut watcher = watch(process.id()).unwrap();
         drop(watcher.stdin.take());
-        assert!(!watched.wait().unwrap().success());
+        assert!(!process.wait().unwrap().success());
         watcher.wait().unwrap();
     }
 
     #[test]
     fn a_dismissed_watcher_does_nothing() {
-        let mut watched = Command::new("sleep").arg("600").spawn().unwrap();
-        let mut watcher = watch(watched.id()).unwrap();
+        let mut process = Command::new("sleep").arg("600").spawn().unwrap();
+        let mut watcher = watch(process.id()).unwrap();
         dismiss(&mut watcher);
         drop(watcher);
-        assert!(watched.try_wait().unwrap().is_none());
-        watched.kill().unwrap();
-        watched.wait().unwrap();
+        assert!(process.try_wait().unwrap().is_none());
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 
     #[test]
-    fn a_folder_without_a_lock_has_no_broker_whatever_its_pid_file_says() {
+    fn a_log_that_nobody_writes_to_has_no_broker_whatever_the_pid_file_says() {
         let folder = tempfile::tempdir().unwrap();
         let mut broker = Broker::new(folder.path().into());
         std::fs::write(broker.process_file(), std::process::id().to_string()).unwrap();
         broker.find();
         assert!(!broker.is_running());
-        std::fs::create_dir(broker.data()).unwrap();
-        std::fs::write(broker.data().join(".lock"), "").unwrap();
+        let log = File::create(broker.log()).unwrap();
         broker.find();
         assert!(!broker.is_running());
+        log.lock().unwrap();
+        broker.find();
+        assert!(broker.is_running());
+    }
+
+    #[test]
+    fn a_process_that_writes_to_the_log_holds_its_lock_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = File::create(&path).unwrap();
+        log.lock().unwrap();
+        let mut writer = Command::new("sleep").arg("600").stdout(log).spawn().unwrap();
+        assert!(is_locked(&path));
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        assert!(!is_locked(&path));
     }
 }

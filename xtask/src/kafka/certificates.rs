@@ -46,7 +46,10 @@ impl Certificates {
     }
 
     fn make_files(&self) -> Result<()> {
-        self.openssl(&format!("req -x509 -days 3650 -subj /CN=loginscope-development {}", new_key("authority")), "authority.pem")?;
+        self.openssl(
+            &format!("req -x509 -days 3650 -subj /CN=loginscope-development {}", new_key("authority")),
+            "authority.pem",
+        )?;
         self.sign("broker", "localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1\n")?;
         self.sign("client", "client", "extendedKeyUsage=clientAuth\n")?;
         let read = |name: &str| std::fs::read_to_string(self.folder.join(name));

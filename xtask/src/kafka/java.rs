@@ -60,7 +60,9 @@ fn find_java() -> Result<PathBuf> {
     let said = [output.stdout, output.stderr].concat();
     match major_version(&String::from_utf8_lossy(&said)) {
         Some(major) if major >= OLDEST_JAVA => Ok(program),
-        Some(major) => bail!("Kafka needs Java {OLDEST_JAVA} or newer, and `{}` is {major}: {INSTALL}", program.display()),
+        Some(major) => {
+            bail!("Kafka needs Java {OLDEST_JAVA} or newer, and `{}` is {major}: {INSTALL}", program.display())
+        }
         None => bail!("`{} -version` names no version; Kafka needs Java {OLDEST_JAVA}: {INSTALL}", program.display()),
     }
 }

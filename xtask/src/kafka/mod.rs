@@ -1,4 +1,4 @@
-//! A real Apache Kafka on this machine: KRaft mode, loopback only, from the jars on Maven Central.
+//! A real Apache Kafka on this machine: in `KRaft` mode, on loopback only, from the jars on Maven Central.
 //!
 //! ```no_run
 //! use xtask::kafka::{Kafka, Options};
@@ -34,7 +34,7 @@ pub use self::ports::free_ports;
 use crate::project;
 
 /// How long brokers may take to be ready, on a busy machine.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// How long brokers may take to end by themselves. Of several that end together the last ones find no majority any more
 /// and would wait in vain.
@@ -108,8 +108,7 @@ impl Kafka {
             Some(folder) => (std::path::absolute(folder)?, None),
             None => temporary_folder().map(|temporary| (temporary.path().to_owned(), Some(temporary)))?,
         };
-        let certificates =
-            options.needs_certificates().then(|| Certificates::make(folder.join("tls"))).transpose()?;
+        let certificates = options.needs_certificates().then(|| Certificates::make(folder.join("tls"))).transpose()?;
         let brokers = (1..=options.brokers).map(|number| Broker::new(broker_folder(&folder, number))).collect();
         let ports = Vec::new();
         let mut kafka = Self { folder, options, java, ports, certificates, brokers, temporary };
@@ -309,7 +308,10 @@ impl Kafka {
             while !is_done(&address) {
                 broker.check_alive()?;
                 if Instant::now() > deadline {
-                    bail!("Kafka isn't done with {what} after {READY_WITHIN:?}; its log closes with\n{}", broker.last_words());
+                    bail!(
+                        "Kafka isn't done with {what} after {READY_WITHIN:?}; its log closes with\n{}",
+                        broker.last_words()
+                    );
                 }
                 std::thread::sleep(PAUSE);
             }

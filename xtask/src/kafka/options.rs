@@ -183,8 +183,8 @@ pub(super) fn server_properties(
     })
 }
 
-fn pair(name: &str, value: impl ToString) -> (String, String) {
-    (name.to_owned(), value.to_string())
+fn pair(name: &str, value: impl Into<String>) -> (String, String) {
+    (name.to_owned(), value.into())
 }
 
 fn basics(options: &Options, broker: usize, ports: &[Vec<u16>], data: &str) -> Vec<(String, String)> {
@@ -206,7 +206,7 @@ fn basics(options: &Options, broker: usize, ports: &[Vec<u16>], data: &str) -> V
     let needed = copies.div_ceil(2);
     vec![
         pair("process.roles", "broker,controller"),
-        pair("node.id", broker + 1),
+        pair("node.id", (broker + 1).to_string()),
         pair("controller.quorum.voters", voters.join(",")),
         pair("listeners", listeners.join(",")),
         pair("advertised.listeners", advertised.join(",")),
@@ -214,22 +214,22 @@ fn basics(options: &Options, broker: usize, ports: &[Vec<u16>], data: &str) -> V
         pair("controller.listener.names", CONTROLLER),
         pair("inter.broker.listener.name", PLAIN),
         pair("log.dirs", data),
-        pair("log.index.size.max.bytes", 1024 * 1024),
-        pair("default.replication.factor", copies),
-        pair("min.insync.replicas", needed),
-        pair("offsets.topic.replication.factor", copies),
-        pair("offsets.topic.num.partitions", 4),
-        pair("transaction.state.log.replication.factor", copies),
-        pair("transaction.state.log.min.isr", needed),
-        pair("transaction.state.log.num.partitions", 4),
-        pair("share.coordinator.state.topic.replication.factor", copies),
-        pair("share.coordinator.state.topic.min.isr", needed),
-        pair("group.initial.rebalance.delay.ms", 0),
+        pair("log.index.size.max.bytes", "1048576"),
+        pair("default.replication.factor", copies.to_string()),
+        pair("min.insync.replicas", needed.to_string()),
+        pair("offsets.topic.replication.factor", copies.to_string()),
+        pair("offsets.topic.num.partitions", "4"),
+        pair("transaction.state.log.replication.factor", copies.to_string()),
+        pair("transaction.state.log.min.isr", needed.to_string()),
+        pair("transaction.state.log.num.partitions", "4"),
+        pair("share.coordinator.state.topic.replication.factor", copies.to_string()),
+        pair("share.coordinator.state.topic.min.isr", needed.to_string()),
+        pair("group.initial.rebalance.delay.ms", "0"),
         // A broker that dies is noticed within seconds, and gets its partitions back soon after it returned.
-        pair("broker.session.timeout.ms", 3000),
-        pair("broker.heartbeat.interval.ms", 500),
-        pair("leader.imbalance.check.interval.seconds", 5),
-        pair("leader.imbalance.per.broker.percentage", 0),
+        pair("broker.session.timeout.ms", "3000"),
+        pair("broker.heartbeat.interval.ms", "500"),
+        pair("leader.imbalance.check.interval.seconds", "5"),
+        pair("leader.imbalance.per.broker.percentage", "0"),
     ]
 }
 
@@ -241,7 +241,7 @@ fn tls(options: &Options, certificates: &Certificates) -> Vec<(String, String)> 
         pair("ssl.truststore.location", text(&certificates.authority())),
         pair("sasl.enabled.mechanisms", "SCRAM-SHA-512,SCRAM-SHA-256,PLAIN"),
     ];
-    let users: String = options.users.iter().map(|(name, word)| format!(" user_{name}=\"{word}\"")).collect();
+    let users: Vec<String> = options.users.iter().map(|(name, word)| format!(" user_{name}=\"{word}\"")).collect();
     for listener in &options.listeners {
         let prefix = format!("listener.name.{}", listener.name.to_lowercase());
         match listener.security {
@@ -250,10 +250,10 @@ fn tls(options: &Options, certificates: &Certificates) -> Vec<(String, String)> 
             Security::SaslTls => {
                 let modules = "org.apache.kafka.common.security";
                 let scram = format!("{modules}.scram.ScramLoginModule required;");
-                let plain = format!("{modules}.plain.PlainLoginModule required{users};");
-                all.push(pair(&format!("{prefix}.scram-sha-512.sasl.jaas.config"), &scram));
-                all.push(pair(&format!("{prefix}.scram-sha-256.sasl.jaas.config"), &scram));
-                all.push(pair(&format!("{prefix}.plain.sasl.jaas.config"), &plain));
+                let plain = format!("{modules}.plain.PlainLoginModule required{};", users.concat());
+                all.push(pair(&format!("{prefix}.scram-sha-512.sasl.jaas.config"), scram.as_str()));
+                all.push(pair(&format!("{prefix}.scram-sha-256.sasl.jaas.config"), scram.as_str()));
+                all.push(pair(&format!("{prefix}.plain.sasl.jaas.config"), plain));
             }
         }
     }
@@ -319,11 +319,15 @@ mod tests {
     fn users_may_log_in_where_sasl_is_asked_for_and_nothing_is_allowed_yet() {
         let folder = tempfile::tempdir().unwrap();
         let certificates = Certificates::make(folder.path().into()).unwrap();
-        let options =
-            Options::default().listener(Listener::new("SECURE", Security::SaslTls)).user("alice", "secret").authorizer();
+        let options = Options::default()
+            .listener(Listener::new("SECURE", Security::SaslTls))
+            .user("alice", "secret")
+            .authorizer();
         let text = server_properties(&options, 0, &[vec![1, 2, 3]], "/data", Some(&certificates));
         assert!(line(&text, "listener.security.protocol.map").ends_with(",SECURE:SASL_SSL"));
-        assert!(line(&text, "listener.name.secure.plain.sasl.jaas.config").ends_with("required user_alice=\"secret\";"));
+        assert!(
+            line(&text, "listener.name.secure.plain.sasl.jaas.config").ends_with("required user_alice=\"secret\";")
+        );
         assert!(line(&text, "listener.name.secure.scram-sha-512.sasl.jaas.config").contains("ScramLoginModule"));
         assert_eq!(line(&text, "super.users"), "User:ANONYMOUS");
     }

@@ -19,7 +19,8 @@ const COUNT: u32 = 15_000;
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     let next = NEXT.get_or_init(|| AtomicU32::new(RandomState::new().hash_one(std::process::id()) as u32 % COUNT));
-    let candidates = (0..COUNT).filter_map(|_| u16::try_from(FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT).ok());
+    let candidates =
+        (0..COUNT).filter_map(|_| u16::try_from(FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT).ok());
     let ports: Vec<u16> = candidates.filter(|port| is_free(*port)).take(count).collect();
     if ports.len() < count {
         bail!("no {count} free ports on loopback between {FIRST} and {}", FIRST + COUNT);

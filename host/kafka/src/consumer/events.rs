@@ -168,7 +168,7 @@ impl ExpectedCommit {
 }
 
 /// Answers a rebalance of a consumer that leaves: it takes nothing more and gives everything up.
-fn give_up(consumer: &BaseConsumer<ConsumerEvents>, going: Option<&TopicPartitionList>) -> KafkaResult<()> {
+pub(super) fn give_up(consumer: &BaseConsumer<ConsumerEvents>, going: Option<&TopicPartitionList>) -> KafkaResult<()> {
     match (consumer.rebalance_protocol(), going) {
         (RebalanceProtocol::Cooperative, Some(going)) => consumer.incremental_unassign(going),
         (RebalanceProtocol::Cooperative, None) => consumer.incremental_assign(&TopicPartitionList::new()),

@@ -133,7 +133,7 @@ impl Consumer {
     }
 
     pub(super) fn commit_first(&mut self, offsets: &[(i32, i64)]) {
-        if let Err(error) = self.commit(offsets) {
+        if let Err(error) = self.commit_within(offsets, REQUEST_TIMEOUT) {
             tracing::warn!("the start of the group was not committed: {error}");
         }
     }

@@ -1,8 +1,11 @@
 //! Promises of the Kafka clients, kept against the embedded broker.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails may panic")]
+
 mod consumer;
 mod producer;
 mod read;
+mod secrets;
 mod settings;
 mod support;
 mod topics;

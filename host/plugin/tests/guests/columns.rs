@@ -156,7 +156,8 @@ fn history_crosses_in_its_order() {
     assert_eq!(declaration.history.len(), 1);
     assert_eq!(declaration.aggregates[0].name, "guest-user-logins");
     let mut seen = Column::empty(FieldType::Integer);
-    [Value::Integer(4), Value::Integer(0)].into_iter().for_each(|value| seen.push(value));
+    seen.push(Value::Integer(4));
+    seen.push(Value::Integer(0));
     let enrichment = plugin.instance().enrich(&logins_with(&schema(), &["ann", "bo"]), &[], &[seen]).unwrap();
     assert_eq!(enrichment.fields.iter().map(integers).collect::<Vec<_>>(), [vec![3, 2], vec![4, 0]]);
 }

@@ -2,7 +2,7 @@
 
 use loginscope_wasm::{Failure, Instance, Limits};
 
-use crate::support::{breach, enrich, instance, integers, limits, logins_of, misbehave, plugin, trap};
+use crate::support::{breach, enrich, instance, integers, limits, logins_of, misbehave, plugin, short_limits, trap};
 use crate::windows::{Nothing, window};
 
 /// A plugin that misbehaves in one role when it sees `evil`.
@@ -12,11 +12,16 @@ fn evil(how: &str, role: &str) -> Instance {
 
 /// All three roles' answers of an instance that misbehaves like this, each on an instance of its own.
 fn all_roles(how: &str) -> [Result<(), Failure>; 3] {
+    all_roles_under(&limits(), how)
+}
+
+fn all_roles_under(limits: &Limits, how: &str) -> [Result<(), Failure>; 3] {
     let logins = logins_of(&["ann", "bob"]);
+    let plugin = misbehave().configure(&format!(r#"{{"how":"{how}"}}"#), limits).unwrap();
     [
-        instance(how).validate(&logins, &[]).map(drop),
-        enrich(&mut instance(how), &logins).map(drop),
-        instance(how).generate(&window(), Box::new(Nothing)).0.map(drop),
+        plugin.instance().validate(&logins, &[]).map(drop),
+        enrich(&mut plugin.instance(), &logins).map(drop),
+        plugin.instance().generate(&window(), Box::new(Nothing)).0.map(drop),
     ]
 }
 
@@ -37,7 +42,7 @@ fn a_panics_message_is_told() {
 
 #[test]
 fn an_endless_loop_runs_out_of_time_in_every_role() {
-    for answer in all_roles("loop") {
+    for answer in all_roles_under(&short_limits(), "loop") {
         assert!(matches!(answer, Err(Failure::OutOfTime { .. })), "{answer:?}");
     }
 }
@@ -190,8 +195,8 @@ fn a_chatterer_is_served_and_its_answer_counts() {
 
 #[test]
 fn a_plugin_with_time_left_goes_on_over_many_ticks() {
-    let hours = Limits { base_cpu: std::time::Duration::from_secs(3600), memory_bytes: 1 << 30, ..limits() };
-    let mut instance = misbehave().configure(r#"{"how":"hoard"}"#, &hours).unwrap().instance();
+    let spacious = Limits { memory_bytes: 1 << 30, ..limits() };
+    let mut instance = misbehave().configure(r#"{"how":"hoard"}"#, &spacious).unwrap().instance();
     // A gigabyte takes far longer than a tick, and ends for want of memory, not of time.
     assert_eq!(instance.validate(&logins_of(&["ann"]), &[]), Err(Failure::OutOfMemory { given: 1 << 30 }));
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loginscope_wasm::{AggregateReader, Entry, Period, Scalar, Severity, Summary, Window, WindowFacts};
 
-use crate::support::{instance, plugin};
+use crate::support::{instance, misbehave, plugin, short_limits};
 
 /// A reader without aggregates.
-pub struct Nothing;
+pub(crate) struct Nothing;
 
 impl AggregateReader for Nothing {
     fn summarize(&self, aggregate: &str, _period: Period) -> Result<Summary, String> {
@@ -41,7 +41,7 @@ impl AggregateReader for Something {
 }
 
 /// The third window of a partition.
-pub fn window() -> Window {
+pub(crate) fn window() -> Window {
     let facts = WindowFacts {
         logins: 100,
         rejected: 3,
@@ -93,7 +93,8 @@ fn a_refused_question_reaches_the_plugin_as_a_sentence() {
 fn the_reader_comes_back_after_a_failure_too() {
     for how in ["trap", "loop", "hoard", "lie_reason", "lie_pointer"] {
         let questions = Arc::new(AtomicUsize::new(0));
-        let mut instance = instance(how);
+        let plugin = misbehave().configure(&format!(r#"{{"how":"{how}"}}"#), &short_limits()).unwrap();
+        let mut instance = plugin.instance();
         let (answer, reader) = instance.generate(&window(), Box::new(Something { questions: Arc::clone(&questions) }));
         assert!(answer.is_err(), "{how}");
         assert!(Arc::ptr_eq(&reader.questions, &questions));

@@ -9,19 +9,19 @@ use crate::support::{engine, limits};
 /// A validator (and, where it says so, an insight generator) that accepts everything; parts of it can be replaced by
 /// instructions.
 #[derive(Clone, Copy)]
-pub struct Guest {
+pub(crate) struct Guest {
     /// The world it is built against, in the package `test:guest`.
-    pub world: &'static str,
+    pub(crate) world: &'static str,
     /// What runs when it is instantiated.
-    pub start: &'static str,
+    pub(crate) start: &'static str,
     /// What runs first in `describe`.
-    pub describe: &'static str,
+    pub(crate) describe: &'static str,
     /// What runs first in `validate`.
-    pub validate: &'static str,
+    pub(crate) validate: &'static str,
     /// Its name as the insight generator says it, 9 bytes.
-    pub second_name: &'static str,
+    pub(crate) second_name: &'static str,
     /// Its name as the validator says it, 9 bytes.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
 }
 
 impl Default for Guest {
@@ -39,7 +39,7 @@ impl Default for Guest {
 
 impl Guest {
     /// The guest as a core module with the type of its world in it.
-    pub fn module(&self) -> Vec<u8> {
+    pub(crate) fn module(&self) -> Vec<u8> {
         let mut module = wat::parse_str(self.text()).unwrap();
         let mut resolve = Resolve::default();
         resolve.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit")).unwrap();
@@ -52,12 +52,12 @@ impl Guest {
     }
 
     /// Loads it.
-    pub fn load(&self) -> Result<Component, LoadError> {
+    pub(crate) fn load(&self) -> Result<Component, LoadError> {
         engine().load(&self.module(), "guest.wat")
     }
 
     /// Loads and configures it.
-    pub fn plugin(&self) -> Plugin {
+    pub(crate) fn plugin(&self) -> Plugin {
         self.load().unwrap().configure("{}", &limits()).unwrap()
     }
 

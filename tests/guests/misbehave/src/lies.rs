@@ -2,8 +2,8 @@
 
 use crate::exports::loginscope::plugin::enricher::Enrichment;
 use crate::loginscope::plugin::types::{
-    Batch, BooleanColumn, Column, Declaration, FieldType, Insight, IntegerColumn, LoginInsight, NumberColumn, Rejection,
-    Severity, TextColumn, TypedField,
+    Batch, BooleanColumn, Column, Declaration, FieldType, Insight, IntegerColumn, LoginInsight, NumberColumn,
+    Rejection, Severity, TextColumn, TypedField,
 };
 use crate::settings::{How, Role};
 
@@ -14,15 +14,12 @@ const TEN_MILLION: usize = 10_000_000;
 const HUNDRED_THOUSAND: usize = 100_000;
 
 /// How much text is too much, in bytes.
-const HUGE: usize = 32 << 20;
+const HUGE: usize = 8 << 20;
 
 /// A declaration of a field without a name; by a role that can't set any, of a field.
 pub fn declaration(role: Role) -> Declaration {
     let name = if role == Role::Enricher { "" } else { "risk" };
-    Declaration {
-        sets: vec![TypedField { name: name.to_owned(), type_: FieldType::Text }],
-        ..Declaration::default()
-    }
+    Declaration { sets: vec![TypedField { name: name.to_owned(), type_: FieldType::Text }], ..Declaration::default() }
 }
 
 pub fn validate(how: &How, row: usize, batch: &Batch, rejections: &mut Vec<Rejection>) {

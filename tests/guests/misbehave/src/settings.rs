@@ -108,7 +108,7 @@ pub enum How {
     ManyInsights,
     /// A hundred thousand insights (a validator: rejections), more than the host takes.
     TooManyInsights,
-    /// One insight (a validator: reason) of 32 MiB.
+    /// One insight (a validator: reason) of 8 MiB.
     HugeText,
 }
 

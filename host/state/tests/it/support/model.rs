@@ -10,28 +10,28 @@ use loginscope_state::{
 
 /// What the model knows.
 #[derive(Clone, Debug, Default)]
-pub struct Model {
-    pub logins: Vec<Login>,
+pub(crate) struct Model {
+    pub(crate) logins: Vec<Login>,
     /// How many accepted logins there were when each aggregate, by plugin and name, and each dictionary, by field and
     /// limit, began.
     since: HashMap<(String, String), usize>,
     names_since: HashMap<(String, u32), usize>,
-    pub plugins: Vec<(String, Vec<Definition>)>,
+    pub(crate) plugins: Vec<(String, Vec<Definition>)>,
     /// Where the windows begin; the last one is the current one's.
-    pub windows: Vec<usize>,
-    pub rejected: Vec<u64>,
+    pub(crate) windows: Vec<usize>,
+    pub(crate) rejected: Vec<u64>,
 }
 
 type Key = (Option<i64>, Vec<Scalar>);
 
 impl Model {
-    pub fn new(plugins: &[(String, Vec<Definition>)]) -> Self {
+    pub(crate) fn new(plugins: &[(String, Vec<Definition>)]) -> Self {
         let mut model = Self { windows: vec![0], rejected: vec![0], ..Self::default() };
         model.adopt(plugins);
         model
     }
 
-    pub fn adopt(&mut self, plugins: &[(String, Vec<Definition>)]) {
+    pub(crate) fn adopt(&mut self, plugins: &[(String, Vec<Definition>)]) {
         let now = self.logins.len();
         let (mut since, mut names_since) = (HashMap::new(), HashMap::new());
         for (plugin, definitions) in plugins {
@@ -51,20 +51,20 @@ impl Model {
     }
 
     /// Goes back to how it was, except for the catalog.
-    pub fn roll_back_to(&mut self, before: &Self) {
+    pub(crate) fn roll_back_to(&mut self, before: &Self) {
         let now = before.logins.len();
         self.since.values_mut().chain(self.names_since.values_mut()).for_each(|since| *since = (*since).min(now));
         self.logins.truncate(now);
-        self.windows = before.windows.clone();
-        self.rejected = before.rejected.clone();
+        self.windows.clone_from(&before.windows);
+        self.rejected.clone_from(&before.rejected);
     }
 
-    pub fn definition(&self, plugin: &str, name: &str) -> &Definition {
+    pub(crate) fn definition(&self, plugin: &str, name: &str) -> &Definition {
         let (_, definitions) = self.plugins.iter().find(|(known, _)| known == plugin).unwrap();
         definitions.iter().find(|definition| definition.name == name).unwrap()
     }
 
-    pub fn facts(&self, window: usize) -> WindowFacts {
+    pub(crate) fn facts(&self, window: usize) -> WindowFacts {
         let end = self.windows.get(window + 1).copied().unwrap_or(self.logins.len());
         let logins = &self.logins[self.windows[window]..end];
         WindowFacts {
@@ -193,7 +193,7 @@ impl Model {
     }
 
     /// The entries of an aggregate; of a period that doesn't exist, none.
-    pub fn entries(&self, plugin: &str, name: &str, period: Period) -> Vec<Entry> {
+    pub(crate) fn entries(&self, plugin: &str, name: &str, period: Period) -> Vec<Entry> {
         let definition = self.definition(plugin, name);
         let current = self.windows.len() - 1;
         let (from, until) = match (definition.span, period) {
@@ -228,7 +228,7 @@ impl Model {
     }
 
     /// What is known of a login's past when the model holds exactly the logins before it.
-    pub fn history(&self, plugin: &str, request: &HistoryRequest, login: &Login) -> Option<Scalar> {
+    pub(crate) fn history(&self, plugin: &str, request: &HistoryRequest, login: &Login) -> Option<Scalar> {
         let definition = self.definition(plugin, &request.aggregate);
         let until = self.logins.len();
         let (key, can_be_there) = self.key(definition, login, until)?;

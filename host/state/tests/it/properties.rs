@@ -1,17 +1,15 @@
 //! Whatever is done to a partition, it says what a model says that keeps all logins and works everything out anew:
 //! any declarations, any cut into batches, any rollback, any restart, any swap of plugins.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::model::Model;
+use crate::support::{Login, answer, batch, schema};
 use loginscope_state::{
     Catalog, Condition, Definition, Dimension, HistoryRequest, LookUp, Measure, Partition, Period, Ranking, Reader,
     Retention, Scalar, Span, TimeBuckets,
 };
 use proptest::prelude::*;
-use support::model::Model;
-use support::{Login, answer, batch, schema};
 
 const FIELDS: [&str; 8] = ["user_id", "ip", "device_type", "outcome", "level", "score", "vip", "geo"];
 
@@ -38,7 +36,7 @@ fn value(field: usize, number: u8) -> Option<Scalar> {
         "outcome" => text(["success", "failure"][usize::from(number % 2)]),
         "level" => Some(Scalar::Integer(i64::from(number % 3) - 1)),
         "score" => Some(Scalar::Number([0.5, -0.0, 0.0][usize::from(number % 3)])),
-        "vip" => Some(Scalar::Boolean(number % 2 == 0)),
+        "vip" => Some(Scalar::Boolean(number.is_multiple_of(2))),
         _ => text(["[1]", "{\"a\":1}"][usize::from(number % 2)]),
     }
 }

@@ -1,6 +1,6 @@
 //! What the tests share: logins, declarations, and a model that keeps all logins and works everything out anew.
 
-pub mod model;
+pub(crate) mod model;
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -9,7 +9,7 @@ use loginscope_login::{Column, FieldType, Logins, Schema, Slot, Value};
 use loginscope_state::{Condition, Definition, Dimension, Measure, Retention, Scalar, Span, TimeBuckets};
 
 /// Fields that the tests add to the login's own.
-pub const FURTHER: [(&str, FieldType); 4] = [
+pub(crate) const FURTHER: [(&str, FieldType); 4] = [
     ("level", FieldType::Integer),
     ("score", FieldType::Number),
     ("vip", FieldType::Boolean),
@@ -24,36 +24,36 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     schema
 });
 
-pub fn schema() -> &'static Schema {
+pub(crate) fn schema() -> &'static Schema {
     &SCHEMA
 }
 
 /// A login of a test: an offset, and the values by slot, as JSON would hold them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Login {
-    pub offset: i64,
-    pub values: Vec<Option<Scalar>>,
+pub(crate) struct Login {
+    pub(crate) offset: i64,
+    pub(crate) values: Vec<Option<Scalar>>,
 }
 
 impl Login {
-    pub fn new(offset: i64) -> Self {
+    pub(crate) fn new(offset: i64) -> Self {
         Self { offset, values: vec![None; Slot::CANONICAL + FURTHER.len()] }
     }
 
-    pub fn with(mut self, field: &str, value: Scalar) -> Self {
+    pub(crate) fn with(mut self, field: &str, value: Scalar) -> Self {
         self.values[schema().slot(field).unwrap().0] = Some(value);
         self
     }
 
-    pub fn text(self, field: &str, value: &str) -> Self {
+    pub(crate) fn text(self, field: &str, value: &str) -> Self {
         self.with(field, Scalar::Text(value.to_owned()))
     }
 
-    pub fn time(self, time: i64) -> Self {
+    pub(crate) fn time(self, time: i64) -> Self {
         self.with("timestamp", Scalar::Integer(time))
     }
 
-    pub fn timestamp(&self) -> Option<i64> {
+    pub(crate) fn timestamp(&self) -> Option<i64> {
         match self.values[Slot::TIMESTAMP.0] {
             Some(Scalar::Integer(time)) => Some(time),
             _ => None,
@@ -61,7 +61,7 @@ impl Login {
     }
 
     /// A value as it is compared and shown.
-    pub fn shown(&self, field: &str) -> Option<Scalar> {
+    pub(crate) fn shown(&self, field: &str) -> Option<Scalar> {
         let value = self.values[schema().slot(field).unwrap().0].clone()?;
         Some(match value {
             Scalar::Text(text) if field == "ip" => Scalar::Text(match text.parse::<IpAddr>() {
@@ -75,7 +75,7 @@ impl Login {
 }
 
 /// Logins as columns.
-pub fn batch(logins: &[Login]) -> Logins {
+pub(crate) fn batch(logins: &[Login]) -> Logins {
     let mut batch = Logins::new(schema());
     for login in logins {
         for (column, value) in batch.columns_mut().iter_mut().zip(&login.values) {
@@ -96,7 +96,7 @@ pub fn batch(logins: &[Login]) -> Logins {
 }
 
 /// A value of an answer column.
-pub fn answer(column: &Column, row: usize) -> Option<Scalar> {
+pub(crate) fn answer(column: &Column, row: usize) -> Option<Scalar> {
     match column.value(row) {
         Value::Missing => None,
         Value::Text(text) | Value::Json(text) => Some(Scalar::Text(text.to_owned())),
@@ -106,7 +106,7 @@ pub fn answer(column: &Column, row: usize) -> Option<Scalar> {
     }
 }
 
-pub fn count(name: &str, by: &[&str]) -> Definition {
+pub(crate) fn count(name: &str, by: &[&str]) -> Definition {
     Definition {
         name: name.to_owned(),
         measure: Measure::Count,
@@ -117,23 +117,23 @@ pub fn count(name: &str, by: &[&str]) -> Definition {
     }
 }
 
-pub fn distinct(name: &str, fields: &[&str], by: &[&str]) -> Definition {
+pub(crate) fn distinct(name: &str, fields: &[&str], by: &[&str]) -> Definition {
     let fields = fields.iter().map(ToString::to_string).collect();
     Definition { measure: Measure::Distinct(fields), ..count(name, by) }
 }
 
-pub fn latest(name: &str, fields: &[&str], by: &[&str]) -> Definition {
+pub(crate) fn latest(name: &str, fields: &[&str], by: &[&str]) -> Definition {
     let fields = fields.iter().map(ToString::to_string).collect();
     Definition { measure: Measure::Latest(fields), ..count(name, by) }
 }
 
-pub fn top(name: &str, rank_by: &[&str], size: u32) -> Definition {
+pub(crate) fn top(name: &str, rank_by: &[&str], size: u32) -> Definition {
     let rank_by = rank_by.iter().map(ToString::to_string).collect();
     Definition { measure: Measure::Top(loginscope_state::Ranking { rank_by, size }), ..count(name, &[]) }
 }
 
 /// What is added to a definition.
-pub trait DefinitionExt {
+pub(crate) trait DefinitionExt {
     fn limit(self, limit: u32) -> Self;
     fn buckets(self, seconds: u64, keep: Retention) -> Self;
     fn only(self, field: &str, any_of: &[&str]) -> Self;

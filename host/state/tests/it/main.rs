@@ -1,0 +1,8 @@
+//! The crate from outside: what may be declared, what is kept, and a model that everything is held against.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that finds nothing there has failed")]
+
+mod catalog;
+mod promises;
+mod properties;
+mod support;
+mod totals;
