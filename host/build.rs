@@ -56,7 +56,10 @@ fn compile(root: &Path) -> Result<PathBuf, String> {
         let shown = name.to_string_lossy();
         if shown.starts_with("CARGO") || shown.starts_with("RUSTC") || shown.starts_with("RUSTFLAGS") {
             let keep = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_CAINFO", "RUSTC_BOOTSTRAP"];
-            if !keep.contains(&shown.as_ref()) && !shown.starts_with("CARGO_REGISTR") && !shown.starts_with("CARGO_SOURCE") {
+            if !keep.contains(&shown.as_ref())
+                && !shown.starts_with("CARGO_REGISTR")
+                && !shown.starts_with("CARGO_SOURCE")
+            {
                 cargo.env_remove(&name);
             }
         }

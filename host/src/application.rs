@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use loginscope_kafka::{
-    ClientSettings, Consumer, ConsumerOptions, MessageLimit, NewTopic, Producer, ProducerOptions, StartPosition, Topics,
-    Waker,
+    ClientSettings, Consumer, ConsumerOptions, MessageLimit, NewTopic, Producer, ProducerOptions, StartPosition,
+    Topics, Waker,
 };
 
 use crate::control::watch::Serving;
@@ -209,16 +209,14 @@ impl Application {
         let mut first_failure = Ok(());
         let mut open = self.threads.iter().filter(|thread| !thread.handle.is_finished()).count();
         while open > 0 {
-            match ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok((_, result)) => {
-                    open -= 1;
-                    first_failure = first_failure.and(result);
-                }
-                Err(_) => {
-                    self.shared.give_up.store(true, Ordering::Relaxed);
-                    bail!("{open} workers did not drain within {timeout:?}: what they had not committed will be done again");
-                }
-            }
+            let Ok((_, result)) = ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
+                self.shared.give_up.store(true, Ordering::Relaxed);
+                bail!(
+                    "{open} workers did not drain within {timeout:?}: what they had not committed will be done again"
+                );
+            };
+            open -= 1;
+            first_failure = first_failure.and(result);
         }
         first_failure
     }

@@ -40,7 +40,7 @@ struct Run {
     #[command(flatten)]
     pipeline: PipelineArgs,
     #[command(flatten)]
-    run: RunArgs,
+    rest: RunArgs,
 }
 
 #[derive(Args, Debug)]
@@ -87,8 +87,12 @@ struct Generate {
     /// Write to standard output, one login a line, in place of Kafka
     #[arg(long, conflicts_with = "brokers")]
     stdout: bool,
-    /// The topic [env: KAFKA_TOPIC] [default: user-login]
-    #[arg(long, env = "LOGINSCOPE_INPUT_TOPIC", value_name = "TOPIC")]
+    #[arg(
+        long,
+        env = "LOGINSCOPE_INPUT_TOPIC",
+        value_name = "TOPIC",
+        help = "The topic [env: KAFKA_TOPIC] [default: user-login]"
+    )]
     topic: Option<String>,
     /// Logins a second [default: as many as go]
     #[arg(long, value_name = "LOGINS", value_parser = rate)]
@@ -180,9 +184,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Run(run) => {
-            commands::run::run(&Config::load(&run.kafka, &run.pipeline, &run.run, &environment)?)
-        }
+        Command::Run(run) => commands::run::run(&Config::load(&run.kafka, &run.pipeline, &run.rest, &environment)?),
         Command::Pipe(pipe) => {
             let config = PipelineConfig::load(&pipe.pipeline, pipe.config.as_deref(), &environment)?;
             let files = commands::pipe::Files { insights: pipe.insights, rejected: pipe.rejected, state: pipe.state };
@@ -209,9 +211,9 @@ fn run_demo(demo: &Demo) -> anyhow::Result<Exit> {
 fn run_generate(generate: Generate) -> anyhow::Result<Exit> {
     let start = match generate.start.as_deref() {
         Some("now") => now(),
-        Some(seconds) => seconds.parse().map_err(|_| {
-            ConfigError(format!("--start: {seconds:?} is no time; allowed are epoch seconds, or now"))
-        })?,
+        Some(seconds) => seconds
+            .parse()
+            .map_err(|_| ConfigError(format!("--start: {seconds:?} is no time; allowed are epoch seconds, or now")))?,
         None if generate.stdout => Options::default().start,
         None => now(),
     };
@@ -243,9 +245,5 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn start_log() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }

@@ -16,7 +16,7 @@ use loginscope_kafka::{ClientSettings, StartPosition};
 use loginscope_login::decode::InputFormat;
 
 use crate::application::TopicNames;
-use file::FileConfig;
+use file::{FileConfig, duration};
 
 /// A configuration that can't be used. The text is one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +42,13 @@ pub enum Delivery {
 /// Where Kafka is and how to get in; what every command that talks to it has.
 #[derive(Args, Clone, Debug, Default)]
 pub struct KafkaArgs {
-    /// Bootstrap servers of the Kafka cluster, separated by commas [env: LOGINSCOPE_BROKERS, BOOTSTRAP_SERVERS]
-    #[arg(long, visible_alias = "bootstrap-server", value_name = "HOST:PORT")]
+    /// Bootstrap servers.
+    #[arg(
+        long,
+        visible_alias = "bootstrap-server",
+        value_name = "HOST:PORT",
+        help = "Bootstrap servers of the Kafka cluster, separated by commas [env: LOGINSCOPE_BROKERS, BOOTSTRAP_SERVERS]"
+    )]
     pub brokers: Option<String>,
     /// Configuration file (TOML)
     #[arg(long, env = "LOGINSCOPE_CONFIG", value_name = "FILE")]
@@ -62,8 +67,12 @@ pub struct PipelineArgs {
     /// The largest message, in bytes [default: 1048576]
     #[arg(long, env = "LOGINSCOPE_MAX_MESSAGE_BYTES", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub max_message_bytes: Option<u32>,
-    /// The topic of logins [env: LOGINSCOPE_INPUT_TOPIC, KAFKA_TOPIC] [default: user-login]
-    #[arg(long, value_name = "TOPIC")]
+    /// The topic of logins.
+    #[arg(
+        long,
+        value_name = "TOPIC",
+        help = "The topic of logins [env: LOGINSCOPE_INPUT_TOPIC, KAFKA_TOPIC] [default: user-login]"
+    )]
     pub input_topic: Option<String>,
 }
 
@@ -85,8 +94,13 @@ pub struct RunArgs {
     /// Worker threads [default: the number of cores]
     #[arg(long, env = "LOGINSCOPE_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
-    /// How often a message may show in the output [default: at_least_once]
-    #[arg(long, env = "LOGINSCOPE_DELIVERY", value_name = "GUARANTEE")]
+    /// How often a message may show in the output.
+    #[arg(
+        long,
+        env = "LOGINSCOPE_DELIVERY",
+        value_name = "GUARANTEE",
+        help = "How often a message may show in the output [default: at_least_once]"
+    )]
     pub delivery: Option<Delivery>,
     /// Where a new group starts: earliest, latest, or so long ago (2h) [default: earliest]
     #[arg(long, env = "LOGINSCOPE_FROM", value_name = "POSITION")]
@@ -234,9 +248,9 @@ impl Config {
             watch: run.watch || file.watch.unwrap_or(false),
             create_topics: file.create_topics.unwrap_or(true),
             source_headers: file.source_headers.unwrap_or(false),
-            commit_interval: file.duration("commit_interval", file.commit_interval.as_deref(), "100ms")?,
-            drain_timeout: file.duration("drain_timeout", file.drain_timeout.as_deref(), "30s")?,
-            status_interval: file.duration("status_interval", file.status_interval.as_deref(), "10s")?,
+            commit_interval: duration("commit_interval", file.commit_interval.as_deref(), "100ms")?,
+            drain_timeout: duration("drain_timeout", file.drain_timeout.as_deref(), "30s")?,
+            status_interval: duration("status_interval", file.status_interval.as_deref(), "10s")?,
             listen: listen_address(run.listen.as_deref().or(file.listen.as_deref()))?,
             pipeline,
         })
@@ -246,7 +260,9 @@ impl Config {
 fn start_position(from: Option<&str>) -> Result<StartPosition, ConfigError> {
     let from = from.unwrap_or("earliest");
     from.parse().map_err(|_| {
-        ConfigError(format!("from: {from:?} is no position; allowed are earliest, latest, or a time ago such as 30m, 2h or 7d"))
+        ConfigError(format!(
+            "from: {from:?} is no position; allowed are earliest, latest, or a time ago such as 30m, 2h or 7d"
+        ))
     })
 }
 

@@ -12,9 +12,9 @@ use rand_distr::{Distribution, Zipf};
 
 /// The states that locales name.
 const STATES: [&str; 50] = [
-    "AL", "AK", "AZ", "AR", "CA", "CO", "CT", "DE", "FL", "GA", "HI", "ID", "IL", "IN", "IA", "KS", "KY", "LA", "ME", "MD",
-    "MA", "MI", "MN", "MS", "MO", "MT", "NE", "NV", "NH", "NJ", "NM", "NY", "NC", "ND", "OH", "OK", "OR", "PA", "RI", "SC",
-    "SD", "TN", "TX", "UT", "VT", "VA", "WA", "WV", "WI", "WY",
+    "AL", "AK", "AZ", "AR", "CA", "CO", "CT", "DE", "FL", "GA", "HI", "ID", "IL", "IN", "IA", "KS", "KY", "LA", "ME",
+    "MD", "MA", "MI", "MN", "MS", "MO", "MT", "NE", "NV", "NH", "NJ", "NM", "NY", "NC", "ND", "OH", "OK", "OR", "PA",
+    "RI", "SC", "SD", "TN", "TX", "UT", "VT", "VA", "WA", "WV", "WI", "WY",
 ];
 
 /// The versions of the app, the usual one first.
@@ -100,7 +100,8 @@ impl Generator {
     fn login(&mut self, user: u64, user_id: &str, time: i64) -> String {
         let random = &mut self.random;
         let mut login = String::with_capacity(256);
-        let version = APP_VERSIONS.get(if random.random_bool(0.9) { 0 } else { random.random_range(0..4) }).unwrap_or(&"2.3.0");
+        let version =
+            APP_VERSIONS.get(if random.random_bool(0.9) { 0 } else { random.random_range(0..4) }).unwrap_or(&"2.3.0");
         let _ = write!(login, "{{\"user_id\":\"{user_id}\",\"app_version\":\"{version}\"");
         match random.random_range(0..100) {
             0..55 => login.push_str(",\"device_type\":\"android\""),
@@ -134,7 +135,7 @@ impl Generator {
     fn write_device(&self, login: &mut String, user: u64) {
         let device = self.trait_of(user, 3);
         login.push_str(",\"device_id\":\"");
-        if device % 4 == 0 {
+        if device.is_multiple_of(4) {
             let _ = write!(login, "{:03}-{:02}-{:04}", device >> 8 & 0x3ff, device >> 20 & 0x3f, device >> 32 & 0x1fff);
         } else {
             write_uuid(login, device, self.trait_of(user, 4));
@@ -168,7 +169,8 @@ impl Generator {
 
     /// A number that is always the same for this user and purpose.
     fn trait_of(&self, user: u64, purpose: u64) -> u64 {
-        let mut mixed = self.options.seed ^ user.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ purpose.wrapping_mul(0xd1b5_4a32_d192_ed03);
+        let mut mixed =
+            self.options.seed ^ user.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ purpose.wrapping_mul(0xd1b5_4a32_d192_ed03);
         // The finalizer of SplitMix64 (Steele, Lea and Flood, 2014), twice.
         for _ in 0..2 {
             mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -80,9 +80,15 @@ impl Telemetry {
         describe_counter!("loginscope_logins_processed_total", "Accepted logins, written to the processed topic");
         describe_counter!("loginscope_logins_rejected_total", "Rejected logins by code, written to the rejected topic");
         describe_counter!("loginscope_insights_total", "Insights by kind");
-        describe_counter!("loginscope_plugin_failures_total", "Calls of a plugin that trapped, ran out of a limit or broke the contract");
+        describe_counter!(
+            "loginscope_plugin_failures_total",
+            "Calls of a plugin that trapped, ran out of a limit or broke the contract"
+        );
         describe_counter!("loginscope_plugin_swaps_total", "Hot-swaps of plugins by outcome");
-        describe_counter!("loginscope_unkeyed_logins_total", "Accepted logins whose key is not their user_id, on a topic with several partitions");
+        describe_counter!(
+            "loginscope_unkeyed_logins_total",
+            "Accepted logins whose key is not their user_id, on a topic with several partitions"
+        );
         describe_counter!("loginscope_commits_total", "Commits of input offsets");
         describe_gauge!("loginscope_lag_messages", "Messages of a partition that are still to be read");
         describe_gauge!("loginscope_window_logins", "Accepted logins in the window that a partition is filling");

@@ -86,7 +86,7 @@ fn draw_rates(frame: &mut Frame<'_>, picture: &Picture, area: Rect) {
     let [numbers, curve] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(inner);
     let strong = Style::new().add_modifier(Modifier::BOLD);
     let line = Line::from(vec![
-        Span::styled(format!("{}", grouped(now)), strong.fg(Color::Green)),
+        Span::styled(grouped(now), strong.fg(Color::Green)),
         Span::raw("/s   accepted "),
         Span::styled(grouped(picture.accepted), strong),
         Span::raw("   rejected "),
@@ -112,10 +112,7 @@ fn draw_devices(frame: &mut Frame<'_>, picture: &Picture, area: Rect) {
         .into_iter()
         .map(|(name, count)| {
             let bar = "█".repeat((count * width / most) as usize);
-            Line::from(vec![
-                Span::raw(format!("{:<8.8} {:>8} ", name, grouped(count))),
-                Span::styled(bar, Color::Blue),
-            ])
+            Line::from(vec![Span::raw(format!("{:<8.8} {:>8} ", name, grouped(count))), Span::styled(bar, Color::Blue)])
         })
         .collect();
     frame.render_widget(Paragraph::new(lines).block(titled(" logins by device type ")), area);
@@ -245,7 +242,9 @@ mod tests {
         };
         (0..100).for_each(|rate| picture.push_rate(rate * 20));
         let screen = rendered(&picture);
-        for part in ["127.0.0.1:9092", "55 900", "not_json", "android", "424cdd21-063a-", "ios 47 % (was 39 %)", "generation 1"] {
+        for part in
+            ["127.0.0.1:9092", "55 900", "not_json", "android", "424cdd21-063a-", "ios 47 % (was 39 %)", "generation 1"]
+        {
             assert!(screen.contains(part), "{part} is missing in\n{screen}");
         }
     }

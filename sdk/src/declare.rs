@@ -45,6 +45,9 @@ impl Declare {
     }
 
     /// Has an aggregate looked up for each login, as it was just before that login. Only enrichers can.
+    ///
+    /// Prefer aggregates over fields of the input and of earlier enrichers. One over a field that this or a later enricher
+    /// sets is as right, but slower: logins then have to go through the enrichers one by one, not in batches.
     pub fn history<T: FieldValue + ?Sized>(&mut self, look_up: LookUp<T>) -> Past<T> {
         let aggregate = self.name_of(look_up.aggregate);
         self.history.push(HistoryRequest { aggregate, look_up: look_up.what, over: look_up.over });

@@ -192,5 +192,11 @@ impl<P: Plugin> Slot<P> {
 /// Has panics logged, with their place, before they trap.
 pub fn log_panics() {
     #[cfg(target_arch = "wasm32")]
-    std::panic::set_hook(Box::new(|panic| crate::log::error(panic)));
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        match panic.location() {
+            Some(place) => crate::log::error(format_args!("panicked at {place}: {message}")),
+            None => crate::log::error(format_args!("panicked: {message}")),
+        }
+    }));
 }

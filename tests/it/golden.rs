@@ -53,13 +53,12 @@ fn check(case: &Path, plugins: Option<&Path>) {
         command.arg("--config").arg(case.join("loginscope.toml"));
     }
     for plugin in ["validate_logins.wasm", "enrich_logins.wasm", "summarize_logins.wasm"] {
-        command.args(plugins.map(|plugins| plugins.join(plugin)).iter().flat_map(|path| ["--plugin".as_ref(), path.as_os_str()]));
+        command.args(
+            plugins.map(|plugins| plugins.join(plugin)).iter().flat_map(|path| ["--plugin".as_ref(), path.as_os_str()]),
+        );
     }
-    let output = command
-        .stdin(fs::File::open(case.join("input.jsonl")).unwrap())
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
+    let output =
+        command.stdin(fs::File::open(case.join("input.jsonl")).unwrap()).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{name}: {}", output.status);
     let processed = fs::read(case.join("processed.jsonl")).unwrap();
     if output.stdout != processed {

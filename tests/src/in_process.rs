@@ -55,7 +55,12 @@ impl InProcess {
         for payloads in payloads.chunks(batch_size) {
             let messages: Vec<Message<'_>> = (self.next_offset..)
                 .zip(payloads)
-                .map(|(offset, payload)| Message { offset, payload: Some(payload), timestamp_ms: None, header_bytes: 0 })
+                .map(|(offset, payload)| Message {
+                    offset,
+                    payload: Some(payload),
+                    timestamp_ms: None,
+                    header_bytes: 0,
+                })
                 .collect();
             let mut output = Output::default();
             self.pipeline.process(&mut self.partition, &messages, &TotalsBoard::default(), &mut output);

@@ -73,12 +73,7 @@ fn to_kafka(generator: &mut Generator, settings: &ClientSettings, topic: &str, p
 
 /// Sends a login, keyed by its user; waits where the producer's queue is full.
 pub fn send(producer: &mut Producer, topic: &str, made: &Made, stop: &dyn Fn() -> bool) -> Result<()> {
-    let record = Record {
-        topic,
-        key: Some(made.key.as_bytes()),
-        payload: Some(&made.value),
-        ..Record::default()
-    };
+    let record = Record { topic, key: Some(made.key.as_bytes()), payload: Some(&made.value), ..Record::default() };
     match producer.send(&record, stop) {
         Err(Error::Stopped) => Ok(()),
         sent => Ok(sent?),

@@ -14,11 +14,11 @@ use base64::Engine as _;
 use loginscope_state::Partition;
 use serde::Serialize;
 
-use crate::pipeline::batch::OutputLimits;
 use crate::cli::Exit;
 use crate::config::PipelineConfig;
-use crate::pipeline::plugins::PluginSet;
+use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::batch::PartitionState;
+use crate::pipeline::plugins::PluginSet;
 use crate::pipeline::{Chain, Message, Output, Pipeline, Rejected, TotalsBoard};
 
 /// How much is read at a time, in bytes. Lines that are there are judged at once, so that a slow source sees its
@@ -53,7 +53,7 @@ pub fn run(config: &PipelineConfig, files: &Files) -> Result<Exit> {
         sinks: Sinks::open(files)?,
     };
     pipe.read_to_end(io::stdin().lock())?;
-    pipe.sinks.finish()?;
+    pipe.sinks.finish();
     if let Some(file) = stored {
         file.save(pipe.next_offset, &pipe.partition.state)?;
     }
@@ -166,17 +166,17 @@ impl Sinks {
         Ok(())
     }
 
-    fn finish(self) -> Result<()> {
+    fn finish(&self) {
         if self.rejected.is_none() {
             let rejected: u64 = self.rejected_count.values().sum();
-            let codes: Vec<String> = self.rejected_count.iter().map(|(code, count)| format!("{code} {count}")).collect();
+            let codes: Vec<String> =
+                self.rejected_count.iter().map(|(code, count)| format!("{code} {count}")).collect();
             let codes = if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) };
             eprintln!(
                 "loginscope: {} logins accepted, {rejected} rejected{codes}, {} insights",
                 self.processed_count, self.insight_count
             );
         }
-        Ok(())
     }
 }
 

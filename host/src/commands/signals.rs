@@ -20,10 +20,8 @@ pub struct Signals(Arc<AtomicU8>);
 impl Signals {
     /// Listens from now on, on a thread of its own.
     pub fn listen() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot wait for signals")?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot wait for signals")?;
         let seen = Arc::new(AtomicU8::new(NONE));
         let noted = Arc::clone(&seen);
         let (mut interrupt, mut terminate) = {

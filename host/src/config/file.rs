@@ -106,15 +106,6 @@ impl FileConfig {
         ranged("max_message_bytes", self.max_message_bytes, 1, 1_000_000_000)
     }
 
-    /// A duration such as `100ms`.
-    pub(super) fn duration(&self, key: &str, value: Option<&str>, default: &str) -> Result<Duration, ConfigError> {
-        let value = value.unwrap_or(default);
-        humantime::parse_duration(value).ok().filter(|duration| !duration.is_zero()).map_or_else(
-            || config_error(format!("{key}: {value:?} is no duration; allowed is a time such as 100ms, 30s or 5m")),
-            Ok,
-        )
-    }
-
     /// How messages are read.
     pub(super) fn input_format(&self, max_message_bytes: usize) -> Result<InputFormat, ConfigError> {
         let timestamp_format = match self.input.timestamp_format.as_deref() {
@@ -132,15 +123,28 @@ impl FileConfig {
         for (field, path) in &self.input.fields {
             let Some(slot) = schema.slot(field) else {
                 let allowed: Vec<&str> = schema.fields().iter().map(|field| field.name.as_str()).collect();
-                return config_error(format!("input.fields.{field}: there is no such field; allowed are {}", allowed.join(", ")));
+                return config_error(format!(
+                    "input.fields.{field}: there is no such field; allowed are {}",
+                    allowed.join(", ")
+                ));
             };
             fields.push((slot, path.clone()));
         }
         let format = InputFormat { fields, timestamp_format, max_message_bytes };
         // Whether the paths go together is the decoder's to say.
-        loginscope_login::decode::Decoder::new(&format, &schema, &[]).map_err(|error| ConfigError(error.to_string()))?;
+        loginscope_login::decode::Decoder::new(&format, &schema, &[])
+            .map_err(|error| ConfigError(error.to_string()))?;
         Ok(format)
     }
+}
+
+/// A duration such as `100ms`.
+pub(super) fn duration(key: &str, value: Option<&str>, default: &str) -> Result<Duration, ConfigError> {
+    let value = value.unwrap_or(default);
+    humantime::parse_duration(value).ok().filter(|duration| !duration.is_zero()).map_or_else(
+        || config_error(format!("{key}: {value:?} is no duration; allowed is a time such as 100ms, 30s or 5m")),
+        Ok,
+    )
 }
 
 fn ranged(key: &str, value: Option<i64>, least: u32, most: u32) -> Result<Option<u32>, ConfigError> {

@@ -45,9 +45,9 @@ struct Served {
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until the process ends. Returns the address that is listened at.
 pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: PrometheusHandle) -> Result<SocketAddr> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen at {address} for health and metrics; another address is set by --listen"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen at {address} for health and metrics; another address is set by --listen")
+    })?;
     let bound = listener.local_addr().context("cannot tell the address listened at")?;
     let routes = Router::new()
         .route("/healthz", get(async || "ok\n"))

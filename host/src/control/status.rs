@@ -45,7 +45,9 @@ pub fn line(before: &Counts, now: &Counts, elapsed: Duration) -> String {
     if !now.partitions.is_empty() {
         let shown = now.partitions.iter().take(SHOWN);
         let windows: Vec<String> = shown
-            .map(|(partition, progress)| format!("{partition}: {} in window {}", progress.window_logins, progress.window))
+            .map(|(partition, progress)| {
+                format!("{partition}: {} in window {}", progress.window_logins, progress.window)
+            })
             .collect();
         let more = if now.partitions.len() > SHOWN { ", …" } else { "" };
         let _ = write!(line, "; partitions {}{more}", windows.join(", "));

@@ -101,7 +101,8 @@ impl Reloader {
 
     fn reload_changed(&mut self) {
         for index in 0..self.contents.len() {
-            let Some(path) = self.plugins.sources().get(index).and_then(|source| source.path().map(Path::to_owned)) else {
+            let Some(path) = self.plugins.sources().get(index).and_then(|source| source.path().map(Path::to_owned))
+            else {
                 continue;
             };
             // A file that isn't there is about to be replaced; there will be another event.

@@ -159,7 +159,8 @@ impl Chain {
     /// of a batch have counted isn't known before they have gone all the way.
     fn history_depends_on_later_fields(&self) -> bool {
         self.enrichers.iter().enumerate().any(|(index, enricher)| {
-            let set_from_here = self.enrichers.iter().skip(index).flat_map(|later| later.sets.iter().map(|set| set.slot));
+            let set_from_here =
+                self.enrichers.iter().skip(index).flat_map(|later| later.sets.iter().map(|set| set.slot));
             let needed = enricher.history.slots();
             set_from_here.into_iter().any(|slot| needed.contains(&slot))
         })

@@ -107,7 +107,9 @@ impl Committer {
         self.last_checkpoint = Instant::now();
         let done = std::mem::take(&mut self.positions)
             .into_iter()
-            .filter_map(|(partition, next_offset)| Some((partition, Done { next_offset, totals: totals_of(partition)? })))
+            .filter_map(|(partition, next_offset)| {
+                Some((partition, Done { next_offset, totals: totals_of(partition)? }))
+            })
             .collect();
         self.checkpoints.push_back(Checkpoint { epoch, done });
     }

@@ -51,11 +51,7 @@ fn buckets(buckets: &wasm::TimeBuckets) -> state::TimeBuckets {
 }
 
 fn condition(condition: &wasm::Condition) -> state::Condition {
-    state::Condition {
-        field: condition.field.clone(),
-        any_of: condition.any_of.clone(),
-        negated: condition.negated,
-    }
+    state::Condition { field: condition.field.clone(), any_of: condition.any_of.clone(), negated: condition.negated }
 }
 
 /// The history requests of a declaration, as the state wants them.

@@ -220,7 +220,8 @@ fn wrap(
         // The plugin's answer has been checked to be a JSON object.
         data: serde_json::from_str(&insight.data).ok()?,
     };
-    let value = serde_json::to_string(&envelope).ok()?;
+    // A line feed in JSON can only be white space; an insight is one line.
+    let value = serde_json::to_string(&envelope).ok()?.replace(['\n', '\r'], " ");
     let key = format!("{}/{}", partition.topic, partition.number);
     Some(InsightRecord { key, kind: insight.kind.clone(), value })
 }

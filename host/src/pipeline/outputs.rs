@@ -98,7 +98,15 @@ impl Sender {
         for (place, rejected) in &output.rejected {
             let Some(message) = batch.get(*place) else { continue };
             let plugin = rejected.plugin.map(|plugin| pipeline.plugin_label(plugin));
-            self.send_rejected(producer, batch.partition(), message, rejected, plugin.as_deref(), timestamp(message), stop)?;
+            self.send_rejected(
+                producer,
+                batch.partition(),
+                message,
+                rejected,
+                plugin.as_deref(),
+                timestamp(message),
+                stop,
+            )?;
         }
         for insight in &output.insights {
             producer.send(

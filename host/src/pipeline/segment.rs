@@ -72,7 +72,8 @@ impl Segment {
         self.rows.clear();
         self.rows.extend_from_slice(rows);
         partition.state.savepoint();
-        let ended = self.enrich(pipeline, partition, &mut logins).and_then(|()| self.encode(pipeline, messages, &logins));
+        let ended =
+            self.enrich(pipeline, partition, &mut logins).and_then(|()| self.encode(pipeline, messages, &logins));
         self.logins = Some(logins);
         match ended {
             Ok(()) => Attempt::Passed,
@@ -167,7 +168,14 @@ impl Segment {
         for (place, row, found) in self.insights.drain(..) {
             let Some(enricher) = pipeline.chain.enrichers.get(place) else { continue };
             let plugin = pipeline.plugin_label(enricher.plugin);
-            output.insights.extend(insight::about_login(partition, logins, row as usize, &plugin, &found, &mut numbers));
+            output.insights.extend(insight::about_login(
+                partition,
+                logins,
+                row as usize,
+                &plugin,
+                &found,
+                &mut numbers,
+            ));
         }
     }
 }

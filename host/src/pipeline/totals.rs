@@ -15,10 +15,7 @@ pub struct TotalsBoard {
 impl TotalsBoard {
     /// Makes known what a partition's commit counted.
     pub fn publish(&self, partition: i32, totals: PartitionTotals) {
-        self.partitions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(partition, Arc::new(totals));
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).insert(partition, Arc::new(totals));
     }
 
     /// The totals of all partitions but this one.

@@ -181,7 +181,11 @@ impl Worker {
     fn give_up(&mut self, partitions: &[i32]) -> Result<(), Error> {
         match self.settle(REVOKE_TIMEOUT) {
             Err(Error::CommitFenced { .. }) => {
-                tracing::warn!(worker = self.number, ?partitions, "partitions went before their last offsets were committed");
+                tracing::warn!(
+                    worker = self.number,
+                    ?partitions,
+                    "partitions went before their last offsets were committed"
+                );
             }
             settled => settled?,
         }
@@ -221,7 +225,9 @@ impl Worker {
             let Some(partition) = self.partitions.get(&progress.partition) else { continue };
             let window = partition.state.window_progress();
             let lag = progress.lag().unwrap_or(0);
-            self.shared.telemetry.progress(progress.partition, Progress { window: window.number, window_logins: window.logins, lag });
+            self.shared
+                .telemetry
+                .progress(progress.partition, Progress { window: window.number, window_logins: window.logins, lag });
         }
     }
 
@@ -231,4 +237,3 @@ impl Worker {
         Ok(settled?)
     }
 }
-

@@ -42,6 +42,17 @@ pub(crate) struct Question {
     pub(crate) answers: Column,
 }
 
+impl Question {
+    /// Answers with a number.
+    #[inline]
+    fn number(&mut self, number: u64) {
+        match &mut self.answers {
+            Column::Integer(answers) => answers.values.push(number as i64),
+            answers => answers.push(Value::Missing),
+        }
+    }
+}
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
@@ -161,15 +172,15 @@ impl<'a> Pass<'a> {
                 (Kept::Distinct(_), Some(value)) => {
                     let is_new = member.insert(cell, value, self.journal);
                     for question in asked.iter_mut() {
-                        question.answers.push(match question.ask {
-                            Ask::Contains => Value::Boolean(!is_new),
-                            _ => Value::Integer((member.value(*id) - u64::from(is_new)) as i64),
-                        });
+                        match question.ask {
+                            Ask::Contains => question.answers.push(Value::Boolean(!is_new)),
+                            _ => question.number(member.value(*id) - u64::from(is_new)),
+                        }
                     }
                 }
                 (Kept::Count, Some(_)) => {
                     for question in asked.iter_mut() {
-                        question.answers.push(Value::Integer(member.value(*id) as i64));
+                        question.number(member.value(*id));
                     }
                     member.count(cell, self.journal);
                 }
@@ -405,7 +416,7 @@ fn adds(parts: &[Part<'_>], row: usize) -> bool {
 #[inline]
 fn answer<'a>(question: &mut Question, mut found: impl Iterator<Item = (&'a Member, u32)>, own: Option<&[u8]>) {
     match question.ask {
-        Ask::Value => question.answers.push(Value::Integer(value_of_all(found) as i64)),
+        Ask::Value => question.number(value_of_all(found)),
         Ask::Contains => question.answers.push(own.map_or(Value::Missing, |own| {
             Value::Boolean(found.any(|(member, id)| member.set(id).is_some_and(|set| set.contains(own))))
         })),
