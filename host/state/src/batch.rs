@@ -5,8 +5,9 @@ use loginscope_login::{Logins, Slot};
 use crate::buckets::NO_WATERMARK;
 use crate::compile::Kept;
 use crate::dictionary::OTHER_NAME;
+use crate::encoded_column::EncodedColumn;
 use crate::layout::{MemberLayout, TableLayout};
-use crate::value::{EncodedColumn, NOTHING, OTHER, encode_combination};
+use crate::value::{NOTHING, OTHER, encode_combination};
 
 /// What is worked out about a batch as far as it was needed.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Retention, TimeBuckets};
-use crate::journal::{Journal, Undo};
+use crate::journal::Journal;
 use crate::layout::TableLayout;
 use crate::table::Table;
 
@@ -128,7 +128,7 @@ pub(crate) fn admit<'a>(
             journal.bucket_dropped(number, earliest, table);
         }
         tables.insert(bucket, Table::new(layout));
-        journal.push(Undo::BucketBegun { bucket, table: number });
+        journal.bucket_begun(number, bucket);
     }
     tables.get_mut(&bucket)
 }

@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::encoded_column::EncodedColumn;
 use crate::interner::Interner;
-use crate::journal::{Journal, Undo};
+use crate::journal::Journal;
 use crate::layout::DictionaryLayout;
 use crate::sharded::hash;
-use crate::value::EncodedColumn;
 
 /// In place of a name's number: the value goes as `other`.
 pub(crate) const OTHER_NAME: u32 = u32::MAX;
@@ -38,7 +38,7 @@ impl Dictionary {
             if self.names.len() >= layout.limit as usize {
                 return OTHER_NAME;
             }
-            journal.push(Undo::Named { dictionary: number });
+            journal.named(number);
             self.names.insert(hash_of_value, value)
         };
         (0..rows).map(|row| values.get(row).map_or(NO_NAME, &mut name)).collect()

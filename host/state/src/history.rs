@@ -17,8 +17,9 @@ use crate::batch::Prepared;
 use crate::buckets::Storage;
 use crate::layout::Place;
 use crate::partition::Partition;
-use crate::pass::{Ask, Pass, Question};
+use crate::pass::Pass;
 use crate::plan::{HistoryPlan, PlannedRequest};
+use crate::question::{Ask, Question};
 
 /// A question as what makes it the same as another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,10 +29,48 @@ pub(crate) struct Interner {
     chunks: Vec<Vec<u8>>,
 }
 
+/// The inline slot of a key, as three words; `None` for a long key. They are put together in registers: copying the
+/// key and reading it again as words makes the processor wait.
+#[inline]
+fn inline_words(key: &[u8]) -> Option<[u64; 3]> {
+    if key.len() > INLINE {
+        return None;
+    }
+    let word = |at: usize| match key.get(at..at + 8) {
+        Some(whole) => read_word(whole),
+        None => last_word(key, key.len().saturating_sub(at)),
+    };
+    Some([word(0), word(8), word(16) | (key.len() as u64) << 56])
+}
+
+#[inline]
+fn read_word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().unwrap_or_default())
+}
+
+/// The last so many bytes of a key, fewer than eight, filled up with zeros.
+#[inline]
+fn last_word(key: &[u8], bytes: usize) -> u64 {
+    match (bytes, key.last_chunk::<8>()) {
+        (0, _) => 0,
+        (_, Some(last)) => u64::from_le_bytes(*last) >> (64 - 8 * bytes),
+        (_, None) => key.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
+}
+
+/// Whether a slot holds a key of these words.
+#[inline]
+fn holds(slot: &KeySlot, wanted: [u64; 3]) -> bool {
+    let (words, _) = slot.as_chunks::<8>();
+    let differences = words.iter().zip(wanted).map(|(word, wanted)| u64::from_le_bytes(*word) ^ wanted);
+    differences.fold(0, |all, difference| all | difference) == 0
+}
+
 fn inline_slot(key: &[u8]) -> Option<KeySlot> {
     let mut slot = [0; INLINE + 1];
-    slot.get_mut(..INLINE)?.get_mut(..key.len())?.copy_from_slice(key);
-    *slot.last_mut()? = key.len() as u8;
+    for (bytes, word) in slot.chunks_exact_mut(8).zip(inline_words(key)?) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
     Some(slot)
 }
 
@@ -61,8 +99,11 @@ impl Interner {
     /// The id of a key with this [`hash`].
     #[inline]
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        match inline_slot(key) {
-            Some(wanted) => self.index.find(hash, |id| self.slots.get(*id as usize) == Some(&wanted)).copied(),
+        match inline_words(key) {
+            Some(wanted) => {
+                let is_it = |id: &u32| self.slots.get(*id as usize).is_some_and(|slot| holds(slot, wanted));
+                self.index.find(hash, is_it).copied()
+            }
             None => self.index.find(hash, |id| self.key(*id) == key).copied(),
         }
     }
@@ -77,8 +118,8 @@ impl Interner {
     /// Whether the key has this id.
     #[inline]
     pub(crate) fn is(&self, id: u32, key: &[u8]) -> bool {
-        match (self.slots.get(id as usize), inline_slot(key)) {
-            (Some(slot), Some(wanted)) => *slot == wanted,
+        match (self.slots.get(id as usize), inline_words(key)) {
+            (Some(slot), Some(wanted)) => holds(slot, wanted),
             _ => self.key(id) == key,
         }
     }

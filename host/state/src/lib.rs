@@ -4,22 +4,24 @@
 //!
 //! - [`aggregate`]: what plugins declare.
 //! - [`catalog`]: all declarations, checked (`compile`, `filter`, `plan`).
-//! - [`partition`]: what is kept of one partition, and how it changes (`layout` says what shares storage, `batch` and
-//!   `pass` go through the logins, `undo` and `journal` take changes back).
-//! - [`history`]: what was known just before each login.
+//! - [`partition`]: what is kept of one partition, and how it changes (`layout` says what shares storage, `batch`,
+//!   `pass` and `bucket_pass` go through the logins, `undo` and `journal` take changes back).
+//! - [`history`]: what was known just before each login (`question`).
 //! - [`window`]: so many accepted logins of a partition each.
 //! - [`totals`] and [`reader`]: reading aggregates, over all partitions.
 //! - [`persist`]: a partition as bytes.
 //!
 //! Below them are the structures that make it small and quick: `table`, `buckets`, `top` and `dictionary`, on
-//! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value`.
+//! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value` and `encoded_column`.
 
 pub mod aggregate;
 mod batch;
+mod bucket_pass;
 mod buckets;
 pub mod catalog;
 mod compile;
 mod dictionary;
+mod encoded_column;
 mod filter;
 pub mod history;
 mod interner;
@@ -29,6 +31,7 @@ pub mod partition;
 mod pass;
 pub mod persist;
 pub mod plan;
+mod question;
 pub mod reader;
 mod segments;
 mod set;

@@ -16,7 +16,7 @@ use crate::buckets::Storage;
 use crate::catalog::Catalog;
 use crate::dictionary::Dictionary;
 use crate::history::Ahead;
-use crate::journal::{Journal, Undo};
+use crate::journal::Journal;
 use crate::layout::{Layout, TableLayout};
 use crate::pass::Pass;
 use crate::undo::Mark;
@@ -114,7 +114,7 @@ impl Partition {
             };
             let state = state.get_or_insert_with(|| TableState { current: Storage::new(layout), previous: None });
             for top in state.conform(layout) {
-                self.journal.push(Undo::RankingBuilt { table: number as u32, top: top as u32 });
+                self.journal.ranking_built(number as u32, top as u32);
             }
         }
     }

@@ -3,22 +3,17 @@
 //!
 //! A table without buckets is worked through member by member: first the keys of all rows are looked up, then each
 //! column is gone through. So the look-ups of many rows wait for memory at the same time. The members of a table don't
-//! depend on each other, so the results are those of going login by login. With buckets, it is done login by login.
+//! depend on each other, so the results are those of going login by login.
 
-use std::collections::BTreeMap;
+use loginscope_login::{Logins, Value};
 
-use loginscope_login::{Column, FieldType, Logins, Value};
-
-use crate::aggregate::TimeBuckets;
 use crate::batch::{Additions, Form, Prepared, Rows, keys};
-use crate::buckets::{admit, bucket_of, first_of, is_visible};
 use crate::compile::Kept;
-use crate::journal::{Cell, Journal, Undo};
+use crate::journal::{At, Journal};
 use crate::layout::TableLayout;
-use crate::set::Set;
+use crate::question::{Ask, Question, answer};
 use crate::sharded::hash;
 use crate::table::{Latest, Member, Table};
-use crate::value::{decode, split_first};
 
 /// In place of a key's id: the key isn't there.
 const NO_KEY: u32 = u32::MAX;
@@ -29,50 +24,6 @@ const REMEMBERED: usize = 256;
 
 fn is_id(id: u32) -> bool {
     id < LACKS_FIELD
-}
-
-/// What is asked of a member of a table, for every login.
-#[derive(Debug)]
-pub(crate) struct Question {
-    pub(crate) member: usize,
-    pub(crate) ask: Ask,
-    /// Over how many buckets; over all of them where there is none.
-    pub(crate) over: Option<u64>,
-    /// One row a login.
-    pub(crate) answers: Column,
-}
-
-impl Question {
-    /// Answers with a number.
-    #[inline]
-    fn number(&mut self, number: u64) {
-        match &mut self.answers {
-            Column::Integer(answers) => answers.values.push(number as i64),
-            answers => answers.push(Value::Missing),
-        }
-    }
-}
-
-/// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// The count, or the number of different values.
-    Value,
-    /// Whether the login's own values are already there.
-    Contains,
-    /// The latest value of the field at this place.
-    Latest { field: usize, field_type: FieldType },
-}
-
-impl Ask {
-    /// The type of the answers.
-    pub(crate) fn field_type(self) -> FieldType {
-        match self {
-            Self::Value => FieldType::Integer,
-            Self::Contains => FieldType::Boolean,
-            Self::Latest { field_type, .. } => field_type,
-        }
-    }
 }
 
 /// A table's work on a batch.
@@ -86,15 +37,15 @@ pub(crate) struct Pass<'a> {
 }
 
 /// A member that is asked or added to.
-struct Part<'a> {
-    member: usize,
-    additions: Additions<'a>,
-    is_counted: bool,
+pub(crate) struct Part<'a> {
+    pub(crate) member: usize,
+    pub(crate) additions: Additions<'a>,
+    pub(crate) is_counted: bool,
 }
 
 impl<'a> Pass<'a> {
     /// The members that have something to do.
-    fn parts(&self, counted: &[usize], questions: &[Question]) -> Vec<Part<'a>> {
+    pub(crate) fn parts(&self, counted: &[usize], questions: &[Question]) -> Vec<Part<'a>> {
         let members = self.layout.members.iter().enumerate();
         let parts = members.filter_map(|(number, member)| {
             let is_counted = counted.contains(&number);
@@ -111,8 +62,8 @@ impl<'a> Pass<'a> {
         Latest { offset, time: self.logins.timestamp(row).unwrap_or(i64::MIN), values }
     }
 
-    fn insert_key(&mut self, table: &mut Table, bucket: i64, hash: u64, key: &[u8]) -> u32 {
-        self.journal.push(Undo::KeyAdded { bucket, table: self.number });
+    pub(crate) fn insert_key(&mut self, table: &mut Table, bucket: i64, hash: u64, key: &[u8]) -> u32 {
+        self.journal.key_added(self.number, bucket);
         table.keys.insert(hash, key)
     }
 
@@ -155,7 +106,7 @@ impl<'a> Pass<'a> {
         asked: &mut [&mut Question],
         values: impl Fn(usize) -> Option<&'v [u8]>,
     ) {
-        let number = part.member as u32;
+        let at = At { bucket: 0, table: self.number, member: part.member as u32 };
         for (row, id) in ids.iter().enumerate() {
             if !is_id(*id) {
                 for question in asked.iter_mut() {
@@ -166,11 +117,10 @@ impl<'a> Pass<'a> {
                 }
                 continue;
             }
-            let cell = Cell { bucket: 0, table: self.number, member: number, id: *id };
             match (part.additions.kept, values(row).filter(|_| part.is_counted)) {
                 // Adding to a set tells what was in it before, so that it needn't be searched twice.
                 (Kept::Distinct(_), Some(value)) => {
-                    let is_new = member.insert(cell, value, self.journal);
+                    let is_new = member.insert(&at, *id, value, self.journal);
                     for question in asked.iter_mut() {
                         match question.ask {
                             Ask::Contains => question.answers.push(Value::Boolean(!is_new)),
@@ -182,14 +132,14 @@ impl<'a> Pass<'a> {
                     for question in asked.iter_mut() {
                         question.number(member.value(*id));
                     }
-                    member.count(cell, self.journal);
+                    member.count(&at, *id, self.journal);
                 }
                 (kept, added) => {
                     for question in asked.iter_mut() {
                         answer(question, std::iter::once((&*member, *id)), part.additions.own(row));
                     }
                     if let Some(values) = added {
-                        self.add(member, kept, row, cell, values);
+                        self.add(member, kept, row, &at, *id, values);
                     }
                 }
             }
@@ -197,11 +147,11 @@ impl<'a> Pass<'a> {
     }
 
     #[inline]
-    fn add(&mut self, member: &mut Member, kept: &Kept, row: usize, cell: Cell, values: &[u8]) {
+    pub(crate) fn add(&mut self, member: &mut Member, kept: &Kept, row: usize, at: &At, id: u32, values: &[u8]) {
         match kept {
-            Kept::Count => member.count(cell, self.journal),
-            Kept::Distinct(_) => drop(member.insert(cell, values, self.journal)),
-            Kept::Latest(_) => member.replace(cell, self.latest(row, values), self.journal),
+            Kept::Count => member.count(at, id, self.journal),
+            Kept::Distinct(_) => drop(member.insert(at, id, values, self.journal)),
+            Kept::Latest(_) => member.replace(at, id, self.latest(row, values), self.journal),
         }
     }
 
@@ -274,110 +224,12 @@ impl<'a> Pass<'a> {
             }
         }
     }
-
-    /// Works through a table with buckets.
-    pub(crate) fn bucketed(
-        &mut self,
-        tables: &mut BTreeMap<i64, Table>,
-        buckets: TimeBuckets,
-        counted: &[usize],
-        questions: &mut [Question],
-    ) {
-        let parts = self.parts(counted, questions);
-        if parts.is_empty() {
-            return;
-        }
-        let keys = keys(self.layout, self.prepared, self.logins.rows());
-        if questions.is_empty() {
-            self.add_to_buckets(tables, buckets, &parts, &keys);
-            return;
-        }
-        for row in 0..self.logins.rows() {
-            let (Some(key), Some(time)) = (keys.get(row), self.logins.timestamp(row)) else {
-                for question in questions.iter_mut() {
-                    question.answers.push(Value::Missing);
-                }
-                continue;
-            };
-            let (hash, bucket) = (hash(key), bucket_of(time, buckets));
-            let watermark = self.prepared.watermark(row);
-            for question in questions.iter_mut() {
-                let first = question.over.map_or(i64::MIN, |over| first_of(over, bucket, buckets));
-                let seen = tables.range(first..=bucket);
-                let seen = seen.filter(|(bucket, _)| is_visible(**bucket, buckets, watermark));
-                let member = question.member;
-                let found = seen.filter_map(|(_, table)| Some((table.member(member)?, table.keys.find(hash, key)?)));
-                let part = parts.iter().find(|part| part.member == member);
-                answer(question, found, part.and_then(|part| part.additions.own(row)));
-            }
-            if adds(&parts, row)
-                && let Some(table) = admit(tables, bucket, self.layout, self.number, watermark, self.journal)
-            {
-                self.add_to_bucket(table, bucket, &parts, row, key, None);
-            }
-        }
-    }
-
-    /// Works through a table with buckets of which nothing is asked: what is counted in the same bucket as the login
-    /// before finds its table at once.
-    fn add_to_buckets(
-        &mut self,
-        tables: &mut BTreeMap<i64, Table>,
-        buckets: TimeBuckets,
-        parts: &[Part<'_>],
-        keys: &Rows<'_>,
-    ) {
-        let mut current: Option<(i64, &mut Table)> = None;
-        let mut remembered = Remembered::default();
-        for row in 0..self.logins.rows() {
-            let (Some(key), Some(time)) = (keys.get(row), self.logins.timestamp(row)) else { continue };
-            if !adds(parts, row) {
-                continue;
-            }
-            let bucket = bucket_of(time, buckets);
-            if current.as_ref().is_none_or(|(of, _)| *of != bucket) {
-                let watermark = self.prepared.watermark(row);
-                let table = admit(tables, bucket, self.layout, self.number, watermark, self.journal);
-                current = table.map(|table| (bucket, table));
-                remembered = Remembered::default();
-            }
-            if let Some((_, table)) = &mut current {
-                let known = remembered.get(keys, row);
-                let id = self.add_to_bucket(table, bucket, parts, row, key, known);
-                remembered.put(keys, row, id);
-            }
-        }
-    }
-
-    /// Adds what a login adds to a bucket's table under its key, whose id may be known. Returns the id.
-    fn add_to_bucket(
-        &mut self,
-        table: &mut Table,
-        bucket: i64,
-        parts: &[Part<'_>],
-        row: usize,
-        key: &[u8],
-        known: Option<u32>,
-    ) -> u32 {
-        let id = known.unwrap_or_else(|| {
-            let hash = hash(key);
-            let found = table.keys.find(hash, key);
-            found.unwrap_or_else(|| self.insert_key(table, bucket, hash, key))
-        });
-        for part in parts.iter().filter(|part| part.is_counted) {
-            let Some(values) = part.additions.get(row) else { continue };
-            let Some(member) = table.member_mut(part.member) else { continue };
-            let cell = Cell { bucket, table: self.number, member: part.member as u32, id };
-            self.add(member, part.additions.kept, row, cell, values);
-        }
-        id
-    }
 }
 
 /// The ids of keys that come again and again in a batch, and are looked up once: those of names, and the only key of
 /// a table without dimensions.
 #[derive(Default)]
-struct Remembered {
+pub(crate) struct Remembered {
     ids: Vec<u32>,
 }
 
@@ -391,11 +243,11 @@ impl Remembered {
     }
 
     #[inline]
-    fn get(&self, keys: &Rows<'_>, row: usize) -> Option<u32> {
+    pub(crate) fn get(&self, keys: &Rows<'_>, row: usize) -> Option<u32> {
         self.ids.get(Self::number(keys, row)?).copied().filter(|id| is_id(*id))
     }
 
-    fn put(&mut self, keys: &Rows<'_>, row: usize, id: u32) {
+    pub(crate) fn put(&mut self, keys: &Rows<'_>, row: usize, id: u32) {
         let Some(number) = Self::number(keys, row) else { return };
         if self.ids.len() <= number {
             self.ids.resize(number + 1, NO_KEY);
@@ -404,55 +256,4 @@ impl Remembered {
             *place = id;
         }
     }
-}
-
-/// Whether the login adds something to one of the members.
-fn adds(parts: &[Part<'_>], row: usize) -> bool {
-    parts.iter().any(|part| part.is_counted && part.additions.get(row).is_some())
-}
-
-/// Answers a question from what was found under the key: nothing, one value, or one a bucket. `own` are the login's
-/// own values of what the member keeps.
-#[inline]
-fn answer<'a>(question: &mut Question, mut found: impl Iterator<Item = (&'a Member, u32)>, own: Option<&[u8]>) {
-    match question.ask {
-        Ask::Value => question.number(value_of_all(found)),
-        Ask::Contains => question.answers.push(own.map_or(Value::Missing, |own| {
-            Value::Boolean(found.any(|(member, id)| member.set(id).is_some_and(|set| set.contains(own))))
-        })),
-        Ask::Latest { field, field_type } => {
-            let latest = found.filter_map(|(member, id)| member.latest(id)).max_by_key(|latest| latest.offset);
-            let scalar = latest.and_then(|latest| nth(latest.values, field)).and_then(decode);
-            let value = scalar.as_ref().map_or(Value::Missing, |scalar| match (scalar.as_value(), field_type) {
-                (Value::Text(text), FieldType::Json) => Value::Json(text),
-                (value, _) => value,
-            });
-            question.answers.push(value);
-        }
-    }
-}
-
-/// The sum of counts, or how many different values there are in sets taken together.
-fn value_of_all<'a>(found: impl Iterator<Item = (&'a Member, u32)>) -> u64 {
-    let (mut sum, mut only, mut union) = (0, None::<&Set>, None::<Set>);
-    for (member, id) in found {
-        match (member.set(id), only) {
-            (None, _) => sum += member.value(id),
-            (Some(set), None) => only = Some(set),
-            (Some(set), Some(first)) => {
-                let union = union.get_or_insert_with(|| first.clone());
-                set.for_each(|value| {
-                    union.insert(value);
-                });
-            }
-        }
-    }
-    union.as_ref().or(only).map_or(sum, Set::len)
-}
-
-fn nth(mut values: &[u8], index: usize) -> Option<&[u8]> {
-    for _ in 0..index {
-        values = split_first(values)?.1;
-    }
-    Some(split_first(values)?.0)
 }

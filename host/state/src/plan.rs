@@ -5,7 +5,7 @@ use loginscope_login::{FieldType, Slot};
 use crate::aggregate::{HistoryRequest, LookUp, Measure, Span};
 use crate::catalog::{Catalog, CatalogError};
 use crate::compile::{Compiled, Kept};
-use crate::pass::Ask;
+use crate::question::Ask;
 
 /// The look-ups of one plugin, ready to be made.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::Kept;
 use crate::interner::Interner;
-use crate::journal::{Cell, Journal, Undo};
+use crate::journal::{At, Journal};
 use crate::layout::TableLayout;
 use crate::segments::Segments;
 use crate::set::Set;
@@ -124,13 +124,13 @@ impl Member {
 
     /// Counts a login.
     #[inline]
-    pub(crate) fn count(&mut self, cell: Cell, journal: &mut Journal) {
+    pub(crate) fn count(&mut self, at: &At, id: u32, journal: &mut Journal) {
         let Cells::Counts(counts) = &mut self.cells else { return };
-        let Some(count) = counts.grown_to(cell.id as usize) else { return };
+        let Some(count) = counts.grown_to(id as usize) else { return };
         self.keys += u64::from(*count == 0);
         self.sum += 1;
         *count += 1;
-        journal.push(Undo::Counted(cell));
+        journal.counted(at, id);
     }
 
     pub(crate) fn uncount(&mut self, id: u32) {
@@ -143,14 +143,14 @@ impl Member {
 
     /// Adds a value to a key's set; `false` where it was already there.
     #[inline]
-    pub(crate) fn insert(&mut self, cell: Cell, value: &[u8], journal: &mut Journal) -> bool {
+    pub(crate) fn insert(&mut self, at: &At, id: u32, value: &[u8], journal: &mut Journal) -> bool {
         let Cells::Sets(sets) = &mut self.cells else { return false };
-        let Some(set) = sets.grown_to(cell.id as usize) else { return false };
+        let Some(set) = sets.grown_to(id as usize) else { return false };
         let inserted = set.insert(value);
         if inserted {
             self.keys += u64::from(set.len() == 1);
             self.sum += 1;
-            journal.inserted(cell, value);
+            journal.inserted(at, id, value);
         }
         inserted
     }
@@ -165,11 +165,11 @@ impl Member {
     }
 
     /// Makes these a key's latest values.
-    pub(crate) fn replace(&mut self, cell: Cell, latest: Latest<'_>, journal: &mut Journal) {
+    pub(crate) fn replace(&mut self, at: &At, id: u32, latest: Latest<'_>, journal: &mut Journal) {
         let Cells::Latest(all) = &mut self.cells else { return };
-        let Some(there) = all.grown_to(cell.id as usize) else { return };
+        let Some(there) = all.grown_to(id as usize) else { return };
         self.keys += u64::from(there.is_none());
-        journal.replaced(cell, there.replace(latest.write()));
+        journal.replaced(at, id, there.replace(latest.write()));
     }
 
     pub(crate) fn put_back(&mut self, id: u32, before: Option<Box<[u8]>>) {

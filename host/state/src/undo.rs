@@ -5,7 +5,7 @@
 
 use crate::aggregate::Span;
 use crate::buckets::Storage;
-use crate::journal::{Cell, Undo};
+use crate::journal::{Change, Undo};
 use crate::layout::TableLayout;
 use crate::partition::Partition;
 use crate::table::{Member, Table};
@@ -55,11 +55,12 @@ impl Partition {
     pub(crate) fn undo_to(&mut self, position: usize) {
         let mut rankings = Vec::new();
         while self.journal.len() > position {
-            let Some(undo) = self.journal.pop() else { break };
-            if let Undo::RankingBuilt { table, top } = undo {
-                rankings.push((table as usize, top as usize));
-            } else {
-                self.undo(undo);
+            match self.journal.pop() {
+                Some(Change { undo: Undo::BuildRanking, table, part, .. }) => {
+                    rankings.push((table as usize, part as usize));
+                }
+                Some(change) => self.undo(change),
+                None => break,
             }
         }
         for (number, top) in rankings {
@@ -70,51 +71,52 @@ impl Partition {
         }
     }
 
-    fn undo(&mut self, undo: Undo) {
+    fn undo(&mut self, change: Change) {
+        let Change { bucket, table, part, id, undo } = change;
         match undo {
-            Undo::Counted(cell) => {
-                if let Some(member) = self.member(cell) {
-                    member.uncount(cell.id);
+            Undo::Count => {
+                if let Some(member) = self.member(change) {
+                    member.uncount(id);
                 }
             }
-            Undo::Inserted(cell) => {
+            Undo::Insert => {
                 let mut value = Vec::new();
                 self.journal.pop_set_member(|member| value.extend_from_slice(member));
-                if let Some(member) = self.member(cell) {
-                    member.remove(cell.id, &value);
+                if let Some(member) = self.member(change) {
+                    member.remove(id, &value);
                 }
             }
-            Undo::Replaced(cell) => {
+            Undo::Replace => {
                 let before = self.journal.pop_latest();
-                if let Some(member) = self.member(cell) {
-                    member.put_back(cell.id, before);
+                if let Some(member) = self.member(change) {
+                    member.put_back(id, before);
                 }
             }
-            Undo::KeyAdded { bucket, table } => {
+            Undo::AddKey => {
                 if let Some((_, table)) = self.table(table, bucket) {
                     table.pop_key();
                 }
             }
-            Undo::Ranked { table, top } => self.rank_back(table, top as usize),
-            Undo::BucketBegun { bucket, table } => {
+            Undo::Rank => self.rank_back(table, part as usize),
+            Undo::BeginBucket => {
                 if let Some((_, Storage::Buckets(tables))) = self.storage(table) {
                     tables.remove(&bucket);
                 }
             }
-            Undo::BucketDropped { bucket, table } => {
+            Undo::DropBucket => {
                 let dropped = self.journal.pop_bucket();
                 if let (Some((layout, Storage::Buckets(tables))), Some(mut dropped)) = (self.storage(table), dropped) {
                     dropped.conform(layout);
                     tables.insert(bucket, dropped);
                 }
             }
-            Undo::Named { dictionary } => {
-                if let Some(Some(dictionary)) = self.dictionaries.get_mut(dictionary as usize) {
+            Undo::Name => {
+                if let Some(Some(dictionary)) = self.dictionaries.get_mut(part as usize) {
                     dictionary.pop();
                 }
             }
-            Undo::WindowTurned => self.turn_window_back(),
-            Undo::RankingBuilt { .. } => {}
+            Undo::TurnWindow => self.turn_window_back(),
+            Undo::BuildRanking => {}
         }
     }
 
@@ -128,8 +130,8 @@ impl Partition {
         Some((layout, storage.table_mut(bucket)?))
     }
 
-    fn member(&mut self, cell: Cell) -> Option<&mut Member> {
-        self.table(cell.table, cell.bucket)?.1.member_mut(cell.member as usize)
+    fn member(&mut self, change: Change) -> Option<&mut Member> {
+        self.table(change.table, change.bucket)?.1.member_mut(change.part as usize)
     }
 
     fn rank_back(&mut self, table: u32, top: usize) {

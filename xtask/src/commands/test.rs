@@ -87,9 +87,12 @@ fn run_all(arguments: &Arguments, rows: &mut Vec<(String, Tally)>) -> Result<Vec
 
     let triple = host_triple()?;
     for folder in other_workspaces()? {
+        if folder != plugins::default_sources() {
+            plugins::build(&folder, &project::target().join("examples"), Builder::Cargo)?;
+        }
         let mut command = project::cargo(&folder);
         command.args(["test", "--workspace", "--no-fail-fast", "--target", &triple]).args(&arguments.filter);
-        command.env("CARGO_TARGET_DIR", plugins::default_sources().join("target"));
+        command.env("CARGO_TARGET_DIR", plugins::target_folder(Builder::Cargo));
         let name = folder.strip_prefix(project::root()).unwrap_or(&folder).display().to_string();
         rows.push((name, run_tests(command)?));
     }
@@ -103,7 +106,7 @@ fn workspace(arguments: &[&str], target: &Path) -> Command {
     command
 }
 
-/// The workspaces beside the root one, whose code is for plugins: their logic is tested natively.
+/// The workspaces of the default plugins and of the examples: their logic is tested natively.
 fn other_workspaces() -> Result<Vec<PathBuf>> {
     let root = project::root();
     let mut folders = vec![root.join("plugins")];
@@ -112,7 +115,6 @@ fn other_workspaces() -> Result<Vec<PathBuf>> {
         let entries: Result<Vec<_>, _> = std::fs::read_dir(&examples)?.collect();
         folders.extend(entries?.into_iter().map(|entry| entry.path()));
     }
-    folders.push(root.join("tests/guests"));
     folders.retain(|folder| folder.join("Cargo.toml").is_file());
     folders.sort();
     Ok(folders)

@@ -473,6 +473,26 @@ fn a_ranking_that_a_swap_brings_is_complete_at_once() {
 }
 
 #[test]
+fn a_rollback_over_a_swap_takes_back_the_logins_and_keeps_the_new_catalog() {
+    let kept = count("logins", &["user_id"]);
+    let mut partition = partition(&[kept.clone(), count("gone", &["user_id"])]);
+    let by = |offset, user| login(offset).text("user_id", user);
+    observe(&mut partition, &[by(0, "ann"), by(1, "bob"), by(2, "bob")]);
+    partition.savepoint();
+    observe(&mut partition, &[by(3, "ann"), by(4, "ann"), by(5, "eve")]);
+    let brought = vec![kept, top("top", &["logins"], 2), count("new", &[])];
+    let next = partition.catalog().evolve(&[("watcher".to_owned(), brought)], schema()).unwrap();
+    partition.adopt(Arc::new(next));
+    observe(&mut partition, &[by(6, "eve"), by(7, "eve"), by(8, "eve")]);
+    assert_eq!(entries(&partition, "top"), ["eve=4", "ann=3"]);
+    assert_eq!(entries(&partition, "new"), ["=3"]);
+    partition.rollback();
+    assert_eq!(entries(&partition, "top"), ["bob=2", "ann=1"]);
+    assert!(entries(&partition, "new").is_empty());
+    assert_eq!(summary(&partition, "logins"), (2, 3));
+}
+
+#[test]
 fn bytes_of_another_version_or_damaged_ones_are_refused_and_never_believed() {
     let definitions = [
         count("logins", &["user_id"]),

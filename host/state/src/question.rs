@@ -1,0 +1,101 @@
+//! What is asked about the past, and how it is answered from what is kept.
+
+use loginscope_login::{Column, FieldType, Value};
+
+use crate::set::Set;
+use crate::table::Member;
+use crate::value::{decode, split_first};
+
+/// What is asked of a member of a table, for every login.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) member: usize,
+    pub(crate) ask: Ask,
+    /// Over how many buckets; over all of them where there is none.
+    pub(crate) over: Option<u64>,
+    /// One row a login.
+    pub(crate) answers: Column,
+}
+
+impl Question {
+    /// Answers with a number.
+    #[inline]
+    pub(crate) fn number(&mut self, number: u64) {
+        match &mut self.answers {
+            Column::Integer(answers) => answers.values.push(number as i64),
+            answers => answers.push(Value::Missing),
+        }
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// The count, or the number of different values.
+    Value,
+    /// Whether the login's own values are already there.
+    Contains,
+    /// The latest value of the field at this place.
+    Latest { field: usize, field_type: FieldType },
+}
+
+impl Ask {
+    /// The type of the answers.
+    pub(crate) fn field_type(self) -> FieldType {
+        match self {
+            Self::Value => FieldType::Integer,
+            Self::Contains => FieldType::Boolean,
+            Self::Latest { field_type, .. } => field_type,
+        }
+    }
+}
+
+/// Answers a question from what was found under the key: nothing, one value, or one a bucket. `own` are the login's
+/// own values of what the member keeps.
+#[inline]
+pub(crate) fn answer<'a>(
+    question: &mut Question,
+    mut found: impl Iterator<Item = (&'a Member, u32)>,
+    own: Option<&[u8]>,
+) {
+    match question.ask {
+        Ask::Value => question.number(value_of_all(found)),
+        Ask::Contains => question.answers.push(own.map_or(Value::Missing, |own| {
+            Value::Boolean(found.any(|(member, id)| member.set(id).is_some_and(|set| set.contains(own))))
+        })),
+        Ask::Latest { field, field_type } => {
+            let latest = found.filter_map(|(member, id)| member.latest(id)).max_by_key(|latest| latest.offset);
+            let scalar = latest.and_then(|latest| nth(latest.values, field)).and_then(decode);
+            let value = scalar.as_ref().map_or(Value::Missing, |scalar| match (scalar.as_value(), field_type) {
+                (Value::Text(text), FieldType::Json) => Value::Json(text),
+                (value, _) => value,
+            });
+            question.answers.push(value);
+        }
+    }
+}
+
+/// The sum of counts, or how many different values there are in sets taken together.
+fn value_of_all<'a>(found: impl Iterator<Item = (&'a Member, u32)>) -> u64 {
+    let (mut sum, mut only, mut union) = (0, None::<&Set>, None::<Set>);
+    for (member, id) in found {
+        match (member.set(id), only) {
+            (None, _) => sum += member.value(id),
+            (Some(set), None) => only = Some(set),
+            (Some(set), Some(first)) => {
+                let union = union.get_or_insert_with(|| first.clone());
+                set.for_each(|value| {
+                    union.insert(value);
+                });
+            }
+        }
+    }
+    union.as_ref().or(only).map_or(sum, Set::len)
+}
+
+fn nth(mut values: &[u8], index: usize) -> Option<&[u8]> {
+    for _ in 0..index {
+        values = split_first(values)?.1;
+    }
+    Some(split_first(values)?.0)
+}
