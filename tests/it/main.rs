@@ -3,3 +3,4 @@
 
 mod batching;
 mod golden;
+mod readme;

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::telemetry::Telemetry;
 
-/// Whether this process takes logins: every worker has joined its group and none is draining.
+/// Whether this process takes logins: its workers run, and are not draining.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 

@@ -47,6 +47,26 @@ pub fn header_bytes(message: KafkaMessage<'_>, source_headers: bool) -> usize {
     carried_over(message).map(size).sum::<usize>() + if source_headers { 400 } else { 0 }
 }
 
+/// The messages of a batch from one on.
+#[derive(Clone, Copy)]
+pub struct BatchPart<'a> {
+    /// The batch.
+    pub batch: &'a Batch,
+    /// The place of the part's first message in it.
+    pub first: usize,
+}
+
+impl<'a> BatchPart<'a> {
+    /// The message at this place of the part.
+    pub fn get(self, place: usize) -> Option<KafkaMessage<'a>> {
+        self.batch.get(self.first + place)
+    }
+
+    fn partition(self) -> i32 {
+        self.batch.partition()
+    }
+}
+
 /// Sends what batches came to.
 pub struct Sender {
     topics: Arc<OutputTopics>,
@@ -66,7 +86,7 @@ impl Sender {
     pub fn send(
         &mut self,
         producer: &mut Producer,
-        batch: &Batch,
+        batch: BatchPart<'_>,
         pipeline: &Pipeline,
         output: &Output,
         stop: &dyn Fn() -> bool,

@@ -13,13 +13,16 @@ use loginscope_state::Partition;
 
 use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::commit::Committer;
-use super::outputs::{Sender, header_bytes};
+use super::outputs::{BatchPart, Sender, header_bytes};
 use super::totals::TotalsBoard;
 use crate::control::watch::Serving;
 use crate::telemetry::{Progress, Telemetry};
 
 /// The most messages in a batch.
 const MAX_BATCH: usize = 4096;
+
+/// The most bytes of messages that go through the chain at once: columns count in 32 bits, and memory is to stay bounded.
+const MAX_BATCH_BYTES: usize = 16 << 20;
 
 /// How long a poll waits when there is nothing to do.
 const POLL: Duration = Duration::from_millis(50);
@@ -120,26 +123,38 @@ impl Worker {
     }
 
     fn process(&mut self, batch: &Batch) -> Result<(), Error> {
-        let Some(partition) = self.partitions.get_mut(&batch.partition()) else { return Ok(()) };
+        let source_headers = self.shared.source_headers;
         let messages: Vec<Message<'_>> = batch
             .iter()
             .map(|message| Message {
                 offset: message.offset(),
                 payload: message.payload(),
                 timestamp_ms: message.timestamp(),
-                header_bytes: header_bytes(message, self.shared.source_headers),
+                header_bytes: header_bytes(message, source_headers),
             })
             .collect();
-        self.output.clear();
-        self.pipeline.process(partition, &messages, &self.shared.totals, &mut self.output);
-        let stop = || self.shared.give_up.load(Ordering::Relaxed);
-        self.sender.send(&mut self.producer, batch, &self.pipeline, &self.output, &stop)?;
+        let mut first = 0;
+        while let Some(part) = messages.get(first..).map(bounded).filter(|part| !part.is_empty()) {
+            self.process_part(batch, first, part)?;
+            first += part.len();
+        }
         self.committer.done(batch.partition(), batch.next_offset());
-        self.tell(batch);
         Ok(())
     }
 
-    fn tell(&self, batch: &Batch) {
+    /// Takes some messages of a batch through the chain, beginning with the one at `first`.
+    fn process_part(&mut self, batch: &Batch, first: usize, messages: &[Message<'_>]) -> Result<(), Error> {
+        let Some(partition) = self.partitions.get_mut(&batch.partition()) else { return Ok(()) };
+        self.output.clear();
+        self.pipeline.process(partition, messages, &self.shared.totals, &mut self.output);
+        let stop = || self.shared.give_up.load(Ordering::Relaxed);
+        let part = BatchPart { batch, first };
+        self.sender.send(&mut self.producer, part, &self.pipeline, &self.output, &stop)?;
+        self.tell(part);
+        Ok(())
+    }
+
+    fn tell(&self, batch: BatchPart<'_>) {
         let telemetry = &self.shared.telemetry;
         telemetry.processed(self.output.processed.len() as u64);
         for (_, rejected) in &self.output.rejected {
@@ -235,5 +250,38 @@ impl Worker {
         let settled = self.settle(self.shared.drain_timeout);
         self.consumer.close();
         Ok(settled?)
+    }
+}
+
+/// As many of the messages as may go at once, at least one.
+fn bounded<'a, 'm>(messages: &'a [Message<'m>]) -> &'a [Message<'m>] {
+    let mut bytes = 0;
+    let fits = |message: &&Message<'_>| {
+        bytes += message.payload.map_or(0, <[u8]>::len);
+        bytes <= MAX_BATCH_BYTES
+    };
+    let count = messages.iter().take_while(fits).count().max(1).min(messages.len());
+    messages.get(..count).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_messages_go_in_smaller_parts_and_none_is_left_out() {
+        let large = vec![0; MAX_BATCH_BYTES / 2 + 1];
+        let message = |payload| Message { offset: 0, payload: Some(payload), timestamp_ms: None, header_bytes: 0 };
+        let mut messages = vec![message(&large[..]); 3];
+        messages.extend(vec![message(&b"x"[..]); 5]);
+        let mut parts = Vec::new();
+        let mut rest = &messages[..];
+        while !rest.is_empty() {
+            let part = bounded(rest);
+            parts.push(part.len());
+            rest = &rest[part.len()..];
+        }
+        assert_eq!(parts, [1, 1, 6]);
+        assert!(bounded(&[]).is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! All aggregates that all plugins declare, checked and resolved against the fields that logins have.
 //!
 //! The catalog holds no logins and is shared by all partitions. Which aggregates share storage is each partition's
-//! own matter ([`layout`](crate::layout)): it depends on when they began to be kept there.
+//! own matter (`layout`): it depends on when they began to be kept there.
 
 use loginscope_login::Schema;
 

@@ -252,7 +252,7 @@ impl Kafka {
     fn start_on_free_ports(&mut self) -> Result<()> {
         const ATTEMPTS: usize = 3;
         for attempt in 1..=ATTEMPTS {
-            self.choose_ports()?;
+            self.ports = choose_ports(&self.folder, &self.options)?;
             self.configure()?;
             self.spawn_all()?;
             let Err(error) = self.wait_until_ready() else { break };
@@ -262,18 +262,6 @@ impl Kafka {
             }
         }
         Ok(())
-    }
-
-    fn choose_ports(&mut self) -> Result<()> {
-        let columns = self.options.ports_per_broker();
-        let earlier = read_ports(&self.folder);
-        let fits = earlier.len() == self.options.brokers && earlier.iter().all(|row| row.len() == columns);
-        self.ports = if fits && earlier.iter().flatten().all(|port| ports::is_free(*port)) {
-            earlier
-        } else {
-            free_ports(columns * self.options.brokers)?.chunks(columns).map(<[u16]>::to_vec).collect()
-        };
-        write_ports(&self.folder, &self.ports)
     }
 
     fn configure(&mut self) -> Result<()> {
@@ -372,6 +360,22 @@ fn owner_is_gone(name: &str) -> bool {
     owner.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
+/// The ports of last time if they are free, others if not; they are written down for next time.
+fn choose_ports(folder: &Path, options: &Options) -> Result<Vec<Vec<u16>>> {
+    let columns = options.ports_per_broker();
+    let earlier = read_ports(folder);
+    if !earlier.is_empty() && earlier.len() != options.brokers {
+        bail!("{} has the data of another number of brokers: {}", folder.display(), earlier.len());
+    }
+    let fits = !earlier.is_empty() && earlier.iter().all(|row| row.len() == columns);
+    if fits && earlier.iter().flatten().all(|port| ports::is_free(*port)) {
+        return Ok(earlier);
+    }
+    let ports: Vec<_> = free_ports(columns * options.brokers)?.chunks(columns).map(<[u16]>::to_vec).collect();
+    write_ports(folder, &ports)?;
+    Ok(ports)
+}
+
 /// The ports of the last start in this folder, a row for each broker; empty if there was none.
 fn read_ports(folder: &Path) -> Vec<Vec<u16>> {
     let text = std::fs::read_to_string(folder.join("ports")).unwrap_or_default();
@@ -407,6 +411,24 @@ mod tests {
         for name in ["development", "libs-4.1.0", "run-x-y", "run-1"] {
             assert!(!owner_is_gone(name), "{name}");
         }
+    }
+
+    #[test]
+    fn data_of_three_brokers_is_not_given_to_one() {
+        let folder = tempfile::tempdir().unwrap();
+        write_ports(folder.path(), &[vec![1, 2], vec![3, 4], vec![5, 6]]).unwrap();
+        let error = choose_ports(folder.path(), &Options::default()).unwrap_err();
+        assert!(error.to_string().contains("another number of brokers: 3"), "{error}");
+    }
+
+    #[test]
+    fn the_same_ports_are_taken_again_unless_somebody_has_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::default();
+        let first = choose_ports(folder.path(), &options).unwrap();
+        assert_eq!(choose_ports(folder.path(), &options).unwrap(), first);
+        let _taken = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, first[0][1])).unwrap();
+        assert_ne!(choose_ports(folder.path(), &options).unwrap(), first);
     }
 
     #[test]

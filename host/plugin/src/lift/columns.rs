@@ -54,7 +54,7 @@ fn lift(column: types::ColumnResult, rows: usize) -> Result<Column, String> {
         types::ColumnResult::Json(column) => {
             let column = text(column, rows)?;
             check_json(&column)?;
-            Column::Json(column)
+            Column::Json(on_one_line(column))
         }
     })
 }
@@ -86,6 +86,14 @@ fn text(column: types::TextColumnResult, rows: usize) -> Result<TextColumn, Stri
 fn is_empty(column: &TextColumn, row: usize) -> bool {
     let before = row.checked_sub(1).map_or(Some(&0), |before| column.ends.get(before));
     before == column.ends.get(row)
+}
+
+/// Line breaks in JSON can only be white space; a login is one line wherever lines matter.
+fn on_one_line(mut column: TextColumn) -> TextColumn {
+    if column.data.contains(['\n', '\r']) {
+        column.data = column.data.replace(['\n', '\r'], " ");
+    }
+    column
 }
 
 fn check_json(column: &TextColumn) -> Result<(), String> {
@@ -169,6 +177,7 @@ mod tests {
         assert_eq!(lift(numbers(&[-0.5]), 1).unwrap().value(0), Value::Number(-0.5));
         assert_eq!(lift(booleans(2, &[0b01], &[0b10]), 2).unwrap().value(0), Value::Boolean(true));
         assert_eq!(lift(json_of(" [1] "), 1).unwrap().value(0), Value::Json(" [1] "));
+        assert_eq!(lift(json_of("[1,\n2]"), 1).unwrap().value(0), Value::Json("[1, 2]"));
         assert!(lift(text_of("", &[], &[]), 0).is_ok());
     }
 
