@@ -8,8 +8,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
 use crate::commands::generate::{Pace, Target};
+use crate::commands::tail::View;
 use crate::config::{
-    Config, ConfigError, KafkaArgs, PipelineArgs, PipelineConfig, RunArgs, environment, kafka_settings,
+    Config, ConfigError, Delivery, KafkaArgs, PipelineArgs, PipelineConfig, RunArgs, environment, kafka_settings,
 };
 use crate::generator::{Generator, Options};
 
@@ -31,6 +32,10 @@ enum Command {
     Demo(Demo),
     /// Make logins as the original generator makes them
     Generate(Generate),
+    /// Show the newest records of a topic, readable or as JSON, and follow it
+    Tail(Tail),
+    /// Say what would happen to a topic: reads a sample, writes nothing, joins no group
+    Check(Check),
 }
 
 #[derive(Args, Debug)]
@@ -105,6 +110,35 @@ struct Generate {
     start: Option<String>,
     #[command(flatten)]
     logins: Logins,
+}
+
+#[derive(Args, Debug)]
+struct Tail {
+    /// What to show: processed, insights, rejected (the topics that are configured for these), or a topic's name
+    #[arg(value_name = "TOPIC")]
+    topic: String,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    /// How many of the newest records are shown first
+    #[arg(short = 'n', long = "lines", value_name = "RECORDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    count: u32,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct Check {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// How many of the newest messages are judged
+    #[arg(long, value_name = "MESSAGES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sample: u32,
 }
 
 #[derive(Args, Debug)]
@@ -192,7 +226,55 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         }
         Command::Demo(demo) => run_demo(&demo),
         Command::Generate(generate) => run_generate(generate),
+        Command::Tail(tail) => run_tail(tail),
+        Command::Check(check) => {
+            let config = Config::load(&check.kafka, &check.pipeline, &output_topics(), &environment)?;
+            commands::check::run(&config, check.sample as usize)
+        }
     }
+}
+
+/// The topics that `run` writes to as the environment names them; it says nothing else.
+fn output_topics() -> RunArgs {
+    RunArgs {
+        processed_topic: environment("LOGINSCOPE_PROCESSED_TOPIC"),
+        insights_topic: environment("LOGINSCOPE_INSIGHTS_TOPIC"),
+        rejected_topic: environment("LOGINSCOPE_REJECTED_TOPIC"),
+        ..RunArgs::default()
+    }
+}
+
+fn run_tail(tail: Tail) -> anyhow::Result<Exit> {
+    let view = match tail.topic.as_str() {
+        "processed" => View::Processed,
+        "insights" => View::Insights,
+        "rejected" => View::Rejected,
+        _ => View::Other,
+    };
+    let (kafka, topic) = if view == View::Other {
+        loginscope_kafka::topics::check_name(&tail.topic).map_err(|error| ConfigError(error.to_string()))?;
+        (kafka_settings(&tail.kafka, &environment)?, tail.topic)
+    } else {
+        // Only the topics' names are of interest here: the plugin files of the configuration may well be on another machine,
+        // and an empty name stands for none.
+        let no_plugins = PipelineArgs { plugins: vec![PathBuf::new()], ..PipelineArgs::default() };
+        let run = RunArgs { delivery: Some(Delivery::AtLeastOnce), ..output_topics() };
+        let config = Config::load(&tail.kafka, &no_plugins, &run, &environment)?;
+        let topic = match view {
+            View::Processed => config.topics.processed,
+            View::Insights => config.topics.insights,
+            View::Rejected | View::Other => config.topics.rejected,
+        };
+        (config.kafka, topic)
+    };
+    commands::tail::run(&commands::tail::Tail {
+        kafka,
+        topic,
+        view,
+        count: tail.count as usize,
+        follow: tail.follow,
+        json: tail.json,
+    })
 }
 
 fn run_demo(demo: &Demo) -> anyhow::Result<Exit> {
@@ -243,7 +325,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn start_log() {
+    use std::io::IsTerminal as _;
+
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    // Colours are for people: not in a file, nor where NO_COLOR asks for none.
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    log.with_ansi(coloured).init();
 }

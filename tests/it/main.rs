@@ -4,3 +4,4 @@
 mod batching;
 mod golden;
 mod readme;
+mod real_kafka;

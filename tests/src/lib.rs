@@ -9,6 +9,8 @@
 
 pub mod guests;
 pub mod in_process;
+pub mod instance;
+pub mod kafka;
 
 use std::path::PathBuf;
 

@@ -21,12 +21,12 @@ pub fn target() -> PathBuf {
     root().join("target")
 }
 
-/// Where cargo puts what it builds for the root workspace: the folder above the profile's, in which this program lies.
-/// The checkout's `target` if this program was started from an unusual place.
+/// Where cargo puts what it builds for the root workspace: the folder above that of the profile, in which this program
+/// lies. The checkout's `target` if this program was started from an unusual place.
 pub fn cargo_target() -> PathBuf {
     let own = std::env::current_exe().ok();
-    let folder = own.as_deref().and_then(Path::parent).and_then(Path::parent);
-    folder.filter(|folder| folder.join("CACHEDIR.TAG").is_file()).map_or_else(target, Path::to_path_buf)
+    let profile = own.as_deref().and_then(Path::parent).filter(|folder| folder.join(".fingerprint").is_dir());
+    profile.and_then(Path::parent).map_or_else(target, Path::to_path_buf)
 }
 
 /// The cargo that runs this program, ready for arguments, in `folder`. It builds for the folder's own target, whatever

@@ -1,7 +1,9 @@
 //! One file a command.
 
+pub mod check;
 pub mod demo;
 pub mod generate;
 pub mod pipe;
 pub mod run;
 pub mod signals;
+pub mod tail;

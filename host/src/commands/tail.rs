@@ -69,7 +69,8 @@ fn newest_and_reader(tail: &Tail) -> Result<(Reader, Vec<OwnedRecord>)> {
     }
     let expected = last_records(&tail.kafka, &tail.topic, tail.count, TIMEOUT)?;
     let mut reach = tail.count as u64;
-    for attempt in 1.. {
+    let mut attempt = 1;
+    loop {
         let mut reader = Reader::open(&tail.kafka, &tail.topic, &ReadFrom::Last(reach), TIMEOUT)?;
         let records = read_to_the_end(&mut reader)?;
         // Where there are transactions, going back so many offsets may bring fewer records; where records expire, some may
@@ -78,8 +79,8 @@ fn newest_and_reader(tail: &Tail) -> Result<(Reader, Vec<OwnedRecord>)> {
             return Ok((reader, newest_of(records, tail.count)));
         }
         reach = reach.saturating_mul(4);
+        attempt += 1;
     }
-    unreachable!("the last attempt answers")
 }
 
 fn read_to_the_end(reader: &mut Reader) -> Result<Vec<OwnedRecord>> {
@@ -123,8 +124,11 @@ impl<'t> Output<'t> {
 
     fn write_all(&mut self, records: &[OwnedRecord]) -> std::io::Result<()> {
         for record in records {
-            let line =
-                if self.tail.json { line::json(&self.tail.topic, record) } else { line::readable(self.tail.view, record) };
+            let line = if self.tail.json {
+                line::json(&self.tail.topic, record)
+            } else {
+                line::readable(self.tail.view, record)
+            };
             writeln!(self.stream, "{line}")?;
         }
         self.stream.flush()

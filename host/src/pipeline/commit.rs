@@ -88,7 +88,11 @@ impl Committer {
         let epoch = producer.flush(timeout)?;
         self.checkpoint(epoch, totals_of);
         let Some(done) = self.take_acknowledged(epoch) else { return Ok(()) };
-        consumer.commit(&offsets(&done))?;
+        if let Err(error) = consumer.commit(&offsets(&done)) {
+            // Not lost: a later attempt may be taken.
+            self.checkpoints.push_front(Checkpoint { epoch, done });
+            return Err(error);
+        }
         self.publish(done);
         Ok(())
     }

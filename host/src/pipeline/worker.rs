@@ -195,12 +195,9 @@ impl Worker {
     /// Commits what has been done and gives partitions up.
     fn give_up(&mut self, partitions: &[i32]) -> Result<(), Error> {
         match self.settle(REVOKE_TIMEOUT) {
-            Err(Error::CommitFenced { .. }) => {
-                tracing::warn!(
-                    worker = self.number,
-                    ?partitions,
-                    "partitions went before their last offsets were committed"
-                );
+            // Whoever gets the partitions does what wasn't committed again: at least once.
+            Err(error @ (Error::CommitFenced { .. } | Error::Commit { .. })) => {
+                tracing::warn!(worker = self.number, ?partitions, "partitions go without their last commit: {error}");
             }
             settled => settled?,
         }
@@ -247,7 +244,19 @@ impl Worker {
     }
 
     fn drain(mut self) -> anyhow::Result<()> {
-        let settled = self.settle(self.shared.drain_timeout);
+        let deadline = Instant::now() + self.shared.drain_timeout;
+        let settled = loop {
+            match self.settle(deadline.saturating_duration_since(Instant::now())) {
+                // A group that is being rebalanced takes no commits; when that is done, it does.
+                Err(Error::Commit { .. } | Error::CommitFenced { .. }) if Instant::now() < deadline => {
+                    match self.consumer.poll(0, POLL)? {
+                        Polled::Revoked(partitions) | Polled::Lost(partitions) => self.forget(&partitions),
+                        Polled::Batch(_) | Polled::Assigned(_) | Polled::Nothing => {}
+                    }
+                }
+                settled => break settled,
+            }
+        };
         self.consumer.close();
         Ok(settled?)
     }

@@ -20,6 +20,7 @@ mod java;
 mod options;
 mod ports;
 mod protocol;
+mod rights;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ pub use self::certificates::Certificates;
 pub use self::java::{Java, KAFKA_VERSION};
 pub use self::options::{Listener, Options, PLAIN, Security};
 pub use self::ports::free_ports;
+pub use self::rights::{Operation, Resource};
 use crate::project;
 
 /// How long brokers may take to be ready, on a busy machine.
@@ -53,42 +55,6 @@ pub struct Kafka {
     certificates: Option<Certificates>,
     brokers: Vec<Broker>,
     temporary: Option<tempfile::TempDir>,
-}
-
-/// What a right is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource<'a> {
-    /// The topic of that name, or all if it is `*`.
-    Topic(&'a str),
-    /// All topics whose name begins so.
-    TopicPrefix(&'a str),
-    /// The consumer group of that name, or all if it is `*`.
-    Group(&'a str),
-    /// All consumer groups whose name begins so.
-    GroupPrefix(&'a str),
-    /// The transactional id of that name, or all if it is `*`.
-    TransactionalId(&'a str),
-    /// All transactional ids that begin so.
-    TransactionalIdPrefix(&'a str),
-    /// The cluster.
-    Cluster,
-}
-
-/// What a right allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "these are Kafka's own words")]
-pub enum Operation {
-    All = 2,
-    Read = 3,
-    Write = 4,
-    Create = 5,
-    Delete = 6,
-    Alter = 7,
-    Describe = 8,
-    ClusterAction = 9,
-    DescribeConfigs = 10,
-    AlterConfigs = 11,
-    IdempotentWrite = 12,
 }
 
 /// Whether all that a Kafka needs of this machine is there: Java, the jars (fetched now if need be), `openssl`.
@@ -119,7 +85,7 @@ impl Kafka {
     /// The Kafka that an earlier program [left running](Self::detach) in a folder, or `None` if none of its brokers runs.
     pub fn find(folder: &Path) -> Result<Option<Self>> {
         let folder = std::path::absolute(folder)?;
-        let ports = read_ports(&folder);
+        let ports = ports::read(&folder);
         let mut brokers: Vec<_> = (1..=ports.len()).map(|number| Broker::new(broker_folder(&folder, number))).collect();
         brokers.iter_mut().for_each(Broker::find);
         if !brokers.iter_mut().any(Broker::is_running) {
@@ -220,18 +186,7 @@ impl Kafka {
 
     /// Gives a principal (`User:alice`, `User:CN=client`) a right. It has effect where [`Options::authorizer`] was chosen.
     pub fn allow(&mut self, principal: &str, operation: Operation, resource: Resource<'_>) -> Result<()> {
-        const LITERAL: i8 = 3;
-        const PREFIXED: i8 = 4;
-        let (resource_type, resource, pattern_type) = match resource {
-            Resource::Topic(name) => (2, name, LITERAL),
-            Resource::TopicPrefix(name) => (2, name, PREFIXED),
-            Resource::Group(name) => (3, name, LITERAL),
-            Resource::GroupPrefix(name) => (3, name, PREFIXED),
-            Resource::Cluster => (4, "kafka-cluster", LITERAL),
-            Resource::TransactionalId(name) => (5, name, LITERAL),
-            Resource::TransactionalIdPrefix(name) => (5, name, PREFIXED),
-        };
-        let acl = protocol::Acl { resource_type, resource, pattern_type, principal, operation: operation as i8 };
+        let acl = rights::acl(principal, operation, resource);
         protocol::create_acl(&self.any_address()?, acl)
     }
 
@@ -252,7 +207,7 @@ impl Kafka {
     fn start_on_free_ports(&mut self) -> Result<()> {
         const ATTEMPTS: usize = 3;
         for attempt in 1..=ATTEMPTS {
-            self.ports = choose_ports(&self.folder, &self.options)?;
+            self.ports = ports::choose(&self.folder, &self.options)?;
             self.configure()?;
             self.spawn_all()?;
             let Err(error) = self.wait_until_ready() else { break };
@@ -360,47 +315,9 @@ fn owner_is_gone(name: &str) -> bool {
     owner.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
-/// The ports of last time if they are free, others if not; they are written down for next time.
-fn choose_ports(folder: &Path, options: &Options) -> Result<Vec<Vec<u16>>> {
-    let columns = options.ports_per_broker();
-    let earlier = read_ports(folder);
-    if !earlier.is_empty() && earlier.len() != options.brokers {
-        bail!("{} has the data of another number of brokers: {}", folder.display(), earlier.len());
-    }
-    let fits = !earlier.is_empty() && earlier.iter().all(|row| row.len() == columns);
-    if fits && earlier.iter().flatten().all(|port| ports::is_free(*port)) {
-        return Ok(earlier);
-    }
-    let ports: Vec<_> = free_ports(columns * options.brokers)?.chunks(columns).map(<[u16]>::to_vec).collect();
-    write_ports(folder, &ports)?;
-    Ok(ports)
-}
-
-/// The ports of the last start in this folder, a row for each broker; empty if there was none.
-fn read_ports(folder: &Path) -> Vec<Vec<u16>> {
-    let text = std::fs::read_to_string(folder.join("ports")).unwrap_or_default();
-    text.lines().map(|line| line.split(' ').filter_map(|port| port.parse().ok()).collect()).collect()
-}
-
-fn write_ports(folder: &Path, ports: &[Vec<u16>]) -> Result<()> {
-    let line = |row: &Vec<u16>| row.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
-    let text = ports.iter().map(line).collect::<Vec<_>>().join("\n");
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    Ok(std::fs::write(folder.join("ports"), text)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ports_are_remembered() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(read_ports(folder.path()).is_empty());
-        let ports = vec![vec![1, 2, 3], vec![4, 5, 6]];
-        write_ports(folder.path(), &ports).unwrap();
-        assert_eq!(read_ports(folder.path()), ports);
-    }
 
     #[test]
     fn only_temporary_folders_of_ended_programs_are_removed() {
@@ -414,28 +331,10 @@ mod tests {
     }
 
     #[test]
-    fn data_of_three_brokers_is_not_given_to_one() {
-        let folder = tempfile::tempdir().unwrap();
-        write_ports(folder.path(), &[vec![1, 2], vec![3, 4], vec![5, 6]]).unwrap();
-        let error = choose_ports(folder.path(), &Options::default()).unwrap_err();
-        assert!(error.to_string().contains("another number of brokers: 3"), "{error}");
-    }
-
-    #[test]
-    fn the_same_ports_are_taken_again_unless_somebody_has_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let options = Options::default();
-        let first = choose_ports(folder.path(), &options).unwrap();
-        assert_eq!(choose_ports(folder.path(), &options).unwrap(), first);
-        let _taken = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, first[0][1])).unwrap();
-        assert_ne!(choose_ports(folder.path(), &options).unwrap(), first);
-    }
-
-    #[test]
     fn where_nothing_runs_nothing_is_found() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Kafka::find(folder.path()).unwrap().is_none());
-        write_ports(folder.path(), &[vec![1, 2]]).unwrap();
+        std::fs::write(folder.path().join("ports"), "1 2").unwrap();
         assert!(Kafka::find(folder.path()).unwrap().is_none());
     }
 }

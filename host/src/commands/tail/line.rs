@@ -17,7 +17,7 @@ use serde_json::Value;
 const REJECTED_VALUE_BYTES: usize = 300;
 
 /// The most bytes that a line shows of an insight's data.
-const DATA_BYTES: usize = 600;
+const DATA_BYTES: usize = 1200;
 
 /// The most bytes that a line shows of any other value.
 const VALUE_BYTES: usize = 2000;
@@ -25,7 +25,7 @@ const VALUE_BYTES: usize = 2000;
 /// The most bytes that a line shows of a field.
 const FIELD_BYTES: usize = 128;
 
-/// Members that are shown of an object inside an insight's data, before they are only counted.
+/// Objects inside an insight's data with more members are only counted, and so are lists of more objects.
 const SHOWN_MEMBERS: usize = 6;
 
 const DIM: Style = Style::new().dimmed();
@@ -49,7 +49,7 @@ pub enum View {
 }
 
 /// A record for a person, styled for a terminal. A record that isn't what its topic should hold is shown as any other.
-pub fn readable(view: View, record: &OwnedRecord) -> String {
+pub(super) fn readable(view: View, record: &OwnedRecord) -> String {
     let object = || serde_json::from_slice::<Value>(record.payload.as_deref()?).ok().filter(Value::is_object);
     let line = match view {
         View::Processed => object().map(|login| processed(record, &login)),
@@ -65,7 +65,7 @@ fn processed(record: &OwnedRecord, login: &Value) -> String {
     let time = login.get("login_time").map_or_else(|| time(record), plain);
     let outcome = login.get("outcome").map_or_else(String::new, |outcome| format!("  {}", plain(outcome)));
     format!(
-        "{DIM}{time}{DIM:#}  {BOLD}{:<36}{BOLD:#}  {GREEN}{:<8}{GREEN:#}  {CYAN}{:<15}{CYAN:#}  {:<8}  {} logins, {} IPs{outcome}",
+        "{DIM}{time}{DIM:#}  {BOLD}{:<36}{BOLD:#}  {GREEN}{:<8}{GREEN:#}  {CYAN}{:<15}{CYAN:#}  {:<8}  logins {}, IPs {}{outcome}",
         field("user_id"),
         field("device_type"),
         field("ip"),
@@ -163,7 +163,7 @@ fn compact(value: &Value, depth: usize, shown: &mut String) {
             shown.push_str(if depth > 0 { ")" } else { "" });
         }
         Value::Array(items) if items.is_empty() => shown.push_str("none"),
-        Value::Array(items) if items.len() > 1 && items.iter().any(Value::is_object) => {
+        Value::Array(items) if items.len() > SHOWN_MEMBERS && items.iter().any(Value::is_object) => {
             let _ = write!(shown, "({} items)", items.len());
         }
         Value::Array(items) => {
@@ -200,7 +200,7 @@ enum HeaderValue<'r> {
 }
 
 /// A record as one JSON object: its value as it is where it is JSON, else as text, else in base64.
-pub fn json(topic: &str, record: &OwnedRecord) -> String {
+pub(super) fn json(topic: &str, record: &OwnedRecord) -> String {
     let line = RecordLine {
         topic,
         partition: record.partition,
@@ -279,7 +279,7 @@ mod tests {
         let words: Vec<&str> = shown.split_whitespace().collect();
         assert_eq!(
             words,
-            ["2023-09-12T00:45:50Z", "u1", "ios", "10.0.0.1", "private", "7", "logins,", "2", "IPs", "failure"]
+            ["2023-09-12T00:45:50Z", "u1", "ios", "10.0.0.1", "private", "logins", "7,", "IPs", "2", "failure"]
         );
     }
 
@@ -305,12 +305,12 @@ mod tests {
     fn an_insight_tells_severity_kind_id_and_its_data_in_short() {
         let insight = br#"{"id":"user-login/0/42/summary","kind":"summary","severity":"info","data":{
             "in_window":{"unique_users":63,"devices":{"ios":47}},
-            "users":{"most":[{"a":1},{"a":2}]},"hours":{"h":{"1":1,"2":2,"3":3,"4":4,"5":5,"6":6,"7":7}},
-            "developments":[]}}"#;
+            "users":{"most":[{"a":1},{"a":2},{"a":3},{"a":4},{"a":5},{"a":6},{"a":7}]},"hours":{"h":{"1":1,"2":2,"3":3,"4":4,"5":5,"6":6,"7":7}},
+            "developments":[{"type":"active_users","previous":90}],"empty":[]}}"#;
         assert_eq!(
             line(View::Insights, &record(Some(insight), &[])),
             "2023-09-12T00:45:51Z  info  summary  user-login/0/42/summary  in_window (unique_users 63, devices (ios 47)), \
-             users (most (2 items)), hours (h (7 members)), developments none"
+             users (most (7 items)), hours (h (7 members)), developments (type active_users, previous 90), empty none"
         );
     }
 

@@ -1,0 +1,23 @@
+//! The binary on a real Kafka.
+
+mod delivery;
+mod end_to_end;
+mod operation;
+
+use std::path::{Path, PathBuf};
+
+use loginscope::generator::Options;
+use loginscope_tests::kafka::{Message, logins};
+
+/// Well-formed logins of a fixed time.
+fn well_formed(count: usize, seed: u64) -> Vec<Message> {
+    logins(count, Options { seed, ..Options::default() })
+}
+
+/// The default plugins' components.
+fn plugin_files() -> Vec<PathBuf> {
+    let folder = std::env::var_os("LOGINSCOPE_PLUGINS_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"), PathBuf::from);
+    let names = ["validate_logins.wasm", "enrich_logins.wasm", "summarize_logins.wasm"];
+    names.map(|name| folder.join(name)).to_vec()
+}

@@ -1,0 +1,144 @@
+//! What the one who runs it sees: warnings, metrics, exit status, plugins swapped under load.
+
+use std::fs;
+use std::path::Path;
+
+use loginscope_tests::guests;
+use loginscope_tests::instance::{Instance, wait_until};
+use loginscope_tests::kafka::{Scene, cluster};
+
+use super::{plugin_files, well_formed};
+
+#[test]
+fn an_unkeyed_topic_with_several_partitions_is_warned_of_once_and_counted() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "unkeyed", 4);
+    let mut messages = well_formed(2000, 11);
+    for (partition, message) in (0..4).cycle().zip(&mut messages) {
+        message.partition = Some(partition);
+        // Every fifth is keyed as it should be.
+        message.key = message.key.take().filter(|_| partition == 0);
+    }
+    scene.write(&messages);
+    let mut instance = scene.run_with_partitions(&["--workers", "2"]);
+    let mut outputs = scene.outputs();
+    outputs.wait_for(2000);
+    instance.metric_reaches("loginscope_logins_processed_total", 2000);
+    assert_eq!(instance.metric("loginscope_unkeyed_logins_total"), 1500);
+    instance.line_with("is not keyed by user_id");
+    assert!(instance.get("/readyz").ends_with("ready\n"));
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    assert_eq!(instance.lines_with("is not keyed by user_id"), 1);
+    assert!(!instance.log().contains('\u{1b}'), "a log that goes to no terminal has no colours");
+}
+
+#[test]
+fn a_keyed_topic_is_not_warned_of() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "keyed", 4);
+    scene.write(&well_formed(500, 12));
+    let mut instance = scene.run_with_partitions(&["--workers", "2"]);
+    instance.metric_reaches("loginscope_logins_processed_total", 500);
+    assert_eq!(instance.metric("loginscope_unkeyed_logins_total"), 0);
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    assert_eq!(instance.lines_with("is not keyed by user_id"), 0);
+}
+
+/// The last thing it says is one sentence on one line.
+fn last_words(instance: &Instance) -> String {
+    let log = instance.log();
+    assert_eq!(log.lines().filter(|line| line.starts_with("loginscope: ")).count(), 1, "{log}");
+    log.lines().last().unwrap().to_owned()
+}
+
+#[test]
+fn without_a_broker_it_ends_with_status_1_and_names_the_address() {
+    let port = xtask::kafka::free_ports(1).unwrap()[0];
+    let brokers = format!("127.0.0.1:{port}");
+    let mut instance = Instance::start(["run", "--brokers", &brokers, "--listen", "127.0.0.1:0"]);
+    assert_eq!(instance.ended().code(), Some(1), "{}", instance.log());
+    let words = last_words(&instance);
+    assert!(words.starts_with("loginscope: ") && words.contains(&brokers), "{words}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_ends_it_with_status_2_and_names_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("loginscope.toml");
+    for (text, expected) in [
+        ("workers = 0\n", ["workers", "1 to 256"]),
+        ("insigth_every = 5\n", ["insigth_every", "insight_every"]),
+        ("commit_interval = \"soon\"\n", ["commit_interval", "100ms"]),
+        ("[kafka]\n\"no.such.property\" = 1\n", ["no.such.property", "kafka"]),
+        ("[no-such-plugin]\nanswer = 42\n", ["no-such-plugin", "validate-logins"]),
+    ] {
+        fs::write(&config, text).unwrap();
+        let mut instance = Instance::start(["run", "--brokers", "127.0.0.1:1", "--config", config.to_str().unwrap()]);
+        assert_eq!(instance.ended().code(), Some(2), "{text}{}", instance.log());
+        let words = last_words(&instance);
+        assert!(expected.iter().all(|part| words.to_lowercase().contains(part)), "{text}{words}");
+    }
+}
+
+/// Puts a file in another's place at once, as a careful build does.
+fn replace(file: &Path, content: &[u8]) {
+    let new = file.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(new, file).unwrap();
+}
+
+#[test]
+fn plugins_are_swapped_under_load_and_a_bad_one_is_refused_without_losing_a_login() {
+    const SWAPS: &str = "loginscope_plugin_swaps_total";
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "watch", 4);
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = vec!["--watch".to_owned(), "--workers".to_owned(), "2".to_owned()];
+    let mut copies = Vec::new();
+    for file in plugin_files() {
+        let copy = folder.path().join(file.file_name().unwrap());
+        fs::copy(&file, &copy)
+            .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask plugins` builds it", file.display()));
+        arguments.extend(["--plugin".to_owned(), copy.to_str().unwrap().to_owned()]);
+        copies.push(copy);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut instance = scene.run_with_partitions(&arguments);
+    let mut outputs = scene.outputs();
+    let load = well_formed(500, 13);
+    let mut write_until = |what: &str, metric: &str, instance: &mut Instance| {
+        wait_until(what, String::new, || {
+            scene.write(&load);
+            (instance.metric(metric) >= 1).then_some(())
+        });
+        scene.write(&load);
+        scene.written()
+    };
+
+    let good = fs::read(&copies[0]).unwrap();
+    replace(&copies[0], &good[..good.len() / 2]);
+    let refused = format!("{SWAPS}{{outcome=\"refused\"}}");
+    let done = format!("{SWAPS}{{outcome=\"done\"}}");
+    let written = write_until("half a plugin to be refused", &refused, &mut instance);
+    outputs.wait_for(written);
+    assert_eq!(instance.metric(&done), 0);
+    assert!(outputs.rejected.records.is_empty());
+
+    // In the validator's place comes another plugin, which also adds a field of its own.
+    replace(&copies[0], guests::misbehave());
+    let written = write_until("another plugin to be swapped in", &done, &mut instance);
+    outputs.wait_for(written);
+    instance.line_with("plugins swapped: misbehave@0.1.0");
+    assert_eq!(instance.metric("loginscope_plugin_generation"), 2);
+    assert_eq!(instance.metric(&refused), 1);
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    outputs.arrived();
+    outputs.assert_complete(written);
+    assert_eq!(outputs.repeated(), [0_u64; 0]);
+
+    let by_the_new_one = |record: &&loginscope_kafka::OwnedRecord| {
+        String::from_utf8_lossy(record.payload.as_ref().unwrap()).contains("\"guest_user_bytes\"")
+    };
+    let taken = outputs.processed.records.iter().filter(by_the_new_one).count();
+    assert!(taken > 0 && taken < outputs.processed.records.len(), "{taken} of {}", outputs.processed.records.len());
+}
