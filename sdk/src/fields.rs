@@ -8,7 +8,7 @@ use crate::{FieldValue, Insight, Json, OutputField, Rejection, Settable};
 /// Takes what an enricher has to say about the login at hand.
 #[derive(Debug)]
 pub struct Fields {
-    /// One column for each field that was declared. Each has an entry for every row before `row`, and may have one for it.
+    /// One column for each field that was declared. Each ends at the last row that has a value, `row` at most.
     columns: Vec<Column>,
     row: usize,
     insights: Vec<LoginInsight>,
@@ -28,20 +28,19 @@ impl Fields {
 
     /// Goes on to the next login. What wasn't set is missing.
     pub(crate) fn finish_login(&mut self) {
-        for column in &mut self.columns {
-            if column.rows() <= self.row {
-                column.put_missing(self.row);
-            }
-        }
         self.row += 1;
     }
 
-    pub(crate) fn into_enrichment(self) -> Enrichment {
+    pub(crate) fn into_enrichment(mut self) -> Enrichment {
+        for column in &mut self.columns {
+            column.end_at(self.row);
+        }
         Enrichment { fields: self.columns, insights: self.insights, rejections: self.rejections }
     }
 
     /// Sets a field of the login, by the key that [`Declare::sets`](crate::Declare::sets) gave. Setting it again replaces
     /// the value. A field that isn't set stays as it is in the login; so does one set to a number that is not finite.
+    #[inline]
     pub fn set<T: Settable + ?Sized>(&mut self, field: OutputField<T>, value: T::Value<'_>) {
         if let Some(column) = self.columns.get_mut(field.index()) {
             T::put(column, self.row, value);
@@ -55,8 +54,11 @@ impl Fields {
     pub fn set_json(&mut self, field: OutputField<Json>, value: &impl Serialize) {
         #[expect(clippy::expect_used, reason = "a value that can never be written is a fault of the plugin's own")]
         let text = serde_json::to_string(value).expect("the value of a field can't be written as JSON");
-        if let Some(Column::Json(column)) = self.columns.get_mut(field.index()) {
-            column.put(self.row, (text != "null").then_some(&text));
+        let Some(column) = self.columns.get_mut(field.index()) else { return };
+        if text == "null" {
+            column.end_at(self.row);
+        } else {
+            Json::put(column, self.row, &text);
         }
     }
 

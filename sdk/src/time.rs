@@ -7,6 +7,9 @@ const SECONDS_A_DAY: i64 = 86_400;
 /// The first second of the year 0 and the last of the year 9999.
 const EPOCH_SECONDS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
 
+/// The first day of the year 0, counted from 1970-01-01.
+const FIRST_DAY: i32 = -719_528;
+
 /// A time as RFC 3339 has it, such as `2023-09-12T00:45:51Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rfc3339 {
@@ -19,8 +22,12 @@ impl Rfc3339 {
         if !EPOCH_SECONDS.contains(&seconds) {
             return None;
         }
-        let (year, month, day) = date(seconds.div_euclid(SECONDS_A_DAY) as i32);
-        let second = seconds.rem_euclid(SECONDS_A_DAY) as u32;
+        // A day has 128 times 675 seconds. Counted in 128 seconds, these years fit 32 bits, which WebAssembly divides by a
+        // constant much faster than 64.
+        let since_year_0 = (seconds - EPOCH_SECONDS.start()) as u64;
+        let days = (since_year_0 >> 7) as u32 / 675;
+        let second = (since_year_0 - u64::from(days) * SECONDS_A_DAY as u64) as u32;
+        let (year, month, day) = date(days as i32 + FIRST_DAY);
         let [y1, y2] = digits(year / 100);
         let [y3, y4] = digits(year % 100);
         let [m1, m2] = digits(month);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The address that a text holds. An IPv4 address mapped into IPv6 (`::ffff:1.2.3.4`) is that IPv4 address.
 pub fn parse(text: &str) -> Option<IpAddr> {
-    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    loginscope_plugin::address::parse(text).map(|address| address.to_canonical())
 }
 
 /// 4 or 6.

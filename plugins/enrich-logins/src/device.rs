@@ -6,12 +6,21 @@ const UNKNOWN: &str = "unknown";
 /// Gives `take` the device type without white space around it and in lower case, by Unicode's full mapping; `unknown`
 /// where nothing is left.
 pub fn with_clean_type(device_type: Option<&str>, take: impl FnOnce(&str)) {
-    let trimmed = device_type.unwrap_or_default().trim();
+    let device_type = device_type.unwrap_or_default();
+    if !device_type.is_empty() && device_type.bytes().all(is_clean) {
+        return take(device_type);
+    }
+    let trimmed = device_type.trim();
     if trimmed.is_empty() {
         take(UNKNOWN);
     } else {
         with_lower_case(trimmed, take);
     }
+}
+
+/// Whether the byte is an ASCII character that is neither white space nor upper case.
+fn is_clean(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'@' | b'['..=b'~')
 }
 
 /// Gives `take` the text in lower case. Short ASCII, which is nearly every device type, isn't allocated for.
@@ -21,8 +30,9 @@ fn with_lower_case(text: &str, take: impl FnOnce(&str)) {
     if let Some(room) = buffer.get_mut(..bytes.len())
         && text.is_ascii()
     {
-        room.copy_from_slice(bytes);
-        room.make_ascii_lowercase();
+        for (lower, byte) in room.iter_mut().zip(bytes) {
+            *lower = byte.to_ascii_lowercase();
+        }
         take(str::from_utf8(room).unwrap_or_default());
     } else {
         take(&text.to_lowercase());

@@ -1,9 +1,7 @@
 //! What a valid login is, field by field. The order of the fields is the caller's.
 
-use std::net::IpAddr;
-
 use loginscope_plugin::time::Rfc3339;
-use loginscope_plugin::{Rejection, quoted};
+use loginscope_plugin::{Rejection, address, quoted};
 
 /// The longest user id, in bytes.
 const MAX_USER_ID_BYTES: usize = 128;
@@ -69,8 +67,10 @@ pub fn timestamp(timestamp: Timestamp<'_>, record_timestamp_ms: Option<i64>) -> 
         let reason = format!("timestamp {} is before 2000-01-01T00:00:00Z", shown(seconds));
         return Err(Rejection::new("timestamp_out_of_range", reason));
     }
-    let latest = record_timestamp_ms.map_or(LATEST, |ms| LATEST.min(ms.div_euclid(1000).saturating_add(MAX_AHEAD)));
-    if seconds > latest {
+    // For whole seconds the same as a comparison with the record's full seconds, without a division.
+    let is_too_late = seconds > LATEST || record_timestamp_ms.is_some_and(|ms| ms < (seconds - MAX_AHEAD) * 1000);
+    if is_too_late {
+        let latest = record_timestamp_ms.map_or(LATEST, |ms| LATEST.min(ms.div_euclid(1000).saturating_add(MAX_AHEAD)));
         let limit = if latest == LATEST { "the end of the year 9999" } else { "a day after its record" };
         let reason = format!("timestamp {} is after {}, {limit}", shown(seconds), shown(latest));
         return Err(Rejection::new("timestamp_out_of_range", reason));
@@ -86,9 +86,9 @@ pub fn ip(ip: Option<&str>) -> Result<(), Rejection> {
     let Some(ip) = ip else {
         return Err(Rejection::new("missing_ip", "ip is missing"));
     };
-    match ip.parse::<IpAddr>() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Rejection::new("invalid_ip", format!("ip {} is not an IPv4 or IPv6 address", quoted(ip)))),
+    match address::parse(ip) {
+        Some(_) => Ok(()),
+        None => Err(Rejection::new("invalid_ip", format!("ip {} is not an IPv4 or IPv6 address", quoted(ip)))),
     }
 }
 
@@ -127,10 +127,10 @@ fn shown(seconds: i64) -> String {
 
 /// Whether the text has a character of Unicode's category Cc.
 fn has_control_character(text: &str) -> bool {
-    // Nearly every user id is printable ASCII, and eight bytes at a time show that.
+    // Nearly every user id is printable ASCII, and eight bytes at a time show that: the last eight may overlap those before.
     let (words, rest) = text.as_bytes().as_chunks::<8>();
-    let plain =
-        words.iter().all(|word| is_printable_ascii(*word)) && rest.iter().all(|byte| (0x20..0x7f).contains(byte));
+    let plain = words.iter().all(|word| is_printable_ascii(*word))
+        && (rest.is_empty() || text.as_bytes().last_chunk().is_some_and(|word| is_printable_ascii(*word)));
     !plain && text.chars().any(char::is_control)
 }
 
