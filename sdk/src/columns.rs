@@ -3,6 +3,8 @@
 //! A column comes from the host, which keeps the layout, but nothing here panics on one that doesn't: what can't be read
 //! is missing. A column that is written always has one entry a row, missing or not.
 
+#![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
+
 use std::ops::Range;
 
 use crate::contract::{BooleanColumn, Column, FieldType, IntegerColumn, NumberColumn, RowSet, TextColumn};
@@ -11,7 +13,7 @@ use crate::contract::{BooleanColumn, Column, FieldType, IntegerColumn, NumberCol
 const USUAL_TEXT_BYTES: usize = 20;
 
 /// Whether the row is in the set. Rows beyond its last word are not.
-#[inline]
+#[inline(always)]
 fn contains(rows: &RowSet, row: usize) -> bool {
     rows.get(row / 32).is_some_and(|word| word >> (row % 32) & 1 == 1)
 }
@@ -38,7 +40,7 @@ impl TextColumn {
     }
 
     /// The row's text; `None` where it is missing or there is no such row.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, row: usize) -> Option<&str> {
         if contains(&self.missing, row) {
             return None;
@@ -48,7 +50,7 @@ impl TextColumn {
     }
 
     /// Gives the row, the last one or a later one, this text.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(&mut self, row: usize, text: &str) {
         if self.ends.len() != row {
             self.end_at(row);
@@ -68,7 +70,7 @@ impl TextColumn {
         self.ends.resize(rows, self.data.len() as u32);
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_before(&self, row: usize) -> usize {
         row.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize)
     }
@@ -83,13 +85,13 @@ macro_rules! plain_column {
             }
 
             /// The row's value; `None` where it is missing or there is no such row.
-            #[inline]
+            #[inline(always)]
             pub fn get(&self, row: usize) -> Option<$value> {
                 if contains(&self.missing, row) { None } else { self.values.get(row).copied() }
             }
 
             /// Gives the row, the last one or a later one, this value.
-            #[inline]
+            #[inline(always)]
             pub(crate) fn put(&mut self, row: usize, value: $value) {
                 if self.values.len() != row {
                     self.end_at(row);
@@ -117,13 +119,13 @@ impl BooleanColumn {
     }
 
     /// The row's value; `None` where it is missing or there is no such row.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, row: usize) -> Option<bool> {
         (row < self.rows as usize && !contains(&self.missing, row)).then(|| contains(&self.truths, row))
     }
 
     /// Gives the row, the last one or a later one, this value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(&mut self, row: usize, value: bool) {
         if self.rows as usize != row {
             self.end_at(row);

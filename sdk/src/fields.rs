@@ -1,5 +1,7 @@
 //! What an enricher says about a login: fields, a rejection, insights.
 
+#![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
+
 use serde::Serialize;
 
 use crate::contract::{self, Column, Enrichment, FieldType, LoginInsight};
@@ -40,7 +42,7 @@ impl Fields {
 
     /// Sets a field of the login, by the key that [`Declare::sets`](crate::Declare::sets) gave. Setting it again replaces
     /// the value. A field that isn't set stays as it is in the login; so does one set to a number that is not finite.
-    #[inline]
+    #[inline(always)]
     pub fn set<T: Settable + ?Sized>(&mut self, field: OutputField<T>, value: T::Value<'_>) {
         if let Some(column) = self.columns.get_mut(field.index()) {
             T::put(column, self.row, value);

@@ -1,5 +1,7 @@
 //! The types that a field can have, as type parameters of its key: `str`, `i64`, `f64`, `bool` and [`Json`].
 
+#![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
+
 use crate::contract::{Column, FieldType};
 
 /// The type of a field that holds any JSON value, read as its text.
@@ -46,7 +48,7 @@ macro_rules! field_value {
             type Value<'a> = $value;
             const TYPE: FieldType = FieldType::$case;
 
-            #[inline]
+            #[inline(always)]
             fn get(column: &Column, row: usize) -> Option<Self::Value<'_>> {
                 match column {
                     Column::$case(column) => column.get(row),
@@ -54,7 +56,7 @@ macro_rules! field_value {
                 }
             }
 
-            #[inline]
+            #[inline(always)]
             fn put(column: &mut Column, row: usize, value: Self::Value<'_>) {
                 $(if !$can_be_written(value) {
                     return column.end_at(row);

@@ -1,20 +1,24 @@
 //! The kind of device, in one spelling.
 
+use std::borrow::Cow;
+
 /// What stands for a kind of device that isn't said.
 const UNKNOWN: &str = "unknown";
 
-/// Gives `take` the device type without white space around it and in lower case, by Unicode's full mapping; `unknown`
-/// where nothing is left.
-pub fn with_clean_type(device_type: Option<&str>, take: impl FnOnce(&str)) {
+/// Room for a device type in lower case, so that short ones, which are nearly all, aren't allocated for.
+pub type Room = [u8; 32];
+
+/// The device type without white space around it and in lower case, by Unicode's full mapping; `unknown` where nothing is
+/// left.
+#[inline]
+pub fn clean_type<'a>(device_type: Option<&'a str>, room: &'a mut Room) -> Cow<'a, str> {
     let device_type = device_type.unwrap_or_default();
-    if !device_type.is_empty() && device_type.bytes().all(is_clean) {
-        return take(device_type);
+    if device_type.bytes().all(is_clean) {
+        return Cow::Borrowed(if device_type.is_empty() { UNKNOWN } else { device_type });
     }
-    let trimmed = device_type.trim();
-    if trimmed.is_empty() {
-        take(UNKNOWN);
-    } else {
-        with_lower_case(trimmed, take);
+    match device_type.trim() {
+        "" => Cow::Borrowed(UNKNOWN),
+        trimmed => lower_case(trimmed, room),
     }
 }
 
@@ -23,20 +27,14 @@ fn is_clean(byte: u8) -> bool {
     matches!(byte, b'!'..=b'@' | b'['..=b'~')
 }
 
-/// Gives `take` the text in lower case. Short ASCII, which is nearly every device type, isn't allocated for.
-fn with_lower_case(text: &str, take: impl FnOnce(&str)) {
-    let mut buffer = [0; 32];
-    let bytes = text.as_bytes();
-    if let Some(room) = buffer.get_mut(..bytes.len())
-        && text.is_ascii()
-    {
-        for (lower, byte) in room.iter_mut().zip(bytes) {
-            *lower = byte.to_ascii_lowercase();
-        }
-        take(str::from_utf8(room).unwrap_or_default());
-    } else {
-        take(&text.to_lowercase());
+fn lower_case<'a>(text: &str, room: &'a mut Room) -> Cow<'a, str> {
+    let Some(room) = room.get_mut(..text.len()).filter(|_| text.is_ascii()) else {
+        return Cow::Owned(text.to_lowercase());
+    };
+    for (lower, byte) in room.iter_mut().zip(text.bytes()) {
+        *lower = byte.to_ascii_lowercase();
     }
+    Cow::Borrowed(str::from_utf8(room).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -45,9 +43,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn clean(device_type: Option<&str>) -> String {
-        let mut result = String::new();
-        with_clean_type(device_type, |device_type| device_type.clone_into(&mut result));
-        result
+        clean_type(device_type, &mut Room::default()).into_owned()
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Plugin for EnrichLogins {
 
 impl Enricher for EnrichLogins {
     fn enrich(&self, login: &Login, history: &History, fields: &mut Fields) {
-        device::with_clean_type(login.device_type(), |device_type| fields.set(self.device_type, device_type));
+        fields.set(self.device_type, &device::clean_type(login.device_type(), &mut device::Room::default()));
 
         if let Some(time) = login.timestamp().and_then(Rfc3339::from_epoch_seconds) {
             fields.set(self.login_time, time.as_str());
