@@ -52,16 +52,22 @@ impl TextColumn {
     /// Gives the row, the last one or a later one, this text.
     #[inline(always)]
     pub(crate) fn put(&mut self, row: usize, text: &str) {
+        self.put_with(row, |data| data.push_str(text));
+    }
+
+    /// Gives the row, the last one or a later one, the text that `write` appends.
+    #[inline(always)]
+    pub(crate) fn put_with(&mut self, row: usize, write: impl FnOnce(&mut String)) {
         if self.ends.len() != row {
             self.end_at(row);
         }
-        self.data.push_str(text);
+        write(&mut self.data);
         self.ends.push(self.data.len() as u32);
     }
 
     /// Makes the column this long: rows that aren't there yet are missing.
     #[cold]
-    fn end_at(&mut self, rows: usize) {
+    pub(crate) fn end_at(&mut self, rows: usize) {
         if self.ends.len() > rows {
             self.data.truncate(self.end_before(rows));
             self.ends.truncate(rows);

@@ -13,28 +13,29 @@ pub type Room = [u8; 32];
 #[inline]
 pub fn clean_type<'a>(device_type: Option<&'a str>, room: &'a mut Room) -> Cow<'a, str> {
     let device_type = device_type.unwrap_or_default();
-    if device_type.bytes().all(is_clean) {
-        return Cow::Borrowed(if device_type.is_empty() { UNKNOWN } else { device_type });
+    // Most device types are one word in ASCII, many of them in lower case.
+    if !device_type.is_empty()
+        && device_type.len() <= room.len()
+        && device_type.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        if !device_type.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Cow::Borrowed(device_type);
+        }
+        for (lower, byte) in room.iter_mut().zip(device_type.bytes()) {
+            *lower = byte.to_ascii_lowercase();
+        }
+        return Cow::Borrowed(
+            room.get(..device_type.len()).and_then(|lower| str::from_utf8(lower).ok()).unwrap_or_default(),
+        );
     }
+    clean_any(device_type)
+}
+
+fn clean_any<'a>(device_type: &str) -> Cow<'a, str> {
     match device_type.trim() {
         "" => Cow::Borrowed(UNKNOWN),
-        trimmed => lower_case(trimmed, room),
+        trimmed => Cow::Owned(trimmed.to_lowercase()),
     }
-}
-
-/// Whether the byte is an ASCII character that is neither white space nor upper case.
-fn is_clean(byte: u8) -> bool {
-    matches!(byte, b'!'..=b'@' | b'['..=b'~')
-}
-
-fn lower_case<'a>(text: &str, room: &'a mut Room) -> Cow<'a, str> {
-    let Some(room) = room.get_mut(..text.len()).filter(|_| text.is_ascii()) else {
-        return Cow::Owned(text.to_lowercase());
-    };
-    for (lower, byte) in room.iter_mut().zip(text.bytes()) {
-        *lower = byte.to_ascii_lowercase();
-    }
-    Cow::Borrowed(str::from_utf8(room).unwrap_or_default())
 }
 
 #[cfg(test)]
