@@ -68,7 +68,7 @@ impl Fields {
     pub fn set_full_hour(&mut self, field: OutputField<str>, epoch_seconds: i64) {
         let Some(Column::Text(column)) = self.columns.get_mut(field.index()) else { return };
         match self.hour.of(epoch_seconds) {
-            Some((hour, _)) => column.put_with(self.row, |text| time::write_in_hour(hour, 0, text)),
+            Some((hour, _)) => column.put(self.row, hour),
             None => column.end_at(self.row),
         }
     }
