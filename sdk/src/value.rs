@@ -1,7 +1,5 @@
 //! The types that a field can have, as type parameters of its key: `str`, `i64`, `f64`, `bool` and [`Json`].
 
-#![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
-
 use crate::contract::{Column, FieldType};
 
 /// The type of a field that holds any JSON value, read as its text.
