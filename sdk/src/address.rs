@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 /// ```
 #[inline]
 pub fn parse(text: &str) -> Option<IpAddr> {
-    // An IPv4 address has its first dot among its first four characters, and an IPv6 address never has it there.
+    // Nearly all are IPv4; what isn't, valid or not, is the standard library's to say.
     match parse_v4(text.as_bytes()) {
         Some(address) => Some(IpAddr::V4(address)),
         None => parse_any(text),
