@@ -1,16 +1,21 @@
 //! What an enricher says about a login: fields, a rejection, insights.
 
+#![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
+
 use serde::Serialize;
 
 use crate::contract::{self, Column, Enrichment, FieldType, LoginInsight};
+use crate::time::{self, Hour};
 use crate::{FieldValue, Insight, Json, OutputField, Rejection, Settable};
 
 /// Takes what an enricher has to say about the login at hand.
 #[derive(Debug)]
 pub struct Fields {
-    /// One column for each field that was declared. Each has an entry for every row before `row`, and may have one for it.
+    /// One column for each field that was declared. Each ends at the last row that has a value, `row` at most.
     columns: Vec<Column>,
     row: usize,
+    /// The hour of the time that was set last: most logins of a batch are of the same.
+    hour: Hour,
     insights: Vec<LoginInsight>,
     rejections: Vec<contract::Rejection>,
 }
@@ -23,28 +28,48 @@ impl Fields {
             column.reserve(rows);
             column
         });
-        Self { columns: columns.collect(), row: 0, insights: Vec::new(), rejections: Vec::new() }
+        Self { columns: columns.collect(), row: 0, hour: Hour::default(), insights: Vec::new(), rejections: Vec::new() }
     }
 
     /// Goes on to the next login. What wasn't set is missing.
     pub(crate) fn finish_login(&mut self) {
-        for column in &mut self.columns {
-            if column.rows() <= self.row {
-                column.put_missing(self.row);
-            }
-        }
         self.row += 1;
     }
 
-    pub(crate) fn into_enrichment(self) -> Enrichment {
+    pub(crate) fn into_enrichment(mut self) -> Enrichment {
+        for column in &mut self.columns {
+            column.end_at(self.row);
+        }
         Enrichment { fields: self.columns, insights: self.insights, rejections: self.rejections }
     }
 
     /// Sets a field of the login, by the key that [`Declare::sets`](crate::Declare::sets) gave. Setting it again replaces
     /// the value. A field that isn't set stays as it is in the login; so does one set to a number that is not finite.
+    #[inline(always)]
     pub fn set<T: Settable + ?Sized>(&mut self, field: OutputField<T>, value: T::Value<'_>) {
         if let Some(column) = self.columns.get_mut(field.index()) {
             T::put(column, self.row, value);
+        }
+    }
+
+    /// Sets a field to a time, as RFC 3339 has it: as [`Rfc3339`](crate::time::Rfc3339) writes it, but for many logins much
+    /// faster. A field that is set to a time outside the years 0 to 9999 stays as it is in the login.
+    #[inline]
+    pub fn set_time(&mut self, field: OutputField<str>, epoch_seconds: i64) {
+        let Some(Column::Text(column)) = self.columns.get_mut(field.index()) else { return };
+        match self.hour.of(epoch_seconds) {
+            Some((hour, second)) => column.put_with(self.row, |text| time::write_in_hour(hour, second, text)),
+            None => column.end_at(self.row),
+        }
+    }
+
+    /// Sets a field to the beginning of the hour of a time, as [`set_time`](Self::set_time) does.
+    #[inline]
+    pub fn set_full_hour(&mut self, field: OutputField<str>, epoch_seconds: i64) {
+        let Some(Column::Text(column)) = self.columns.get_mut(field.index()) else { return };
+        match self.hour.of(epoch_seconds) {
+            Some((hour, _)) => column.put(self.row, hour),
+            None => column.end_at(self.row),
         }
     }
 
@@ -55,8 +80,11 @@ impl Fields {
     pub fn set_json(&mut self, field: OutputField<Json>, value: &impl Serialize) {
         #[expect(clippy::expect_used, reason = "a value that can never be written is a fault of the plugin's own")]
         let text = serde_json::to_string(value).expect("the value of a field can't be written as JSON");
-        if let Some(Column::Json(column)) = self.columns.get_mut(field.index()) {
-            column.put(self.row, (text != "null").then_some(&text));
+        let Some(column) = self.columns.get_mut(field.index()) else { return };
+        if text == "null" {
+            column.end_at(self.row);
+        } else {
+            Json::put(column, self.row, &text);
         }
     }
 

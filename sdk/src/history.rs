@@ -1,5 +1,7 @@
 //! What the host knew just before a login.
 
+#![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
+
 use crate::contract::Column;
 use crate::{FieldValue, Past};
 
@@ -23,7 +25,7 @@ impl History {
 
     /// The answer to a look-up, by the key that [`Declare::history`](crate::Declare::history) gave. Missing where the
     /// login lacks a field of the aggregate's key, and for the latest value of a key that isn't there yet.
-    #[inline]
+    #[inline(always)]
     pub fn get<T: FieldValue + ?Sized>(&self, look_up: Past<T>) -> Option<T::Value<'_>> {
         T::get(self.columns.get(look_up.index())?, self.row)
     }

@@ -55,6 +55,7 @@
 //! Invariants: reading a field allocates nothing; a key that was never declared can't be had; nothing that a plugin
 //! keeps between calls is of use, because the host may throw an instance away at any time.
 
+pub mod address;
 mod aggregate;
 #[allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::indexing_slicing)]
 #[doc(hidden)]

@@ -1,5 +1,7 @@
 //! One login of a batch, as a plugin sees it.
 
+#![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
+
 use crate::contract::{Batch, MalformedTimestamp, TextColumn};
 use crate::{Field, FieldValue};
 
@@ -28,19 +30,19 @@ impl Login {
         self.row = row;
     }
 
-    #[inline]
+    #[inline(always)]
     fn text<'a>(&self, column: &'a TextColumn) -> Option<&'a str> {
         column.get(self.row)
     }
 
     /// Who logs in.
-    #[inline]
+    #[inline(always)]
     pub fn user_id(&self) -> Option<&str> {
         self.text(&self.batch.user_id)
     }
 
     /// When, in epoch seconds. Missing also where it is malformed.
-    #[inline]
+    #[inline(always)]
     pub fn timestamp(&self) -> Option<i64> {
         self.batch.timestamp.get(self.row)
     }
@@ -54,50 +56,50 @@ impl Login {
     }
 
     /// The record's own timestamp in Kafka, in epoch milliseconds; missing where the source has none.
-    #[inline]
+    #[inline(always)]
     pub fn record_timestamp_ms(&self) -> Option<i64> {
         self.batch.record_timestamp.get(self.row)
     }
 
     /// The address it comes from, as written.
-    #[inline]
+    #[inline(always)]
     pub fn ip(&self) -> Option<&str> {
         self.text(&self.batch.ip)
     }
 
     /// The kind of device; what an earlier enricher made of it, where one did.
-    #[inline]
+    #[inline(always)]
     pub fn device_type(&self) -> Option<&str> {
         self.text(&self.batch.device_type)
     }
 
     /// The device.
-    #[inline]
+    #[inline(always)]
     pub fn device_id(&self) -> Option<&str> {
         self.text(&self.batch.device_id)
     }
 
     /// The locale.
-    #[inline]
+    #[inline(always)]
     pub fn locale(&self) -> Option<&str> {
         self.text(&self.batch.locale)
     }
 
     /// The version of the app.
-    #[inline]
+    #[inline(always)]
     pub fn app_version(&self) -> Option<&str> {
         self.text(&self.batch.app_version)
     }
 
     /// How it ended: `success` or `failure`, where it is said and valid.
-    #[inline]
+    #[inline(always)]
     pub fn outcome(&self) -> Option<&str> {
         self.text(&self.batch.outcome)
     }
 
     /// A further field, by the key that [`Declare::reads`](crate::Declare::reads) gave. A value of another type than
     /// declared counts as missing.
-    #[inline]
+    #[inline(always)]
     pub fn get<T: FieldValue + ?Sized>(&self, field: Field<T>) -> Option<T::Value<'_>> {
         T::get(self.batch.more.get(field.index())?, self.row)
     }

@@ -121,7 +121,7 @@ macro_rules! text_setters {
         $(
             $(#[$doc])*
             pub fn $name(mut self, text: &str) -> Self {
-                self.batch.$name.put(0, Some(text));
+                self.batch.$name.put(0, text);
                 self
             }
         )*
@@ -148,7 +148,7 @@ impl LoginBuilder {
 
     /// When, in epoch seconds.
     pub fn timestamp(mut self, seconds: i64) -> Self {
-        self.batch.timestamp.put(0, Some(seconds));
+        self.batch.timestamp.put(0, seconds);
         self
     }
 
@@ -160,7 +160,7 @@ impl LoginBuilder {
 
     /// The record's own timestamp, in epoch milliseconds.
     pub fn record_timestamp_ms(mut self, milliseconds: i64) -> Self {
-        self.batch.record_timestamp.put(0, Some(milliseconds));
+        self.batch.record_timestamp.put(0, milliseconds);
         self
     }
 

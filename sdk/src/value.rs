@@ -19,7 +19,7 @@ pub trait FieldValue: sealed::Sealed {
     #[doc(hidden)]
     fn get(column: &Column, row: usize) -> Option<Self::Value<'_>>;
 
-    /// Gives the row, the last or the next one of the column, this value.
+    /// Gives the row, the last one of the column or a later one, this value. The rows between are missing.
     #[doc(hidden)]
     fn put(column: &mut Column, row: usize, value: Self::Value<'_>);
 }
@@ -41,12 +41,12 @@ mod sealed {
 }
 
 macro_rules! field_value {
-    ($type:ty, $value:ty, $case:ident, $given:ident => $put:expr) => {
+    ($type:ty, $value:ty, $case:ident $(, only if $can_be_written:expr)?) => {
         impl FieldValue for $type {
             type Value<'a> = $value;
             const TYPE: FieldType = FieldType::$case;
 
-            #[inline]
+            #[inline(always)]
             fn get(column: &Column, row: usize) -> Option<Self::Value<'_>> {
                 match column {
                     Column::$case(column) => column.get(row),
@@ -54,22 +54,25 @@ macro_rules! field_value {
                 }
             }
 
-            #[inline]
-            fn put(column: &mut Column, row: usize, $given: Self::Value<'_>) {
+            #[inline(always)]
+            fn put(column: &mut Column, row: usize, value: Self::Value<'_>) {
+                $(if !$can_be_written(value) {
+                    return column.end_at(row);
+                })?
                 if let Column::$case(column) = column {
-                    column.put(row, $put);
+                    column.put(row, value);
                 }
             }
         }
     };
 }
 
-field_value!(str, &'a str, Text, text => Some(text));
-field_value!(i64, i64, Integer, integer => Some(integer));
+field_value!(str, &'a str, Text);
+field_value!(i64, i64, Integer);
 // JSON has no infinity and no NaN: a field that can't be written isn't set.
-field_value!(f64, f64, Number, number => number.is_finite().then_some(number));
-field_value!(bool, bool, Boolean, boolean => Some(boolean));
-field_value!(Json, &'a str, Json, text => Some(text));
+field_value!(f64, f64, Number, only if f64::is_finite);
+field_value!(bool, bool, Boolean);
+field_value!(Json, &'a str, Json);
 
 /// What a type is called in a message.
 pub(crate) fn type_name(field_type: FieldType) -> &'static str {

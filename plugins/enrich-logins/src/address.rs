@@ -3,11 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The address that a text holds. An IPv4 address mapped into IPv6 (`::ffff:1.2.3.4`) is that IPv4 address.
+#[inline]
 pub fn parse(text: &str) -> Option<IpAddr> {
-    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    loginscope_plugin::address::parse(text).map(|address| address.to_canonical())
 }
 
 /// 4 or 6.
+#[inline]
 pub fn version(address: IpAddr) -> i64 {
     match address {
         IpAddr::V4(_) => 4,
@@ -16,6 +18,7 @@ pub fn version(address: IpAddr) -> i64 {
 }
 
 /// Where the address is valid. `public` is whatever isn't set apart.
+#[inline]
 pub fn scope(address: IpAddr) -> &'static str {
     match address {
         IpAddr::V4(address) => scope_v4(address),
@@ -23,6 +26,7 @@ pub fn scope(address: IpAddr) -> &'static str {
     }
 }
 
+#[inline]
 fn scope_v4(address: Ipv4Addr) -> &'static str {
     match address.octets() {
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => "private",

@@ -9,7 +9,6 @@ pub mod device;
 mod tests;
 
 use loginscope_plugin::prelude::*;
-use loginscope_plugin::time::Rfc3339;
 
 /// The plugin. It has no settings: the fields are part of the data contract.
 #[derive(Debug)]
@@ -53,11 +52,11 @@ impl Plugin for EnrichLogins {
 
 impl Enricher for EnrichLogins {
     fn enrich(&self, login: &Login, history: &History, fields: &mut Fields) {
-        device::with_clean_type(login.device_type(), |device_type| fields.set(self.device_type, device_type));
+        fields.set(self.device_type, &device::clean_type(login.device_type(), &mut device::Room::default()));
 
-        if let Some(time) = login.timestamp().and_then(Rfc3339::from_epoch_seconds) {
-            fields.set(self.login_time, time.as_str());
-            fields.set(self.login_hour, time.full_hour().as_str());
+        if let Some(seconds) = login.timestamp() {
+            fields.set_time(self.login_time, seconds);
+            fields.set_full_hour(self.login_hour, seconds);
         }
         if let Some(earlier) = history.get(self.earlier_logins) {
             fields.set(self.user_logins, earlier + 1);
