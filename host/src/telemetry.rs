@@ -1,7 +1,7 @@
 //! What happens, told to logs and metrics together: one function an event. What the status line shows is kept here, too.
 //!
 //! Invariant: whatever is counted is counted once, here. Metric names follow Prometheus' conventions and begin with
-//! `loginscope_`; labels have few values (rejection codes beyond [`MAX_CODES`] are `other`).
+//! `loginscope_`; labels have few values (rejection codes beyond a hundred are `other`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! The plugin contract's names and versions: which roles there are, what a plugin may import, which versions are spoken.
 //!
 //! A released version never changes. A new one gets its own bindings, its own linker in [`crate::engine`] and its own
-//! entry points in [`crate::guests`]; everything else speaks the newest only.
+//! entry points in `guests`; everything else speaks the newest only.
 
 use crate::load_error::Problem;
 
