@@ -54,7 +54,7 @@ fn start(fresh: bool, brokers: usize, properties: &[(String, String)]) -> Result
     }
     let options = Options::default().directory(folder()).brokers(brokers);
     let options = properties.iter().fold(options, |options, (name, value)| options.property(name, value));
-    let kafka = Kafka::start(options).context("Kafka could not be started (--fresh begins with empty data)")?;
+    let kafka = Kafka::start(options)?;
     eprintln!("Kafka {KAFKA_VERSION} runs; logs and data are in {}", folder().display());
     println!("{}", kafka.bootstrap());
     kafka.detach()?;

@@ -90,7 +90,7 @@ impl Broker {
     /// Starts the process; that it runs doesn't mean that it is ready.
     pub(super) fn spawn(&mut self, java: &Java, options: &Options) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
-        log.try_lock().with_context(|| format!("another Kafka runs in {}", self.folder.display()))?;
+        lock(&log).with_context(|| format!("another Kafka runs in {}", self.folder.display()))?;
         let heap = format!("-Xmx{}m", options.heap());
         let mut flags = vec![heap.as_str(), "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.showDateTime=true"];
         flags.push("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS");
@@ -235,6 +235,18 @@ fn dismiss(watcher: &mut Child) {
     let _ = watcher.wait();
 }
 
+/// Takes the lock on a log. Whoever starts a process in this very moment has a copy of all our open files until it runs its
+/// program, so that a lock may outlive its holder by a little.
+fn lock(log: &File) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match log.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Whether a process holds the lock on its log.
 fn is_locked(log: &Path) -> bool {
     File::open(log).is_ok_and(|log| matches!(log.try_lock(), Err(TryLockError::WouldBlock)))
@@ -314,6 +326,6 @@ mod tests {
         assert!(is_locked(&path));
         writer.kill().unwrap();
         writer.wait().unwrap();
-        assert!(!is_locked(&path));
+        lock(&File::open(&path).unwrap()).unwrap();
     }
 }

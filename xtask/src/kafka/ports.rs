@@ -41,7 +41,8 @@ pub(super) fn choose(folder: &Path, options: &Options) -> Result<Vec<Vec<u16>>> 
     let columns = options.ports_per_broker();
     let earlier = read(folder);
     if !earlier.is_empty() && earlier.len() != options.brokers {
-        bail!("{} has the data of another number of brokers: {}", folder.display(), earlier.len());
+        let (there, wanted) = (earlier.len(), options.brokers);
+        bail!("{} has the data of {there} brokers, not of {wanted}: start as many, or remove it", folder.display());
     }
     let fits = !earlier.is_empty() && earlier.iter().all(|row| row.len() == columns);
     if fits && earlier.iter().flatten().all(|port| is_free(*port)) {
@@ -97,7 +98,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &[vec![1, 2], vec![3, 4], vec![5, 6]]).unwrap();
         let error = choose(folder.path(), &Options::default()).unwrap_err();
-        assert!(error.to_string().contains("another number of brokers: 3"), "{error}");
+        assert!(error.to_string().contains("the data of 3 brokers, not of 1"), "{error}");
     }
 
     #[test]
