@@ -1,116 +1,40 @@
 //! Flags, environment and a TOML file become one checked [`Config`].
 //!
-//! Precedence: a flag, then its `LOGINSCOPE_…` environment variable, then the file, then the default. An error names the key,
-//! what it was, what is allowed and where it came from; it never shows a secret.
+//! A value is taken from the first that gives one: the flag, its `LOGINSCOPE_…` variable, the original generator's variable, the
+//! file, the default. An empty variable counts as unset. An error is one sentence: where it was said, what, and what is
+//! allowed; it never shows a secret.
 
 mod file;
 mod kafka;
+mod key;
+pub mod keys;
+pub mod logins;
+mod said;
+mod sources;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use loginscope_kafka::{ClientSettings, StartPosition};
-use loginscope_login::decode::InputFormat;
+use loginscope_login::Schema;
+use loginscope_login::decode::{Decoder, FormatError, InputFormat, TimestampFormat};
 
 use crate::application::TopicNames;
-use file::{FileConfig, duration};
+pub use key::{Key, Place, Shape};
+pub use said::{Origin, Said};
+pub use sources::{Environment, Sources};
 
 /// A configuration that can't be used. The text is one sentence.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
-/// An error about the configuration.
-pub fn config_error<T>(text: impl Into<String>) -> Result<T, ConfigError> {
+fn config_error<T>(text: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(text.into()))
-}
-
-/// How often an input message may show in the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum Delivery {
-    /// Once. Not available in this version.
-    ExactlyOnce,
-    /// At least once: after a crash, what came after the last commit is done again.
-    AtLeastOnce,
-}
-
-/// Where Kafka is and how to get in; what every command that talks to it has.
-#[derive(Args, Clone, Debug, Default)]
-pub struct KafkaArgs {
-    /// Bootstrap servers.
-    #[arg(
-        long,
-        visible_alias = "bootstrap-server",
-        value_name = "HOST:PORT",
-        help = "Bootstrap servers of the Kafka cluster, separated by commas [env: LOGINSCOPE_BROKERS, BOOTSTRAP_SERVERS]"
-    )]
-    pub brokers: Option<String>,
-    /// Configuration file (TOML)
-    #[arg(long, env = "LOGINSCOPE_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-}
-
-/// What the pipeline does with a login, wherever it comes from.
-#[derive(Args, Clone, Debug, Default)]
-pub struct PipelineArgs {
-    /// A plugin: a component or core module; give it several times for several plugins, in their order [default: the three inside]
-    #[arg(long = "plugin", env = "LOGINSCOPE_PLUGIN", value_name = "FILE", value_delimiter = ',')]
-    pub plugins: Vec<PathBuf>,
-    /// Accepted logins of a partition in a window [default: 100]
-    #[arg(long, env = "LOGINSCOPE_INSIGHT_EVERY", value_name = "LOGINS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub insight_every: Option<u32>,
-    /// The largest message, in bytes [default: 1048576]
-    #[arg(long, env = "LOGINSCOPE_MAX_MESSAGE_BYTES", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
-    pub max_message_bytes: Option<u32>,
-    /// The topic of logins.
-    #[arg(
-        long,
-        value_name = "TOPIC",
-        help = "The topic of logins [env: LOGINSCOPE_INPUT_TOPIC, KAFKA_TOPIC] [default: user-login]"
-    )]
-    pub input_topic: Option<String>,
-}
-
-/// Everything else about a run on Kafka.
-#[derive(Args, Clone, Debug, Default)]
-pub struct RunArgs {
-    /// The consumer group [default: loginscope]
-    #[arg(long, env = "LOGINSCOPE_GROUP", value_name = "NAME")]
-    pub group: Option<String>,
-    /// The topic of accepted logins [default: processed-logins]
-    #[arg(long, env = "LOGINSCOPE_PROCESSED_TOPIC", value_name = "TOPIC")]
-    pub processed_topic: Option<String>,
-    /// The topic of insights [default: login-insights]
-    #[arg(long, env = "LOGINSCOPE_INSIGHTS_TOPIC", value_name = "TOPIC")]
-    pub insights_topic: Option<String>,
-    /// The topic of rejected messages [default: rejected-logins]
-    #[arg(long, env = "LOGINSCOPE_REJECTED_TOPIC", value_name = "TOPIC")]
-    pub rejected_topic: Option<String>,
-    /// Worker threads [default: the number of cores]
-    #[arg(long, env = "LOGINSCOPE_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub workers: Option<u16>,
-    /// How often a message may show in the output.
-    #[arg(
-        long,
-        env = "LOGINSCOPE_DELIVERY",
-        value_name = "GUARANTEE",
-        help = "How often a message may show in the output [default: at_least_once]"
-    )]
-    pub delivery: Option<Delivery>,
-    /// Where a new group starts: earliest, latest, or so long ago (2h) [default: earliest]
-    #[arg(long, env = "LOGINSCOPE_FROM", value_name = "POSITION")]
-    pub from: Option<String>,
-    /// Take over changed plugin files without a restart
-    #[arg(long, env = "LOGINSCOPE_WATCH")]
-    pub watch: bool,
-    /// Where health and metrics are served, or "off" [default: 127.0.0.1:9464]
-    #[arg(long, env = "LOGINSCOPE_LISTEN", value_name = "ADDRESS:PORT")]
-    pub listen: Option<String>,
 }
 
 /// What the pipeline needs to know, checked.
@@ -118,8 +42,10 @@ pub struct RunArgs {
 pub struct PipelineConfig {
     /// The plugin files; none: the default plugins.
     pub plugins: Vec<PathBuf>,
+    /// Where the plugin files were named.
+    pub plugins_named: Option<Origin>,
     /// The settings of plugins, by name.
-    pub settings: BTreeMap<String, serde_json::Value>,
+    pub settings: BTreeMap<String, PluginSettings>,
     /// Accepted logins in a window.
     pub insight_every: u32,
     /// The largest message, in bytes.
@@ -128,6 +54,15 @@ pub struct PipelineConfig {
     pub format: InputFormat,
     /// The topic of logins.
     pub input_topic: String,
+}
+
+/// The settings of a plugin.
+#[derive(Clone, Debug)]
+pub struct PluginSettings {
+    /// The settings, a JSON object.
+    pub json: serde_json::Value,
+    /// Where they stand.
+    pub origin: Origin,
 }
 
 /// What a run on Kafka needs to know, checked.
@@ -161,137 +96,197 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
 }
 
-/// The environment: read through a function, so that tests can have their own.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// The process's environment; an empty variable counts as none.
-pub fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 impl PipelineConfig {
-    /// What `pipe` needs: from flags and file.
-    pub fn load(args: &PipelineArgs, config: Option<&Path>, environment: Environment<'_>) -> Result<Self, ConfigError> {
-        Self::check(args, &FileConfig::read(config)?, environment)
-    }
-
-    fn check(args: &PipelineArgs, file: &FileConfig, environment: Environment<'_>) -> Result<Self, ConfigError> {
-        let max_message_bytes = args.max_message_bytes.or(file.max_message_bytes()?).unwrap_or(1 << 20);
-        let input_topic = args
-            .input_topic
-            .clone()
-            .or_else(|| environment("LOGINSCOPE_INPUT_TOPIC"))
-            .or_else(|| environment("KAFKA_TOPIC"))
-            .or_else(|| file.input_topic.clone())
-            .unwrap_or_else(|| "user-login".to_owned());
-        check_topic("input_topic", &input_topic)?;
-        let mut plugins = if args.plugins.is_empty() { file.plugins.clone() } else { args.plugins.clone() };
-        plugins.retain(|plugin| !plugin.as_os_str().is_empty());
-        for plugin in &plugins {
-            if !plugin.is_file() {
-                return config_error(format!("--plugin: there is no file {}", plugin.display()));
-            }
-        }
+    /// What the pipeline needs.
+    pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        let max_message_bytes = sources.value(&keys::MAX_MESSAGE_BYTES, |said| number(said, 1, 1_000_000_000))?;
+        let plugins = sources.optional(&keys::PLUGIN, |said| Ok((plugin_files(said)?, said.origin.clone())))?;
+        let (plugins, plugins_named) = plugins.unzip();
         Ok(Self {
-            plugins,
-            settings: file.plugin_settings()?,
-            insight_every: args.insight_every.or(file.insight_every()?).unwrap_or(100),
+            plugins: plugins.unwrap_or_default(),
+            plugins_named,
+            settings: plugin_settings(sources)?,
+            insight_every: sources.value(&keys::INSIGHT_EVERY, |said| number(said, 1, u32::MAX))?,
             max_message_bytes,
-            format: file.input_format(max_message_bytes as usize)?,
-            input_topic,
+            format: input_format(sources, max_message_bytes as usize)?,
+            input_topic: topic(sources, &keys::INPUT_TOPIC)?.0,
         })
     }
-}
-
-/// Where Kafka is, from flags, environment and file.
-pub fn kafka_settings(args: &KafkaArgs, environment: Environment<'_>) -> Result<ClientSettings, ConfigError> {
-    kafka::settings(args, &FileConfig::read(args.config.as_deref())?, environment)
 }
 
 impl Config {
-    /// What `run` needs: from flags, environment and file.
-    pub fn load(
-        kafka: &KafkaArgs,
-        pipeline: &PipelineArgs,
-        run: &RunArgs,
-        environment: Environment<'_>,
-    ) -> Result<Self, ConfigError> {
-        let file = FileConfig::read(kafka.config.as_deref())?;
-        let pipeline = PipelineConfig::check(pipeline, &file, environment)?;
-        if run.delivery.or(file.delivery) == Some(Delivery::ExactlyOnce) {
-            return config_error("delivery: exactly_once is not available in this version; allowed is at_least_once");
-        }
-        let name = |key: &str, flag: &Option<String>, file: &Option<String>, default: &str| {
-            let name = flag.clone().or_else(|| file.clone()).unwrap_or_else(|| default.to_owned());
-            check_topic(key, &name).map(|()| name)
+    /// What a run on Kafka needs.
+    pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        sources.value(&keys::DELIVERY, delivery)?;
+        let time = |key: &Key, least: Duration, most: Duration| {
+            sources.value(key, |said| said.duration(least..=most, key.default.unwrap_or_default()))
         };
-        let topics = TopicNames {
-            input: pipeline.input_topic.clone(),
-            processed: name("processed_topic", &run.processed_topic, &file.processed_topic, "processed-logins")?,
-            insights: name("insights_topic", &run.insights_topic, &file.insights_topic, "login-insights")?,
-            rejected: name("rejected_topic", &run.rejected_topic, &file.rejected_topic, "rejected-logins")?,
-        };
-        refuse_same_topics(&topics)?;
-        let group = run.group.clone().or_else(|| file.group.clone()).unwrap_or_else(|| "loginscope".to_owned());
-        if group.is_empty() {
-            return config_error("group: the consumer group's name is empty");
-        }
+        let milliseconds = Duration::from_millis;
         Ok(Self {
-            kafka: kafka::settings(kafka, &file, environment)?,
-            topics,
-            group,
-            workers: match run.workers.map(usize::from).or(file.workers()?) {
-                Some(workers) => workers,
+            pipeline: PipelineConfig::load(sources)?,
+            kafka: kafka_settings(sources)?,
+            topics: topics(sources)?,
+            group: sources.value(&keys::GROUP, |said| said.text("a name").map(str::to_owned))?,
+            workers: match sources.optional(&keys::WORKERS, |said| said.number(1..=256))? {
+                Some(workers) => workers as usize,
                 None => std::thread::available_parallelism().map_or(1, usize::from),
             },
-            from: start_position(run.from.as_deref().or(file.from.as_deref()))?,
-            watch: run.watch || file.watch.unwrap_or(false),
-            create_topics: file.create_topics.unwrap_or(true),
-            source_headers: file.source_headers.unwrap_or(false),
-            commit_interval: duration("commit_interval", file.commit_interval.as_deref(), "100ms")?,
-            drain_timeout: duration("drain_timeout", file.drain_timeout.as_deref(), "30s")?,
-            status_interval: duration("status_interval", file.status_interval.as_deref(), "10s")?,
-            listen: listen_address(run.listen.as_deref().or(file.listen.as_deref()))?,
-            pipeline,
+            from: sources.value(&keys::FROM, start_position)?,
+            watch: sources.value(&keys::WATCH, Said::truth)?,
+            create_topics: sources.value(&keys::CREATE_TOPICS, Said::truth)?,
+            source_headers: sources.value(&keys::SOURCE_HEADERS, Said::truth)?,
+            commit_interval: time(&keys::COMMIT_INTERVAL, milliseconds(1), Duration::from_mins(1))?,
+            drain_timeout: time(&keys::DRAIN_TIMEOUT, milliseconds(1), Duration::from_hours(1))?,
+            status_interval: time(&keys::STATUS_INTERVAL, milliseconds(100), Duration::from_hours(24))?,
+            listen: sources.value(&keys::LISTEN, listen_address)?,
         })
     }
 }
 
-fn start_position(from: Option<&str>) -> Result<StartPosition, ConfigError> {
-    let from = from.unwrap_or("earliest");
-    from.parse().map_err(|_| {
-        ConfigError(format!(
-            "from: {from:?} is no position; allowed are earliest, latest, or a time ago such as 30m, 2h or 7d"
-        ))
+/// How to reach Kafka.
+pub fn kafka_settings(sources: &Sources<'_>) -> Result<ClientSettings, ConfigError> {
+    kafka::settings(sources)
+}
+
+/// How to reach Kafka, for a command that does without one: only a flag or the environment can make it use one.
+pub fn kafka_settings_but_for_file(sources: &Sources<'_>) -> Result<Option<ClientSettings>, ConfigError> {
+    kafka::settings_but_for_file(sources)
+}
+
+/// The topics, each another one.
+pub fn topics(sources: &Sources<'_>) -> Result<TopicNames, ConfigError> {
+    let (input, input_said) = topic(sources, &keys::INPUT_TOPIC)?;
+    let (processed, processed_said) = topic(sources, &keys::PROCESSED_TOPIC)?;
+    let (insights, insights_said) = topic(sources, &keys::INSIGHTS_TOPIC)?;
+    let (rejected, rejected_said) = topic(sources, &keys::REJECTED_TOPIC)?;
+    let named =
+        [(&input, input_said), (&processed, processed_said), (&insights, insights_said), (&rejected, rejected_said)];
+    for (place, (topic, said)) in named.iter().enumerate() {
+        if let Some((_, other)) = named.iter().take(place).find(|(same, _)| same == topic) {
+            // What someone wrote is at fault, not the default that it happens to be the same as.
+            let (said, other) = if matches!(said.origin, Origin::Default(_)) { (other, said) } else { (said, other) };
+            return Err(said.wrong(format!("{topic:?} is also {}; each topic needs a name of its own", other.origin)));
+        }
+    }
+    Ok(TopicNames { input, processed, insights, rejected })
+}
+
+fn topic(sources: &Sources<'_>, key: &Key) -> Result<(String, Said), ConfigError> {
+    sources.value(key, |said| {
+        let name = said.text("the name of a topic")?;
+        loginscope_kafka::topics::check_name(name).map_err(|error| said.wrong(error))?;
+        Ok((name.to_owned(), said.clone()))
     })
 }
 
-fn listen_address(listen: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> {
-    match listen.unwrap_or("127.0.0.1:9464") {
-        "off" => Ok(None),
-        address => address.parse().map(Some).map_err(|_| {
-            ConfigError(format!("listen: {address:?} is no address; allowed is an IP address with a port, such as 127.0.0.1:9464, or off"))
-        }),
+fn number(said: &Said, least: u32, most: u32) -> Result<u32, ConfigError> {
+    said.number(u64::from(least)..=u64::from(most)).map(|number| number as u32)
+}
+
+fn delivery(said: &Said) -> Result<(), ConfigError> {
+    match said.text("at_least_once")? {
+        "at_least_once" => Ok(()),
+        "exactly_once" => Err(said.wrong("exactly_once is not available in this version; allowed is at_least_once")),
+        _ => Err(said.refuse("at_least_once")),
     }
 }
 
-fn check_topic(key: &str, topic: &str) -> Result<(), ConfigError> {
-    loginscope_kafka::topics::check_name(topic).map_err(|error| ConfigError(format!("{key}: {error}")))
+fn start_position(said: &Said) -> Result<StartPosition, ConfigError> {
+    said.parsed("earliest, latest, or a time ago such as 90s, 30m, 2h or 7d", |text| text.parse().ok())
 }
 
-fn refuse_same_topics(topics: &TopicNames) -> Result<(), ConfigError> {
-    let named = [
-        ("input_topic", &topics.input),
-        ("processed_topic", &topics.processed),
-        ("insights_topic", &topics.insights),
-        ("rejected_topic", &topics.rejected),
-    ];
-    for (place, (key, topic)) in named.iter().enumerate() {
-        for (other, same) in named.iter().take(place) {
-            if topic == same {
-                return config_error(format!("{key}: {topic:?} is also the {other}; each needs a topic of its own"));
-            }
+fn listen_address(said: &Said) -> Result<Option<SocketAddr>, ConfigError> {
+    said.parsed("an IP address with a port, such as 127.0.0.1:9464, or \"off\"", |text| match text {
+        "off" => Some(None),
+        address => address.parse().ok().map(Some),
+    })
+}
+
+fn plugin_files(said: &Said) -> Result<Vec<PathBuf>, ConfigError> {
+    let files = said.paths()?;
+    for file in &files {
+        match std::fs::metadata(file) {
+            Ok(found) if found.is_file() => {}
+            Ok(_) => return Err(said.wrong(format!("{} is no file; allowed is a plugin's file", file.display()))),
+            Err(error) => return Err(said.wrong(format!("cannot read {}: {error}", file.display()))),
         }
     }
-    Ok(())
+    Ok(files)
+}
+
+/// The settings of plugins. Whether there are such plugins is known when they are loaded.
+fn plugin_settings(sources: &Sources<'_>) -> Result<BTreeMap<String, PluginSettings>, ConfigError> {
+    let mut settings = BTreeMap::new();
+    for (name, said) in sources.file().into_iter().flat_map(|file| file.plugin_sections()) {
+        let json = serde_json::to_value(said.toml()).map_err(|error| said.wrong(error))?;
+        settings.insert(name.to_owned(), PluginSettings { json, origin: said.origin });
+    }
+    Ok(settings)
+}
+
+/// How messages are read.
+fn input_format(sources: &Sources<'_>, max_message_bytes: usize) -> Result<InputFormat, ConfigError> {
+    let timestamp_format = sources.value(&keys::TIMESTAMP_FORMAT, timestamp_format)?;
+    let schema = Schema::default();
+    let mut fields = Vec::new();
+    let mapping = field_paths(sources)?;
+    for (field, (path, said)) in &mapping {
+        let Some(slot) = schema.slot(field) else {
+            let allowed: Vec<&str> = schema.fields().iter().map(|field| field.name.as_str()).collect();
+            return Err(said.wrong(format!("there is no field {field:?}; allowed are {}", allowed.join(", "))));
+        };
+        fields.push((slot, path.clone()));
+    }
+    let format = InputFormat { fields, timestamp_format, max_message_bytes };
+    // Whether the paths go together is the decoder's to say.
+    match Decoder::new(&format, &schema, &[]) {
+        Ok(_) => Ok(format),
+        Err(error) => match field_at_fault(&error).find_map(|field| mapping.get(field)) {
+            Some((_, said)) => Err(said.wrong(&error)),
+            None => config_error(format!("input.fields: {error}")),
+        },
+    }
+}
+
+fn timestamp_format(said: &Said) -> Result<TimestampFormat, ConfigError> {
+    said.parsed("epoch_seconds, epoch_milliseconds or rfc3339", |text| match text {
+        "epoch_seconds" => Some(TimestampFormat::EpochSeconds),
+        "epoch_milliseconds" => Some(TimestampFormat::EpochMilliseconds),
+        "rfc3339" => Some(TimestampFormat::Rfc3339),
+        _ => None,
+    })
+}
+
+/// Where fields with other names are read from: the path of each, and where it was said.
+fn field_paths(sources: &Sources<'_>) -> Result<BTreeMap<String, (String, Said)>, ConfigError> {
+    let mut paths = BTreeMap::new();
+    let Some(said) = sources.get(&keys::FIELD) else {
+        for (field, said) in sources.file().into_iter().flat_map(|file| file.within("input.fields")) {
+            let path = said.text("the path to the field, such as \"details.userId\"")?.to_owned();
+            paths.insert(field.to_owned(), (path, said));
+        }
+        return Ok(paths);
+    };
+    for said in said.each() {
+        let allowed = "a field and its path, such as user_id=details.userId";
+        let (field, path) =
+            said.parsed(allowed, |text| text.split_once('=').map(|(field, path)| (field.to_owned(), path.to_owned())))?;
+        if paths.contains_key(&field) {
+            return Err(said.wrong(format!("field {field} is given twice; allowed is one path for each field")));
+        }
+        paths.insert(field, (path, said));
+    }
+    Ok(paths)
+}
+
+/// The fields that an error is about.
+fn field_at_fault(error: &FormatError) -> impl Iterator<Item = &str> {
+    let (field, other) = match error {
+        FormatError::MappedTwice { field }
+        | FormatError::EmptyPart { field, .. }
+        | FormatError::TooDeep { field, .. } => (Some(field), None),
+        FormatError::Nested { inner, outer, .. } => (Some(inner), Some(outer)),
+        FormatError::NotInTable { .. } | FormatError::SetTwice { .. } => (None, None),
+    };
+    field.into_iter().chain(other).map(String::as_str)
 }

@@ -4,8 +4,13 @@
 //! Pure and deterministic: the same options give the same bytes. Users come by Zipf's law, so that a few are busy and most
 //! are not; each has a home state, a device and a small pool of addresses, with now and then one that it never had.
 
+mod malformed;
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write as _;
 
+pub use malformed::{ALL as ALL_MALFORMED, Malformed};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Zipf};
@@ -65,12 +70,25 @@ pub struct Generator {
 }
 
 /// A message: key and value. Both are reused from login to login.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Made {
-    /// The user's id; empty for a malformed message that has none.
+    /// The id of the user who it is about, also where the message itself doesn't say it.
     pub key: String,
-    /// The value. A malformed one never holds a line feed.
+    /// The value. It never holds a line feed.
     pub value: Vec<u8>,
+    /// Whether it is a message without a value, which isn't the same as an empty one.
+    pub is_tombstone: bool,
+    /// Its number, from 1.
+    pub number: u64,
+    /// How it is malformed, if it is.
+    pub malformed: Option<&'static Malformed>,
+}
+
+impl Made {
+    /// The value, if there is one.
+    pub fn payload(&self) -> Option<&[u8]> {
+        (!self.is_tombstone).then_some(&self.value)
+    }
 }
 
 impl Generator {
@@ -84,16 +102,23 @@ impl Generator {
     pub fn make(&mut self, made: &mut Made) {
         made.key.clear();
         made.value.clear();
+        made.is_tombstone = false;
+        made.malformed = None;
         let user = self.users.sample(&mut self.random) as u64;
         let time = self.options.start + (self.made as f64 / self.options.logins_per_second.max(0.001)) as i64;
         self.made += 1;
+        made.number = self.made;
         let malformed = self.options.malformed > 0.0 && self.random.random_bool(self.options.malformed.clamp(0.0, 1.0));
         write_uuid(&mut made.key, self.trait_of(user, 0), self.trait_of(user, 1));
         let login = self.login(user, &made.key, time);
         if malformed {
-            self.spoil(&login, made);
-        } else {
-            made.value.extend_from_slice(login.as_bytes());
+            let kind = self.random.random_range(0..malformed::ALL.len());
+            made.malformed = malformed::ALL.get(kind);
+        }
+        match made.malformed.map(|malformed| malformed.spoil(&login)) {
+            None => made.value.extend_from_slice(login.as_bytes()),
+            Some(None) => made.is_tombstone = true,
+            Some(Some(value)) => made.value = value,
         }
     }
 
@@ -143,30 +168,6 @@ impl Generator {
         login.push('"');
     }
 
-    /// Makes something of a login that is none.
-    fn spoil(&mut self, login: &str, made: &mut Made) {
-        let without = |field: &str| login.replacen(&format!("\"{field}\""), &format!("\"no_{field}\""), 1);
-        let value: Vec<u8> = match self.random.random_range(0..12) {
-            0 => login.get(..login.len() / 2).unwrap_or_default().into(),
-            1 => Vec::new(),
-            2 => b"[1,2,3]".to_vec(),
-            3 => login.replacen("\"ip\":\"", "\"ip\":\"999.", 1).into(),
-            4 => without("user_id").into(),
-            5 => without("timestamp").into(),
-            6 => without("ip").into(),
-            7 => login.replacen("\"timestamp\":", "\"timestamp\":1e9,\"was\":", 1).into(),
-            8 => login.replacen('{', "{\"ip\":\"1.2.3.4\",", 1).into(),
-            9 => login.replacen("\"ip\":\"", "\"ip\":7,\"was\":\"", 1).into(),
-            10 => login.replacen("\"timestamp\":", "\"timestamp\":4294967296000,\"was\":", 1).into(),
-            _ => {
-                let mut bytes = login.as_bytes().to_vec();
-                bytes.insert(bytes.len() / 2, 0xff);
-                bytes
-            }
-        };
-        made.value = value;
-    }
-
     /// A number that is always the same for this user and purpose.
     fn trait_of(&self, user: u64, purpose: u64) -> u64 {
         let mut mixed =
@@ -192,58 +193,4 @@ fn write_uuid(text: &mut String, high: u64, low: u64) {
         (low >> 48 & 0x3fff) | 0x8000,
         low & 0xffff_ffff_ffff
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn messages(options: Options, count: usize) -> Vec<Made> {
-        let mut generator = Generator::new(options).unwrap();
-        (0..count)
-            .map(|_| {
-                let mut made = Made::default();
-                generator.make(&mut made);
-                made
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_same_seed_makes_the_same_bytes() {
-        let options = Options { malformed: 0.1, outcome: 0.5, seed: 7, ..Options::default() };
-        assert_eq!(messages(options, 1000), messages(options, 1000));
-        assert_ne!(messages(options, 10), messages(Options { seed: 8, ..options }, 10));
-    }
-
-    #[test]
-    fn logins_look_like_the_originals() {
-        let lines: Vec<String> =
-            messages(Options::default(), 6).into_iter().map(|made| String::from_utf8(made.value).unwrap()).collect();
-        insta::assert_snapshot!(lines.join("\n"));
-    }
-
-    #[test]
-    fn every_login_is_keyed_by_its_user_and_users_follow_zipf() {
-        let mut users: BTreeMap<String, u64> = BTreeMap::new();
-        for made in messages(Options { users: 1000, ..Options::default() }, 20_000) {
-            let login: serde_json::Value = serde_json::from_slice(&made.value).unwrap();
-            assert_eq!(login["user_id"], made.key.as_str());
-            *users.entry(made.key).or_default() += 1;
-        }
-        let mut counts: Vec<u64> = users.into_values().collect();
-        counts.sort_unstable_by(|one, other| other.cmp(one));
-        assert!(counts[0] > 20_000 / 10, "the busiest of 1,000 users has about an eighth of all logins: {}", counts[0]);
-        assert!(counts.len() > 900, "nearly every user logs in: {}", counts.len());
-    }
-
-    #[test]
-    fn the_share_of_malformed_messages_is_as_asked_and_none_holds_a_line_feed() {
-        let made = messages(Options { malformed: 0.25, ..Options::default() }, 8000);
-        let good = made.iter().filter(|made| serde_json::from_slice::<serde_json::Value>(&made.value).is_ok()).count();
-        assert!(good < 7500, "some are not even JSON: {good}");
-        assert!(made.iter().all(|made| !made.value.contains(&b'\n')));
-    }
 }

@@ -9,6 +9,7 @@ use std::fmt;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 
 use crate::client::Reporter;
 use crate::error::Error;
@@ -75,8 +76,14 @@ impl ClientSettings {
     pub(crate) fn refused(&self, error: &KafkaError) -> Error {
         let secrets = self.secrets();
         match error {
-            KafkaError::ClientConfig(_, reason, property, _) => {
-                Error::Property { property: property.clone(), reason: secrets.hide(reason).into_owned() }
+            KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, property, _) => Error::Property {
+                property: property.clone(),
+                reason: format!("librdkafka has no property {property:?}"),
+            },
+            KafkaError::ClientConfig(_, reason, property, value) => {
+                let value = if is_secret(property) { "the value".to_owned() } else { format!("{value:?}") };
+                let reason = format!("{value} can't be used: {}", secrets.hide(reason.trim_end()));
+                Error::Property { property: property.clone(), reason }
             }
             KafkaError::ClientCreation(reason) => Error::Properties { reason: secrets.hide(reason).into_owned() },
             other => Error::Properties { reason: secrets.hide(&other.to_string()).into_owned() },
@@ -162,7 +169,9 @@ fn refuse_if_guarded(property: &str, value: &str) -> Result<(), Error> {
         [only] => format!("only {only} is allowed"),
         several => format!("only one of {} is allowed", several.join(", ")),
     };
-    Err(Error::Property { property: property.to_owned(), reason: format!("{allowed}, since {}", guarded.why) })
+    // None of these is a secret.
+    let reason = format!("{value:?} can't be used; {allowed}, since {}", guarded.why);
+    Err(Error::Property { property: property.to_owned(), reason })
 }
 
 const HIDDEN: &str = "[hidden]";

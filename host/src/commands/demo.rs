@@ -38,6 +38,8 @@ pub struct Demo {
     pub pipeline: PipelineConfig,
     /// A real Kafka to use in place of the embedded broker.
     pub kafka: Option<ClientSettings>,
+    /// The topics.
+    pub topics: TopicNames,
     /// Ends by itself after so long.
     pub time: Option<Duration>,
     /// What the generator does. It ends the demo when its count is reached.
@@ -52,12 +54,7 @@ pub fn run(demo: &Demo) -> Result<Exit> {
     let plugins = Arc::new(PluginSet::from_config(&demo.pipeline)?);
     let chain = plugins.load_at_start()?;
     let labels: Vec<String> = chain.plugins.iter().map(|plugin| plugin.label().to_owned()).collect();
-    let topics = TopicNames {
-        input: demo.pipeline.input_topic.clone(),
-        processed: "processed-logins".to_owned(),
-        insights: "login-insights".to_owned(),
-        rejected: "rejected-logins".to_owned(),
-    };
+    let topics = demo.topics.clone();
     let broker = if demo.kafka.is_none() { Some(start_broker(&topics)?) } else { None };
     let kafka = match (&demo.kafka, &broker) {
         (Some(kafka), _) => kafka.clone(),

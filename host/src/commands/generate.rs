@@ -3,13 +3,13 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use loginscope_kafka::{ClientSettings, Error, Producer, ProducerOptions, Record};
 
 use super::signals::Signals;
 use crate::cli::Exit;
-use crate::generator::{Generator, Made};
+use crate::generator::{Generator, Made, Options};
 
 /// How many logins are made between two looks at the clock.
 const SLICE: u64 = 64;
@@ -39,41 +39,74 @@ pub struct Pace {
     pub rate: Option<f64>,
 }
 
-/// Generates until the count is reached or Ctrl-C.
-pub fn run(generator: &mut Generator, target: &Target, pace: Pace) -> Result<Exit> {
-    match target {
-        Target::Stdout => {
-            let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-            let paced = pace.rate.is_some();
-            drive(generator, pace, &|| false, &mut |made, end_of_slice| {
-                output.write_all(&made.value)?;
-                output.write_all(b"\n")?;
-                if end_of_slice && paced {
-                    output.flush()?;
-                }
-                Ok(())
-            })?;
-            output.flush()?;
-            Ok(Exit::Done)
-        }
-        Target::Kafka { settings, topic } => to_kafka(generator, settings, topic, pace),
-    }
+/// What is to be generated.
+pub struct Generate {
+    /// Where logins go.
+    pub target: Target,
+    /// How many, how fast.
+    pub pace: Pace,
+    /// What they look like.
+    pub logins: Options,
 }
 
-fn to_kafka(generator: &mut Generator, settings: &ClientSettings, topic: &str, pace: Pace) -> Result<Exit> {
-    loginscope_kafka::Topics::connect(settings, Duration::from_secs(15))?;
-    let mut producer = Producer::new(settings, ProducerOptions::default())?;
+/// Generates until the count is reached, Ctrl-C or SIGTERM.
+pub fn run(generate: &Generate) -> Result<Exit> {
+    let mut generator = Generator::new(generate.logins).context("there can't be so many users")?;
+    let pace = generate.pace;
     let signals = Signals::listen()?;
     let stopped = || signals.received().is_some();
-    let sent = drive(generator, pace, &stopped, &mut |made, _| send(&mut producer, topic, made, &stopped))?;
-    producer.flush(FLUSH_TIMEOUT)?;
-    eprintln!("loginscope: {sent} logins sent to {topic}");
+    match &generate.target {
+        Target::Stdout => to_stdout(&mut generator, pace, &stopped)?,
+        Target::Kafka { settings, topic } => to_kafka(&mut generator, settings, topic, pace, &stopped)?,
+    }
     Ok(signals.received().unwrap_or(Exit::Done))
+}
+
+fn to_stdout(generator: &mut Generator, pace: Pace, stopped: &dyn Fn() -> bool) -> Result<()> {
+    let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let progress = Progress::shown(pace.count);
+    drive(generator, pace, stopped, &mut |made, end_of_slice| {
+        output.write_all(&made.value)?;
+        output.write_all(b"\n")?;
+        if end_of_slice {
+            progress.at(made.number);
+            if pace.rate.is_some() {
+                output.flush()?;
+            }
+        }
+        Ok(())
+    })?;
+    output.flush()?;
+    progress.finish();
+    Ok(())
+}
+
+fn to_kafka(
+    generator: &mut Generator,
+    settings: &ClientSettings,
+    topic: &str,
+    pace: Pace,
+    stopped: &dyn Fn() -> bool,
+) -> Result<()> {
+    loginscope_kafka::Topics::connect(settings, Duration::from_secs(15))?;
+    let mut producer = Producer::new(settings, ProducerOptions::default())?;
+    let progress = Progress::shown(pace.count);
+    let sent = drive(generator, pace, stopped, &mut |made, end_of_slice| {
+        send(&mut producer, topic, made, stopped)?;
+        if end_of_slice {
+            progress.at(made.number);
+        }
+        Ok(())
+    })?;
+    producer.flush(FLUSH_TIMEOUT)?;
+    progress.finish();
+    eprintln!("loginscope: {sent} logins sent to {topic}");
+    Ok(())
 }
 
 /// Sends a login, keyed by its user; waits where the producer's queue is full.
 pub fn send(producer: &mut Producer, topic: &str, made: &Made, stop: &dyn Fn() -> bool) -> Result<()> {
-    let record = Record { topic, key: Some(made.key.as_bytes()), payload: Some(&made.value), ..Record::default() };
+    let record = Record { topic, key: Some(made.key.as_bytes()), payload: made.payload(), ..Record::default() };
     match producer.send(&record, stop) {
         Err(Error::Stopped) => Ok(()),
         sent => Ok(sent?),
@@ -87,7 +120,6 @@ pub fn drive(
     stop: &dyn Fn() -> bool,
     sink: &mut dyn FnMut(&Made, bool) -> Result<()>,
 ) -> Result<u64> {
-    let bar = pace.count.filter(|_| io::stderr().is_terminal()).map(progress_bar);
     let begin = Instant::now();
     let mut made = Made::default();
     let mut total = 0;
@@ -104,20 +136,34 @@ pub fn drive(
             sink(&made, place == slice)?;
         }
         total += slice;
-        if let Some(bar) = &bar {
-            bar.set_position(total);
-        }
-    }
-    if let Some(bar) = bar {
-        bar.finish();
     }
     Ok(total)
 }
 
-fn progress_bar(count: u64) -> ProgressBar {
-    let bar = ProgressBar::new(count);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} logins, {per_sec}, {eta} left") {
-        bar.set_style(style);
+/// A progress bar on standard error, where the count is known and somebody looks.
+struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    fn shown(count: Option<u64>) -> Self {
+        Self(count.filter(|_| io::stderr().is_terminal()).map(|count| {
+            let bar = ProgressBar::new(count);
+            let template = "{bar:30} {human_pos}/{human_len} logins, {per_sec}, {eta} left";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar
+        }))
     }
-    bar
+
+    fn at(&self, number: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(number);
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish();
+        }
+    }
 }

@@ -1,156 +1,158 @@
-//! The configuration file.
+//! The configuration file: which keys there are and on which lines. What they mean is said elsewhere.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use loginscope_login::Schema;
-use loginscope_login::decode::{InputFormat, TimestampFormat};
 use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::{ConfigError, Delivery, config_error};
+use super::said::{Origin, Said, Words};
+use super::{ConfigError, keys};
 
-/// The keys that may stand at the top, for error messages.
-const KEYS: &str = "brokers, group, input_topic, processed_topic, insights_topic, rejected_topic, workers, delivery, \
-                    insight_every, from, watch, listen, create_topics, max_message_bytes, source_headers, plugins, \
-                    commit_interval, drain_timeout, status_interval, the sections [input], [input.fields] and [kafka], and a \
-                    section for each plugin's settings under the plugin's name";
-
-/// What the file says; everything is optional.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct FileConfig {
-    pub(super) brokers: Option<String>,
-    pub(super) group: Option<String>,
-    pub(super) input_topic: Option<String>,
-    pub(super) processed_topic: Option<String>,
-    pub(super) insights_topic: Option<String>,
-    pub(super) rejected_topic: Option<String>,
-    workers: Option<i64>,
-    pub(super) delivery: Option<Delivery>,
-    insight_every: Option<i64>,
-    pub(super) from: Option<String>,
-    pub(super) watch: Option<bool>,
-    pub(super) listen: Option<String>,
-    pub(super) create_topics: Option<bool>,
-    max_message_bytes: Option<i64>,
-    pub(super) source_headers: Option<bool>,
-    pub(super) plugins: Vec<PathBuf>,
-    pub(super) commit_interval: Option<String>,
-    pub(super) drain_timeout: Option<String>,
-    pub(super) status_interval: Option<String>,
-    input: InputSection,
-    pub(super) kafka: BTreeMap<String, toml::Value>,
-    /// Sections under the names of plugins.
-    #[serde(flatten)]
-    others: BTreeMap<String, toml::Value>,
+/// What the file says. Values may be secrets, so it can't be shown.
+pub(super) struct ConfigFile {
+    path: PathBuf,
+    /// The values by their full names: `workers`, `input.timestamp_format`, `input.fields.user_id`, `kafka.acks`.
+    values: BTreeMap<String, Node>,
+    /// The sections under the names of plugins.
+    sections: BTreeMap<String, Node>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct InputSection {
-    timestamp_format: Option<String>,
-    fields: BTreeMap<String, String>,
+struct Node {
+    value: toml::Value,
+    line: usize,
 }
 
-impl FileConfig {
-    /// Reads the file; without one, nothing is said.
-    pub(super) fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let shown = path.display();
+impl ConfigFile {
+    /// Reads the file that is named there.
+    pub(super) fn read(path: &Path, named: &Origin) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError(format!("--config: cannot read {shown}: {error}")))?;
-        let mut config = Self::parse(&text).map_err(|ConfigError(reason)| ConfigError(format!("{shown}: {reason}")))?;
-        // Paths in a file are meant from where the file is.
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for plugin in &mut config.plugins {
-            *plugin = folder.join(&*plugin);
-        }
-        Ok(config)
+            .map_err(|error| ConfigError(format!("{named}: cannot read {}: {error}", path.display())))?;
+        Reader { path, text: &text }.read()
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or_else(String::new, |span| {
-                let before = text.get(..span.start).unwrap_or_default();
-                format!("line {}: ", before.matches('\n').count() + 1)
-            });
-            ConfigError(format!("{line}{}", error.message().replace('\n', " ")))
-        })?;
-        for (key, value) in &config.others {
-            if !value.is_table() {
-                return config_error(format!("{key}: there is no such key; allowed are {KEYS}"));
-            }
-        }
-        Ok(config)
+    /// What it says about a key.
+    pub(super) fn said(&self, key: &str) -> Option<Said> {
+        self.values.get(key).map(|node| self.said_by(key, node))
     }
 
-    /// The settings of plugins, as JSON. Whether there are such plugins is known when they are loaded.
-    pub(super) fn plugin_settings(&self) -> Result<BTreeMap<String, serde_json::Value>, ConfigError> {
-        let convert = |(name, section): (&String, &toml::Value)| {
-            let settings = serde_json::to_value(section).map_err(|error| ConfigError(format!("[{name}]: {error}")))?;
-            Ok((name.clone(), settings))
-        };
-        self.others.iter().map(convert).collect()
+    /// What it says in a section about keys that may have any name, by that name.
+    pub(super) fn within<'f>(&'f self, section: &'f str) -> impl Iterator<Item = (&'f str, Said)> {
+        let name_of = move |key: &'f str| key.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'));
+        self.values.iter().filter_map(move |(key, node)| Some((name_of(key)?, self.said_by(key, node))))
     }
 
-    pub(super) fn workers(&self) -> Result<Option<usize>, ConfigError> {
-        ranged("workers", self.workers, 1, 256).map(|workers| workers.map(|workers| workers as usize))
+    /// The sections that are none of the host's own, by name.
+    pub(super) fn plugin_sections(&self) -> impl Iterator<Item = (&str, Said)> {
+        self.sections.iter().map(|(name, node)| (name.as_str(), self.said_by(&format!("[{name}]"), node)))
     }
 
-    pub(super) fn insight_every(&self) -> Result<Option<u32>, ConfigError> {
-        ranged("insight_every", self.insight_every, 1, u32::MAX)
-    }
-
-    pub(super) fn max_message_bytes(&self) -> Result<Option<u32>, ConfigError> {
-        ranged("max_message_bytes", self.max_message_bytes, 1, 1_000_000_000)
-    }
-
-    /// How messages are read.
-    pub(super) fn input_format(&self, max_message_bytes: usize) -> Result<InputFormat, ConfigError> {
-        let timestamp_format = match self.input.timestamp_format.as_deref() {
-            None | Some("epoch_seconds") => TimestampFormat::EpochSeconds,
-            Some("epoch_milliseconds") => TimestampFormat::EpochMilliseconds,
-            Some("rfc3339") => TimestampFormat::Rfc3339,
-            Some(other) => {
-                return config_error(format!(
-                    "input.timestamp_format: {other:?} is none; allowed are epoch_seconds, epoch_milliseconds and rfc3339"
-                ));
-            }
-        };
-        let schema = Schema::default();
-        let mut fields = Vec::new();
-        for (field, path) in &self.input.fields {
-            let Some(slot) = schema.slot(field) else {
-                let allowed: Vec<&str> = schema.fields().iter().map(|field| field.name.as_str()).collect();
-                return config_error(format!(
-                    "input.fields.{field}: there is no such field; allowed are {}",
-                    allowed.join(", ")
-                ));
-            };
-            fields.push((slot, path.clone()));
-        }
-        let format = InputFormat { fields, timestamp_format, max_message_bytes };
-        // Whether the paths go together is the decoder's to say.
-        loginscope_login::decode::Decoder::new(&format, &schema, &[])
-            .map_err(|error| ConfigError(error.to_string()))?;
-        Ok(format)
+    fn said_by(&self, key: &str, node: &Node) -> Said {
+        let origin = Origin::File { file: self.path.clone(), line: node.line, key: key.to_owned() };
+        Said { words: Words::Toml(node.value.clone()), origin }
     }
 }
 
-/// A duration such as `100ms`.
-pub(super) fn duration(key: &str, value: Option<&str>, default: &str) -> Result<Duration, ConfigError> {
-    let value = value.unwrap_or(default);
-    humantime::parse_duration(value).ok().filter(|duration| !duration.is_zero()).map_or_else(
-        || config_error(format!("{key}: {value:?} is no duration; allowed is a time such as 100ms, 30s or 5m")),
-        Ok,
-    )
+/// What is at hand while the file is read.
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
 }
 
-fn ranged(key: &str, value: Option<i64>, least: u32, most: u32) -> Result<Option<u32>, ConfigError> {
-    let Some(value) = value else { return Ok(None) };
-    match u32::try_from(value) {
-        Ok(value) if (least..=most).contains(&value) => Ok(Some(value)),
-        _ => config_error(format!("{key}: {value} is out of range; allowed is {least} to {most}")),
+type Entry<'e, 'a> = (&'e Spanned<std::borrow::Cow<'a, str>>, &'e Spanned<DeValue<'a>>);
+
+impl<'a> Reader<'a> {
+    fn read(&self) -> Result<ConfigFile, ConfigError> {
+        let root = DeTable::parse(self.text).map_err(|error| self.syntax(&error))?;
+        let top: Vec<String> =
+            keys::in_file().filter_map(|key| key.in_file()).filter(|key| !key.contains('.')).collect();
+        let mut file = ConfigFile { path: self.path.to_owned(), values: BTreeMap::new(), sections: BTreeMap::new() };
+        for entry in root.get_ref() {
+            let (name, value) = (entry.0.get_ref().as_ref(), entry.1);
+            match name {
+                "input" => self.input(entry, &mut file.values)?,
+                "kafka" => self.flatten("kafka", self.table(entry, "kafka")?, &mut file.values)?,
+                _ if top.iter().any(|key| key == name) => {
+                    file.values.insert(name.to_owned(), self.node(entry)?);
+                }
+                _ if matches!(value.get_ref(), DeValue::Table(_)) => {
+                    file.sections.insert(name.to_owned(), self.node(entry)?);
+                }
+                _ => {
+                    let allowed = format!(
+                        "{}, the sections [input], [input.fields] and [kafka], and one for each plugin under its name",
+                        top.join(", ")
+                    );
+                    return Err(self.unknown(entry, name, &allowed));
+                }
+            }
+        }
+        Ok(file)
     }
+
+    fn input(&self, entry: Entry<'_, 'a>, values: &mut BTreeMap<String, Node>) -> Result<(), ConfigError> {
+        for inner in self.table(entry, "input")? {
+            match inner.0.get_ref().as_ref() {
+                "timestamp_format" => {
+                    values.insert("input.timestamp_format".to_owned(), self.node(inner)?);
+                }
+                "fields" => {
+                    for field in self.table(inner, "input.fields")? {
+                        values.insert(format!("input.fields.{}", field.0.get_ref()), self.node(field)?);
+                    }
+                }
+                other => return Err(self.unknown(inner, &format!("input.{other}"), "timestamp_format and fields")),
+            }
+        }
+        Ok(())
+    }
+
+    /// `sasl.password = "…"` without quotes is a table in a table to TOML; it means the same as with them.
+    fn flatten(&self, path: &str, table: &DeTable<'a>, values: &mut BTreeMap<String, Node>) -> Result<(), ConfigError> {
+        for entry in table {
+            let path = format!("{path}.{}", entry.0.get_ref());
+            if let DeValue::Table(inner) = entry.1.get_ref() {
+                self.flatten(&path, inner, values)?;
+            } else if values.insert(path.clone(), self.node(entry)?).is_some() {
+                return Err(self.at(entry, format!("{path}: it is given twice, with quotes and without")));
+            }
+        }
+        Ok(())
+    }
+
+    fn table<'e>(&self, entry: Entry<'e, 'a>, name: &str) -> Result<&'e DeTable<'a>, ConfigError> {
+        match entry.1.get_ref() {
+            DeValue::Table(table) => Ok(table),
+            _ => Err(self.at(entry, format!("{name}: it is a section; allowed is [{name}] with its keys below"))),
+        }
+    }
+
+    fn node(&self, entry: Entry<'_, 'a>) -> Result<Node, ConfigError> {
+        let deserializer = ValueDeserializer::from(entry.1.clone());
+        let value = toml::Value::deserialize(deserializer)
+            .map_err(|error| self.at(entry, format!("{}: {}", entry.0.get_ref(), one_line(error.message()))))?;
+        Ok(Node { value, line: self.line(entry.0.span().start) })
+    }
+
+    fn unknown(&self, entry: Entry<'_, 'a>, name: &str, allowed: &str) -> ConfigError {
+        self.at(entry, format!("{name}: there is no such key; allowed are {allowed}"))
+    }
+
+    fn at(&self, entry: Entry<'_, 'a>, what: String) -> ConfigError {
+        ConfigError(format!("{} line {}: {what}", self.path.display(), self.line(entry.0.span().start)))
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let line = error.span().map_or_else(String::new, |span| format!(" line {}", self.line(span.start)));
+        ConfigError(format!("{}{line}: it is no TOML: {}", self.path.display(), one_line(error.message())))
+    }
+
+    fn line(&self, at: usize) -> usize {
+        self.text.get(..at).unwrap_or(self.text).matches('\n').count() + 1
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.trim().replace('\n', ", ")
 }

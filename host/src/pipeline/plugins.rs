@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use loginscope_login::decode::InputFormat;
-use loginscope_wasm::{Engine, Limits, Plugin};
+use loginscope_wasm::{Engine, Limits, LoadError, Plugin, Problem};
 
 use super::chain::Chain;
-use crate::config::{ConfigError, PipelineConfig};
+use crate::config::{ConfigError, Origin, PipelineConfig, PluginSettings};
 
 /// The plugins that the host carries inside, by file name, in their order.
 pub const DEFAULTS: [(&str, &[u8]); 3] = [
@@ -49,6 +49,10 @@ pub struct PluginSet {
     /// The settings by plugin name, each a JSON object.
     settings: BTreeMap<String, serde_json::Value>,
     format: InputFormat,
+    /// Where the configuration names the plugin files.
+    named: Option<Origin>,
+    /// Where the settings of each plugin stand in the configuration.
+    settings_origins: BTreeMap<String, Origin>,
 }
 
 impl PluginSet {
@@ -58,7 +62,15 @@ impl PluginSet {
         settings: BTreeMap<String, serde_json::Value>,
         format: InputFormat,
     ) -> Result<Self> {
-        Ok(Self { engine: Engine::new()?, limits: Limits::default(), sources, settings, format })
+        Ok(Self {
+            engine: Engine::new()?,
+            limits: Limits::default(),
+            sources,
+            settings,
+            format,
+            named: None,
+            settings_origins: BTreeMap::new(),
+        })
     }
 
     /// The plugins that the configuration names, or else the default ones.
@@ -68,7 +80,13 @@ impl PluginSet {
         } else {
             config.plugins.iter().cloned().map(PluginSource::File).collect()
         };
-        Self::new(sources, config.settings.clone(), config.format.clone())
+        let settings = config.settings.iter().map(|(name, settings)| (name.clone(), settings.json.clone())).collect();
+        let origin = |(name, settings): (&String, &PluginSettings)| (name.clone(), settings.origin.clone());
+        Ok(Self {
+            named: config.plugins_named.clone().filter(|_| !config.plugins.is_empty()),
+            settings_origins: config.settings.iter().map(origin).collect(),
+            ..Self::new(sources, settings, config.format.clone())?
+        })
     }
 
     /// The sources, in order.
@@ -83,14 +101,32 @@ impl PluginSet {
 
     /// Loads, checks and configures all plugins.
     pub fn load(&self) -> Result<Chain> {
-        let plugins = self.sources.iter().map(|source| self.load_one(source)).collect::<Result<Vec<_>>>()?;
+        let plugins = self.sources.iter().map(|source| self.load_one(source)).collect::<Result<Vec<_>>>();
+        let plugins = plugins.map_err(|error| self.with_origin(error))?;
         for name in self.settings.keys() {
             if !plugins.iter().any(|plugin| plugin.name() == name) {
                 let known: Vec<_> = plugins.iter().map(Plugin::name).collect();
-                bail!("there are settings for plugin {name}, but the plugins are {}", known.join(", "));
+                let origin = self.settings_origins.get(name).map(|origin| format!("{origin}: ")).unwrap_or_default();
+                bail!(
+                    "{origin}there is no plugin {name}, so it can't have settings; the plugins are {}",
+                    known.join(", ")
+                );
             }
         }
-        Ok(Chain::new(plugins, self.format.clone(), None)?)
+        let chain = Chain::new(plugins, self.format.clone(), None);
+        Ok(chain.map_err(|error| self.with_origin(error.into()))?)
+    }
+
+    /// The error with the place in the configuration that it is about.
+    fn with_origin(&self, error: anyhow::Error) -> anyhow::Error {
+        let about_settings = error.downcast_ref::<LoadError>().and_then(|error| {
+            let name = error.plugin.split_once('@').map_or(error.plugin.as_str(), |(name, _)| name);
+            self.settings_origins.get(name).filter(|_| matches!(error.problem, Problem::Settings { .. }))
+        });
+        match about_settings.or(self.named.as_ref()).cloned() {
+            Some(origin) => error.context(origin),
+            None => error,
+        }
     }
 
     /// The chain with one plugin loaded anew; all others, and what has been counted, stay.

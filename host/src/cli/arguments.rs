@@ -1,0 +1,82 @@
+//! The command line as clap sees it, made from the keys that each command has.
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgAction};
+
+use super::{COMMANDS, CommandLine};
+use crate::config::{Key, Shape};
+
+/// The whole command line.
+pub(crate) fn command() -> clap::Command {
+    clap::Command::new("loginscope")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Login analytics on Kafka, as sandboxed WebAssembly plugins")
+        .after_help(
+            "Each command's flags can also be given as environment variables, and most in a\n\
+             configuration file: see the command's --help.\n\n\
+             Exit status: 0 done, 1 a failure at run time, 2 a bad command line or\n\
+             configuration, 130 ended by Ctrl-C. RUST_LOG sets the log level; logs go to\n\
+             standard error.",
+        )
+        .max_term_width(80)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(COMMANDS.iter().map(subcommand))
+}
+
+fn subcommand(line: &CommandLine) -> clap::Command {
+    let mut command = clap::Command::new(line.name).about(line.about).next_line_help(true).after_help(
+        "A flag wins over its environment variable (an empty one counts as unset), that\n\
+         over the configuration file. Any librdkafka property can be set there under\n\
+         [kafka], or as LOGINSCOPE_KAFKA_SASL_PASSWORD; with …_file or …_FILE, the value\n\
+         is read from a file.",
+    );
+    if let Some((name, help)) = line.operand {
+        command = command.arg(Arg::new(OPERAND).value_name(name).help(help));
+    }
+    for (heading, keys) in line.keys {
+        command = command.next_help_heading(*heading).args(keys.iter().map(argument));
+    }
+    command
+}
+
+/// The name by which the operand of a command is looked up.
+pub(super) const OPERAND: &str = "OPERAND";
+
+fn argument(key: &Key) -> Arg {
+    let argument = Arg::new(key.flag)
+        .long(key.flag)
+        .help(help(key))
+        .value_name(key.value)
+        .value_parser(ValueParser::os_string())
+        .allow_negative_numbers(true);
+    let argument = match key.alias {
+        Some(alias) => argument.visible_alias(alias),
+        None => argument,
+    };
+    let argument = match key.short {
+        Some(short) => argument.short(short),
+        None => argument,
+    };
+    match key.shape {
+        Shape::One => argument.action(ArgAction::Set),
+        Shape::Several => argument.action(ArgAction::Append),
+        Shape::Switch => {
+            argument.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("true")
+        }
+    }
+}
+
+fn help(key: &Key) -> String {
+    let mut variables = key.variable();
+    if let Some(original) = key.original_variable {
+        variables = format!("{variables}, {original}");
+    }
+    let default = key.default.or(key.otherwise).map(|default| format!(" [default: {default}]")).unwrap_or_default();
+    format!("{}{default}\n[env: {variables}]", key.help)
+}
+
+/// The operand of a command, if it was given.
+pub(super) fn operand(flags: &clap::ArgMatches) -> Option<String> {
+    flags.try_get_one::<String>(OPERAND).ok().flatten().cloned()
+}

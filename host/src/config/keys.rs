@@ -1,0 +1,197 @@
+//! Every key there is.
+
+use super::key::Key;
+
+/// The configuration file.
+pub const CONFIG: Key = Key::new("config", "FILE", "Configuration file (TOML)").not_in_file();
+
+/// Where Kafka is.
+pub const BROKERS: Key = Key::new("brokers", "HOST:PORT", "Bootstrap servers of Kafka, with commas between several")
+    .alias("bootstrap-server")
+    .original_variable("BOOTSTRAP_SERVERS");
+
+/// The topic of logins.
+pub const INPUT_TOPIC: Key = Key::new("input-topic", "TOPIC", "The topic of logins")
+    .alias("topic")
+    .original_variable("KAFKA_TOPIC")
+    .default("user-login");
+
+/// The topic of accepted logins.
+pub const PROCESSED_TOPIC: Key =
+    Key::new("processed-topic", "TOPIC", "The topic of accepted logins").default("processed-logins");
+
+/// The topic of insights.
+pub const INSIGHTS_TOPIC: Key = Key::new("insights-topic", "TOPIC", "The topic of insights").default("login-insights");
+
+/// The topic of rejected messages.
+pub const REJECTED_TOPIC: Key =
+    Key::new("rejected-topic", "TOPIC", "The topic of rejected messages").default("rejected-logins");
+
+/// The plugin files.
+pub const PLUGIN: Key =
+    Key::new("plugin", "FILE", "A plugin: a component or a core module; several run in the order given")
+        .several()
+        .at("plugins")
+        .otherwise("the three inside");
+
+/// How many logins make a window.
+pub const INSIGHT_EVERY: Key =
+    Key::new("insight-every", "LOGINS", "Accepted logins of a partition in a window").default("100");
+
+/// The largest message.
+pub const MAX_MESSAGE_BYTES: Key =
+    Key::new("max-message-bytes", "BYTES", "Larger messages are rejected").default("1048576");
+
+/// How timestamps are written in the input.
+pub const TIMESTAMP_FORMAT: Key =
+    Key::new("timestamp-format", "FORMAT", "Timestamps are epoch_seconds, epoch_milliseconds or rfc3339")
+        .at("input.timestamp_format")
+        .default("epoch_seconds");
+
+/// Where fields stand that have another name in the input.
+pub const FIELD: Key =
+    Key::new("field", "FIELD=PATH", "Another name of a field, such as user_id=details.userId; several")
+        .several()
+        .at("input.fields");
+
+/// The consumer group.
+pub const GROUP: Key = Key::new("group", "NAME", "The consumer group").default("loginscope");
+
+/// Where a new group starts.
+pub const FROM: Key =
+    Key::new("from", "POSITION", "Where a new group starts: earliest, latest, or a time ago such as 2h")
+        .default("earliest");
+
+/// Worker threads.
+pub const WORKERS: Key = Key::new("workers", "N", "Worker threads").otherwise("the number of cores");
+
+/// The delivery guarantee.
+pub const DELIVERY: Key =
+    Key::new("delivery", "GUARANTEE", "How often a message may show in the output").default("at_least_once");
+
+/// Whether plugin files are watched.
+pub const WATCH: Key = Key::switch("watch", "Take over changed plugin files without a restart");
+
+/// Where health and metrics are served.
+pub const LISTEN: Key =
+    Key::new("listen", "ADDRESS:PORT", "Where health and metrics are served, or \"off\"").default("127.0.0.1:9464");
+
+/// Whether missing topics are created.
+pub const CREATE_TOPICS: Key = Key::switch("create-topics", "Create topics that are missing").default("true");
+
+/// Whether processed logins tell where they came from.
+pub const SOURCE_HEADERS: Key =
+    Key::switch("source-headers", "Tell in headers of processed logins where they came from");
+
+/// How often offsets are committed.
+pub const COMMIT_INTERVAL: Key =
+    Key::new("commit-interval", "TIME", "How often offsets are committed").default("100ms");
+
+/// How long draining may take.
+pub const DRAIN_TIMEOUT: Key =
+    Key::new("drain-timeout", "TIME", "How long finishing what has begun may take at the end").default("30s");
+
+/// How often the status line is written.
+pub const STATUS_INTERVAL: Key =
+    Key::new("status-interval", "TIME", "How often the status line is logged").default("10s");
+
+/// Where `pipe` puts insights.
+pub const INSIGHTS: Key = Key::new("insights", "FILE", "Where insights go").not_in_file().otherwise("nowhere");
+
+/// Where `pipe` puts rejected lines.
+pub const REJECTED: Key = Key::new("rejected", "FILE", "Where rejected lines go")
+    .not_in_file()
+    .otherwise("they are counted on standard error");
+
+/// Where `pipe` keeps its state.
+pub const STATE: Key = Key::new("state", "DIR", "A folder that keeps the state from run to run")
+    .not_in_file()
+    .otherwise("every run begins anew");
+
+/// How many messages `check` judges.
+pub const SAMPLE: Key =
+    Key::new("sample", "MESSAGES", "How many of the newest messages are judged").not_in_file().default("1000");
+
+/// How many records `tail` shows first.
+pub const LINES: Key = Key::new("lines", "RECORDS", "How many of the newest records are shown first")
+    .short('n')
+    .not_in_file()
+    .default("20");
+
+/// Whether `tail` goes on.
+pub const FOLLOW: Key = Key::switch("follow", "Go on with what comes, until Ctrl-C").short('f').not_in_file();
+
+/// Whether `tail` shows JSON.
+pub const JSON: Key = Key::switch("json", "One JSON object a line").not_in_file();
+
+/// Whether logins go to standard output.
+pub const STDOUT: Key = Key::switch("stdout", "Write to standard output, one a line, in place of Kafka").not_in_file();
+
+/// How fast logins are made.
+pub const RATE: Key =
+    Key::new("rate", "LOGINS", "Logins a second; 0: as many as go").not_in_file().otherwise("as many as go");
+
+/// How many logins are made.
+pub const COUNT: Key = Key::new("count", "LOGINS", "End after so many logins").not_in_file().otherwise("without end");
+
+/// How long the demo goes on.
+pub const FOR: Key = Key::new("for", "TIME", "End after so long, such as 30s").not_in_file().otherwise("without end");
+
+/// The time of the first login.
+pub const START: Key = Key::new("start", "TIME", "The time of the first login: epoch seconds, or \"now\"")
+    .not_in_file()
+    .otherwise("now; 1694479551 with --stdout");
+
+/// How many users there are.
+pub const USERS: Key = Key::new("users", "USERS", "How many different users there are").not_in_file().default("10000");
+
+/// How much busier some users are than others.
+pub const ZIPF: Key =
+    Key::new("zipf", "EXPONENT", "How much busier some users are than others, by Zipf's law; 0: all the same")
+        .not_in_file()
+        .default("1");
+
+/// What randomness comes from.
+pub const SEED: Key =
+    Key::new("seed", "NUMBER", "The same seed makes the same logins, byte for byte").not_in_file().default("0");
+
+/// The share of malformed messages.
+pub const MALFORMED: Key =
+    Key::new("malformed", "SHARE", "The share of malformed messages, 0 to 1").not_in_file().default("0");
+
+/// The share of logins with an outcome.
+pub const OUTCOME: Key = Key::new("outcome", "SHARE", "The share of logins that say whether they succeeded, 0 to 1")
+    .not_in_file()
+    .default("0");
+
+/// The keys that are about Kafka itself.
+pub const KAFKA: [Key; 2] = [BROKERS, CONFIG];
+
+/// The keys that say how logins are read and judged.
+pub const PIPELINE: [Key; 5] = [PLUGIN, INSIGHT_EVERY, MAX_MESSAGE_BYTES, TIMESTAMP_FORMAT, FIELD];
+
+/// The keys that name topics.
+pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
+
+/// Everything else about a run.
+pub const RUN: [Key; 11] = [
+    GROUP,
+    FROM,
+    WORKERS,
+    DELIVERY,
+    WATCH,
+    LISTEN,
+    CREATE_TOPICS,
+    SOURCE_HEADERS,
+    COMMIT_INTERVAL,
+    DRAIN_TIMEOUT,
+    STATUS_INTERVAL,
+];
+
+/// The keys that say what logins the generator makes.
+pub const LOGINS: [Key; 5] = [USERS, ZIPF, SEED, MALFORMED, OUTCOME];
+
+/// The keys that may stand in the file.
+pub fn in_file() -> impl Iterator<Item = Key> {
+    [BROKERS].into_iter().chain(TOPICS).chain(PIPELINE).chain(RUN)
+}

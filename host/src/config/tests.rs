@@ -1,0 +1,523 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::*;
+use crate::cli;
+
+/// What a configuration is made from: arguments after `loginscope`, environment variables, and the file's text.
+#[derive(Default)]
+struct Given<'a> {
+    arguments: &'a [&'a str],
+    variables: &'a [(&'a str, &'a str)],
+    file: Option<&'a str>,
+}
+
+impl Given<'_> {
+    /// Loads what `load` loads. Every error has the folder of the file cut out, which differs from run to run.
+    fn load<T>(&self, load: impl FnOnce(&Sources<'_>) -> Result<T, ConfigError>) -> Result<T, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("plugin.wasm"), "not looked at here").unwrap();
+        std::fs::write(folder.path().join("secret"), "hunter2\n").unwrap();
+        std::fs::write(folder.path().join("empty"), "\n").unwrap();
+        let here = format!("{}/", folder.path().display());
+        let in_folder = |text: &str| text.replace("./", &here);
+        let mut arguments: Vec<String> = self.arguments.iter().map(|argument| in_folder(argument)).collect();
+        if let Some(text) = self.file {
+            let path = folder.path().join("loginscope.toml");
+            std::fs::write(&path, text).unwrap();
+            arguments.extend(["--config".to_owned(), path.display().to_string()]);
+        }
+        let variables =
+            self.variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(in_folder(value))));
+        let words = std::iter::once("loginscope".to_owned()).chain(arguments);
+        let matches = cli::command().try_get_matches_from(words).map_err(|error| error.to_string())?;
+        let (_, flags) = matches.subcommand().unwrap();
+        let loaded = Sources::new(flags, Environment::of(variables)).and_then(|sources| load(&sources));
+        loaded.map_err(|error| error.to_string().replace(&here, ""))
+    }
+
+    fn config(&self) -> Result<Config, String> {
+        self.load(Config::load)
+    }
+}
+
+fn run<'a>(arguments: &'a [&'a str]) -> Result<Config, String> {
+    let arguments: Vec<&str> = ["run"].iter().chain(arguments).copied().collect();
+    Given { arguments: &arguments, variables: &[("BOOTSTRAP_SERVERS", "k:9092")], ..Given::default() }.config()
+}
+
+fn variable(name: &str, value: &str) -> Result<Config, String> {
+    let variables = [("BOOTSTRAP_SERVERS", "k:9092"), (name, value)];
+    Given { arguments: &["run"], variables: &variables, ..Given::default() }.config()
+}
+
+fn file(text: &str) -> Result<Config, String> {
+    let variables = [("BOOTSTRAP_SERVERS", "k:9092")];
+    Given { arguments: &["run"], variables: &variables, file: Some(text) }.config()
+}
+
+/// Every key that is in the file, with a value by flag, variable and file each.
+#[test]
+fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
+    for (key, as_text, in_file) in [
+        ("brokers", "a:1", "\"a:1\""),
+        ("input-topic", "a", "\"a\""),
+        ("processed-topic", "a", "\"a\""),
+        ("insights-topic", "a", "\"a\""),
+        ("rejected-topic", "a", "\"a\""),
+        ("plugin", "./plugin.wasm", "[\"plugin.wasm\"]"),
+        ("insight-every", "7", "7"),
+        ("max-message-bytes", "7", "7"),
+        ("timestamp-format", "rfc3339", "\"rfc3339\""),
+        ("field", "user_id=a.b", "a.b"),
+        ("group", "a", "\"a\""),
+        ("from", "2h", "\"2h\""),
+        ("workers", "7", "7"),
+        ("delivery", "at_least_once", "\"at_least_once\""),
+        ("watch", "true", "true"),
+        ("listen", "off", "\"off\""),
+        ("create-topics", "false", "false"),
+        ("source-headers", "true", "true"),
+        ("commit-interval", "7ms", "\"7ms\""),
+        ("drain-timeout", "7s", "\"7s\""),
+        ("status-interval", "7m", "\"7m\""),
+    ] {
+        let found = keys::in_file().find(|found| found.flag == key).unwrap();
+        let variables = [("BOOTSTRAP_SERVERS", "k:9092"), (&*found.variable(), as_text)];
+        let line = match found.in_file().unwrap().as_str() {
+            "input.timestamp_format" => format!("[input]\ntimestamp_format = {in_file}"),
+            "input.fields" => format!("[input.fields]\nuser_id = \"{in_file}\""),
+            name => format!("{name} = {in_file}"),
+        };
+        let shown = |config: Result<Config, String>| {
+            // The plugin lies in another folder each time, and where it was named differs.
+            let mut config = config.unwrap_or_else(|error| panic!("{key}: {error}"));
+            config.pipeline.plugins_named = None;
+            config.pipeline.plugins.iter_mut().for_each(|path| *path = PathBuf::from(path.file_name().unwrap()));
+            format!("{config:#?}")
+        };
+        let other = |name: &str| if key == "brokers" { Vec::new() } else { vec![name.to_owned(), "k:9092".to_owned()] };
+        let flag = format!("--{key}={as_text}");
+        let mut arguments = vec!["run".to_owned(), flag];
+        arguments.extend(other("--brokers"));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let by_flag = shown(Given { arguments: &arguments, ..Given::default() }.config());
+        let by_variable = shown(Given { arguments: &["run"], variables: &variables, file: None }.config());
+        let variables = if key == "brokers" { &variables[..0] } else { &variables[..1] };
+        let by_file = shown(Given { arguments: &["run"], variables, file: Some(&line) }.config());
+        assert_eq!(by_flag, by_variable, "{key}");
+        assert_eq!(by_flag, by_file, "{key}");
+        let by_default = shown(run(&[]));
+        assert!(by_flag != by_default || key == "delivery", "{key} has no effect");
+    }
+    assert_eq!(keys::in_file().count(), 21, "a key is missing above");
+}
+
+#[test]
+fn a_flag_wins_over_its_variable_that_over_the_originals_that_over_the_file_that_over_the_default() {
+    let mut given = Given {
+        arguments: &["run", "--input-topic", "flag", "--brokers", "flag:1"],
+        variables: &[
+            ("LOGINSCOPE_INPUT_TOPIC", "variable"),
+            ("KAFKA_TOPIC", "original"),
+            ("LOGINSCOPE_BROKERS", "variable:1"),
+            ("BOOTSTRAP_SERVERS", "original:1"),
+        ],
+        file: Some("input_topic = \"file\"\nbrokers = \"file:1\""),
+    };
+    let expect = |given: &Given<'_>, source: &str| {
+        let config = given.config().unwrap();
+        assert_eq!((config.topics.input, config.kafka.brokers), (source.to_owned(), format!("{source}:1")));
+    };
+    expect(&given, "flag");
+    given.arguments = &["run"];
+    expect(&given, "variable");
+    given.variables = &given.variables[1..];
+    given.variables = &[("KAFKA_TOPIC", "original"), ("BOOTSTRAP_SERVERS", "original:1")];
+    expect(&given, "original");
+    given.variables = &[("KAFKA_TOPIC", ""), ("BOOTSTRAP_SERVERS", ""), ("LOGINSCOPE_BROKERS", "")];
+    expect(&given, "file");
+    given.file = None;
+    given.arguments = &["run", "--bootstrap-server", "other:1"];
+    let config = given.config().unwrap();
+    assert_eq!((&*config.topics.input, &*config.kafka.brokers), ("user-login", "other:1"));
+}
+
+#[test]
+fn a_switch_is_read_in_all_its_forms() {
+    for (arguments, watch) in
+        [(&["--watch"][..], true), (&["--watch=true"], true), (&["--watch=false"], false), (&[], false)]
+    {
+        assert_eq!(run(arguments).unwrap().watch, watch, "{arguments:?}");
+    }
+    for (value, watch) in [("true", true), ("TRUE", true), ("1", true), ("0", false), ("false", false), ("", false)] {
+        assert_eq!(variable("LOGINSCOPE_WATCH", value).unwrap().watch, watch, "{value:?}");
+    }
+    assert!(!run(&["--create-topics=0"]).unwrap().create_topics);
+    let given = Given {
+        arguments: &["run", "--watch=false", "--brokers", "k"],
+        variables: &[("LOGINSCOPE_WATCH", "1")],
+        file: Some("watch = true"),
+    };
+    assert!(!given.config().unwrap().watch, "the flag turns off what others turn on");
+}
+
+#[test]
+fn several_plugins_come_by_flags_by_a_variable_or_by_the_file() {
+    let names = |config: Result<Config, String>| config.unwrap().pipeline.plugins.len();
+    assert_eq!(names(run(&["--plugin", "./plugin.wasm", "--plugin", "./plugin.wasm"])), 2);
+    assert_eq!(names(variable("LOGINSCOPE_PLUGIN", "./plugin.wasm,./plugin.wasm")), 2);
+    assert_eq!(names(file("plugins = [\"plugin.wasm\", \"plugin.wasm\"]")), 2);
+    assert_eq!(names(file("plugins = []")), 0);
+    assert_eq!(names(variable("LOGINSCOPE_PLUGIN", "")), 0);
+}
+
+#[test]
+fn each_mistake_is_told_in_one_exact_sentence() {
+    let topic_rule = "only letters, digits, dots, underscores and hyphens are allowed";
+    let cases: Vec<(Result<Config, String>, String)> = vec![
+        // Flags and variables.
+        (run(&["--workers", "0"]), "--workers: \"0\" can't be used; allowed is a whole number from 1 to 256".into()),
+        (run(&["--workers", "-1"]), "--workers: \"-1\" can't be used; allowed is a whole number from 1 to 256".into()),
+        (
+            variable("LOGINSCOPE_WORKERS", "many"),
+            "LOGINSCOPE_WORKERS: \"many\" can't be used; allowed is a whole number from 1 to 256".into(),
+        ),
+        (
+            run(&["--insight-every", "0"]),
+            "--insight-every: \"0\" can't be used; allowed is a whole number from 1 to 4294967295".into(),
+        ),
+        (
+            variable("LOGINSCOPE_WATCH", "yes"),
+            "LOGINSCOPE_WATCH: \"yes\" can't be used; allowed is true, false, 1 or 0".into(),
+        ),
+        (
+            run(&["--source-headers=on"]),
+            "--source-headers: \"on\" can't be used; allowed is true, false, 1 or 0".into(),
+        ),
+        (
+            run(&["--from", "yesterday"]),
+            "--from: \"yesterday\" can't be used; allowed is earliest, latest, or a time ago such as 90s, 30m, 2h or 7d".into(),
+        ),
+        (
+            run(&["--listen", "localhost:9464"]),
+            "--listen: \"localhost:9464\" can't be used; allowed is an IP address with a port, such as 127.0.0.1:9464, or \"off\"".into(),
+        ),
+        (
+            run(&["--commit-interval", "100"]),
+            "--commit-interval: \"100\" can't be used; allowed is a time from 1ms to 1m, such as 100ms".into(),
+        ),
+        (
+            run(&["--drain-timeout", "0s"]),
+            "--drain-timeout: \"0s\" can't be used; allowed is a time from 1ms to 1h, such as 30s".into(),
+        ),
+        (
+            run(&["--timestamp-format", "iso8601"]),
+            "--timestamp-format: \"iso8601\" can't be used; allowed is epoch_seconds, epoch_milliseconds or rfc3339".into(),
+        ),
+        (
+            run(&["--delivery", "exactly_once"]),
+            "--delivery: exactly_once is not available in this version; allowed is at_least_once".into(),
+        ),
+        (
+            variable("LOGINSCOPE_DELIVERY", "maybe"),
+            "LOGINSCOPE_DELIVERY: \"maybe\" can't be used; allowed is at_least_once".into(),
+        ),
+        (run(&["--group", ""]), "--group: \"\" can't be used; allowed is a name".into()),
+        (
+            run(&["--field", "user_id"]),
+            "--field: \"user_id\" can't be used; allowed is a field and its path, such as user_id=details.userId".into(),
+        ),
+        (
+            run(&["--field", "user_id=a", "--field", "user_id=b"]),
+            "--field: field user_id is given twice; allowed is one path for each field".into(),
+        ),
+        // Kafka.
+        (
+            Given { arguments: &["run"], ..Given::default() }.config(),
+            "brokers: nothing is given; allowed is --brokers HOST:PORT, LOGINSCOPE_BROKERS, or brokers in the configuration file".into(),
+        ),
+        (
+            run(&["--brokers", "localhost:kafka"]),
+            "--brokers: \"localhost:kafka\" can't be used; allowed is HOST:PORT, with commas between several".into(),
+        ),
+        (
+            variable("BOOTSTRAP_SERVERS", "a:1,,b:2"),
+            "BOOTSTRAP_SERVERS: \"a:1,,b:2\" can't be used; allowed is HOST:PORT, with commas between several".into(),
+        ),
+        // Topics.
+        (
+            variable("KAFKA_TOPIC", "user login"),
+            format!("KAFKA_TOPIC: \"user login\" can't be the name of a Kafka topic: {topic_rule}"),
+        ),
+        (
+            file("input_topic = \"a\"\nrejected_topic = \"a/b\""),
+            format!("loginscope.toml line 2: rejected_topic: \"a/b\" can't be the name of a Kafka topic: {topic_rule}"),
+        ),
+        (
+            run(&["--processed-topic", "user-login"]),
+            "--processed-topic: \"user-login\" is also input_topic; each topic needs a name of its own".into(),
+        ),
+        (
+            file("insights_topic = \"x\"\nrejected_topic = \"x\""),
+            "loginscope.toml line 2: rejected_topic: \"x\" is also loginscope.toml line 1: insights_topic; each topic needs a name of its own".into(),
+        ),
+        (
+            variable("KAFKA_TOPIC", "rejected-logins"),
+            "KAFKA_TOPIC: \"rejected-logins\" is also rejected_topic; each topic needs a name of its own".into(),
+        ),
+        // Plugins.
+        (
+            run(&["--plugin", "./nowhere.wasm"]),
+            "--plugin: cannot read nowhere.wasm: No such file or directory (os error 2)".into(),
+        ),
+        (run(&["--plugin", "./"]), "--plugin:  is no file; allowed is a plugin's file".into()),
+        (
+            file("\nplugins = [\"plugin.wasm\", \"nowhere.wasm\"]"),
+            "loginscope.toml line 2: plugins: cannot read nowhere.wasm: No such file or directory (os error 2)".into(),
+        ),
+        (
+            file("plugins = [1]"),
+            "loginscope.toml line 1: plugins: a list can't be used; allowed is the path of a file, or a list of them".into(),
+        ),
+        // The file.
+        (
+            Given { arguments: &["run", "--config", "./nowhere.toml"], ..Given::default() }.config(),
+            "--config: cannot read nowhere.toml: No such file or directory (os error 2)".into(),
+        ),
+        (
+            file("workers = 1\nworkers = 2"),
+            "loginscope.toml line 2: it is no TOML: duplicate key".into(),
+        ),
+        (
+            file("workrs = 4"),
+            "loginscope.toml line 1: workrs: there is no such key; allowed are brokers, input_topic, processed_topic, insights_topic, \
+             rejected_topic, plugins, insight_every, max_message_bytes, group, from, workers, delivery, watch, listen, create_topics, \
+             source_headers, commit_interval, drain_timeout, status_interval, the sections [input], [input.fields] and [kafka], and \
+             one for each plugin under its name".into(),
+        ),
+        (
+            file("[input]\n\ntimestamp = \"rfc3339\""),
+            "loginscope.toml line 3: input.timestamp: there is no such key; allowed are timestamp_format and fields".into(),
+        ),
+        (
+            file("input = 1"),
+            "loginscope.toml line 1: input: it is a section; allowed is [input] with its keys below".into(),
+        ),
+        (
+            file("[input.fields]\nuser = \"details.userId\""),
+            "loginscope.toml line 2: input.fields.user: there is no field \"user\"; allowed are user_id, timestamp, ip, device_type, \
+             device_id, locale, app_version, outcome".into(),
+        ),
+        (
+            file("[input.fields]\nuser_id = \"a..b\""),
+            "loginscope.toml line 2: input.fields.user_id: the path \"a..b\" of field user_id has an empty part: a path is names with a \
+             dot between each two".into(),
+        ),
+        (
+            file("[input.fields]\nuser_id = 1"),
+            "loginscope.toml line 2: input.fields.user_id: 1 can't be used; allowed is the path to the field, such as \"details.userId\"".into(),
+        ),
+        (
+            run(&["--field", "user_id=ip.user"]),
+            "--field: field user_id can't be read from \"ip.user\": that is inside of field ip, read from \"ip\"".into(),
+        ),
+        (
+            file("workers = \"4\""),
+            "loginscope.toml line 1: workers: \"4\" can't be used; allowed is a whole number from 1 to 256".into(),
+        ),
+        (
+            file("# many\nworkers = 257"),
+            "loginscope.toml line 2: workers: 257 can't be used; allowed is a whole number from 1 to 256".into(),
+        ),
+        (
+            file("watch = \"true\""),
+            "loginscope.toml line 1: watch: \"true\" can't be used; allowed is true or false".into(),
+        ),
+        (
+            file("commit_interval = 100"),
+            "loginscope.toml line 1: commit_interval: 100 can't be used; allowed is a time from 1ms to 1m, such as 100ms".into(),
+        ),
+        (file("[group]\nname = \"a\""), "loginscope.toml line 1: group: a section can't be used; allowed is a name".into()),
+        (
+            file("delivery = \"exactly_once\""),
+            "loginscope.toml line 1: delivery: exactly_once is not available in this version; allowed is at_least_once".into(),
+        ),
+        // Properties of Kafka clients.
+        (
+            file("[kafka]\nbootstrap.severs = \"x\""),
+            "loginscope.toml line 2: kafka.bootstrap.severs: librdkafka has no property \"bootstrap.severs\"".into(),
+        ),
+        (
+            file("[kafka]\nsecurity.protocol = \"tls\""),
+            "loginscope.toml line 2: kafka.security.protocol: \"tls\" can't be used: Invalid value \"tls\" for configuration property \"security.protocol\"".into(),
+        ),
+        (
+            variable("LOGINSCOPE_KAFKA_SESSION_TIMEOUT_MS", "soon"),
+            "LOGINSCOPE_KAFKA_SESSION_TIMEOUT_MS: \"soon\" can't be used: Invalid value for configuration property \"session.timeout.ms\"".into(),
+        ),
+        (
+            file("[kafka]\nacks = 1"),
+            "loginscope.toml line 2: kafka.acks: \"1\" can't be used; only one of all, -1 is allowed, since a message counts as written \
+             when all in-sync replicas have it".into(),
+        ),
+        (
+            Given {
+                arguments: &["run"],
+                file: Some("brokers = \"a:1\"\n[kafka]\n\"bootstrap.servers\" = \"b:1\""),
+                ..Given::default()
+            }
+            .config(),
+            "loginscope.toml line 3: kafka.bootstrap.servers: the brokers are given by the key brokers, too; allowed is one of them"
+                .into(),
+        ),
+        (
+            file("[kafka]\nsession.timeout.ms = 0"),
+            "loginscope.toml line 2: kafka.session.timeout.ms: \"0\" can't be used: Configuration property \"session.timeout.ms\" value 0 \
+             is outside allowed range 1..3600000".into(),
+        ),
+        (
+            file("[kafka]\nsasl.password = [\"hunter2\"]"),
+            "loginscope.toml line 2: kafka.sasl.password: the value can't be used; allowed is a text, a number, true or false".into(),
+        ),
+        (
+            file("[kafka]\nsasl.password_file = \"nowhere\""),
+            "loginscope.toml line 2: kafka.sasl.password_file: cannot read nowhere: No such file or directory (os error 2)".into(),
+        ),
+        (
+            file("[kafka]\nsasl.password_file = \"empty\""),
+            "loginscope.toml line 2: kafka.sasl.password_file: empty is empty; allowed is a file that holds the value".into(),
+        ),
+        (
+            variable("LOGINSCOPE_KAFKA_SASL_PASSWORD_FILE", "./nowhere"),
+            "LOGINSCOPE_KAFKA_SASL_PASSWORD_FILE: cannot read nowhere: No such file or directory (os error 2)".into(),
+        ),
+        (
+            file("[kafka]\nsasl.password = \"hunter2\"\nsasl.password_file = \"secret\""),
+            "loginscope.toml line 3: kafka.sasl.password_file: sasl.password is given by loginscope.toml line 2: kafka.sasl.password \
+             already; allowed is one of them".into(),
+        ),
+    ];
+    for (config, sentence) in cases {
+        let error = config.map(drop).unwrap_err();
+        assert_eq!(error, sentence);
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_secret_comes_from_a_file_or_a_variable_and_never_shows() {
+    let password = |given: &Given<'_>| {
+        let config = given.config().unwrap();
+        let shown = format!("{config:?} {config:#?}");
+        assert!(!shown.contains("hunter2") && shown.contains("[hidden]"), "{shown}");
+        config.kafka.properties["sasl.password"].clone()
+    };
+    let kafka = ("BOOTSTRAP_SERVERS", "k:9092");
+    let only_kafka = [kafka];
+    let by_file = |text, variables| Given { arguments: &["run"], variables, file: Some(text) };
+    assert_eq!(password(&by_file("[kafka]\nsasl.password_file = \"secret\"", &only_kafka)), "hunter2");
+    assert_eq!(password(&by_file("[kafka]\n\"sasl.password\" = \"hunter2\"", &only_kafka)), "hunter2");
+    let variables = [kafka, ("LOGINSCOPE_KAFKA_SASL_PASSWORD_FILE", "./secret")];
+    assert_eq!(password(&by_file("", &variables)), "hunter2");
+    let variables = [kafka, ("LOGINSCOPE_KAFKA_SASL_PASSWORD", "hunter2!")];
+    let wins = by_file("[kafka]\nsasl.password = \"of the file\"", &variables);
+    assert_eq!(password(&wins), "hunter2!", "the environment wins over the file");
+}
+
+#[test]
+fn properties_may_stand_with_quotes_or_without_and_be_of_any_plain_type() {
+    let config =
+        file("[kafka]\nsession.timeout.ms = 45000\n\"socket.keepalive.enable\" = true\nfetch.max.bytes = \"2000000\"")
+            .unwrap();
+    let shown: Vec<String> = config.kafka.properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(shown, ["fetch.max.bytes=2000000", "session.timeout.ms=45000", "socket.keepalive.enable=true"]);
+}
+
+const FOR_RUN: &str = "
+brokers = \"kafka-1:9093,kafka-2:9093\"
+workers = 4
+[input]
+timestamp_format = \"rfc3339\"
+[input.fields]
+user_id = \"details.userId\"
+[kafka]
+security.protocol = \"SASL_SSL\"
+sasl.password_file = \"on-another-machine\"
+[validate-logins]
+";
+
+#[test]
+fn a_command_without_kafka_reads_a_file_for_run_without_complaint() {
+    let given = Given { arguments: &["pipe"], file: Some(FOR_RUN), ..Given::default() };
+    let config = given.load(PipelineConfig::load).unwrap();
+    assert_eq!(config.format.timestamp_format, TimestampFormat::Rfc3339);
+    let given = Given { arguments: &["generate", "--stdout", "--count", "1"], file: Some(FOR_RUN), ..Given::default() };
+    given.load(logins::generate).unwrap();
+}
+
+#[test]
+fn the_demo_uses_a_kafka_only_if_a_flag_or_the_environment_names_one() {
+    let brokers = |given: Given<'_>| given.load(kafka_settings_but_for_file).unwrap().map(|kafka| kafka.brokers);
+    let file = Some("brokers = \"file:1\"");
+    assert_eq!(brokers(Given { arguments: &["demo"], file, ..Given::default() }), None);
+    assert_eq!(
+        brokers(Given { arguments: &["demo", "--brokers", "flag:1"], file, ..Given::default() }),
+        Some("flag:1".into())
+    );
+    let variables = &[("BOOTSTRAP_SERVERS", "variable:1")];
+    assert_eq!(brokers(Given { arguments: &["demo"], variables, file }), Some("variable:1".into()));
+}
+
+#[test]
+fn the_generators_options_are_checked_like_all_others() {
+    let told = |arguments: &[&str]| {
+        let arguments: Vec<&str> = ["generate", "--stdout"].iter().chain(arguments).copied().collect();
+        Given { arguments: &arguments, ..Given::default() }.load(logins::generate).map(drop).unwrap_err()
+    };
+    let share = "allowed is a number from 0 to 1";
+    assert_eq!(told(&["--malformed", "2"]), format!("--malformed: \"2\" can't be used; {share}"));
+    assert_eq!(told(&["--outcome", "NaN"]), format!("--outcome: \"NaN\" can't be used; {share}"));
+    assert_eq!(told(&["--zipf", "-1"]), "--zipf: \"-1\" can't be used; allowed is a number from 0 to 100");
+    assert_eq!(told(&["--rate", "inf"]), "--rate: \"inf\" can't be used; allowed is a number from 0 to 1000000000");
+    assert_eq!(
+        told(&["--users", "0"]),
+        "--users: \"0\" can't be used; allowed is a whole number from 1 to 1000000000000"
+    );
+    assert_eq!(
+        told(&["--start", "yesterday"]),
+        "--start: \"yesterday\" can't be used; allowed is \"now\", or epoch seconds from 946684800 to 253402300799"
+    );
+    assert_eq!(told(&["--brokers", "k:1"]), "--brokers: --stdout is given, too; allowed is one of them");
+}
+
+#[test]
+fn every_flag_has_a_variable_of_its_own_that_the_help_shows() {
+    let mut command = cli::command();
+    command.build();
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        let help = subcommand.clone().render_long_help().to_string();
+        for flag in subcommand.get_arguments().filter_map(|argument| argument.get_long()).filter(|flag| *flag != "help")
+        {
+            let variable = format!("LOGINSCOPE_{}", flag.replace('-', "_").to_uppercase());
+            assert!(help.contains(&variable), "{} --{flag}", subcommand.get_name());
+        }
+        let longest = help.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(80), "{}: {longest:?}", subcommand.get_name());
+    }
+}
+
+#[test]
+fn the_readme_has_every_key_of_the_file_with_flag_and_default() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    for key in keys::in_file() {
+        let name = key.in_file().unwrap();
+        let last = name.rsplit('.').next().unwrap();
+        let flag = format!("`--{}", key.flag);
+        let row =
+            readme.lines().find(|line| line.starts_with(&format!("| {flag}")) || line.contains(&format!(" {flag}`")));
+        let row = row.unwrap_or_else(|| panic!("there is no row for {flag}"));
+        assert!(row.contains(last), "{flag}: {row}");
+        assert!(key.default.is_none_or(|default| row.contains(default)), "{flag}: {row}");
+    }
+}
