@@ -217,7 +217,7 @@ fn plugin_files(said: &Said) -> Result<Vec<PathBuf>, ConfigError> {
 /// The settings of plugins. Whether there are such plugins is known when they are loaded.
 fn plugin_settings(sources: &Sources<'_>) -> Result<BTreeMap<String, PluginSettings>, ConfigError> {
     let mut settings = BTreeMap::new();
-    for (name, said) in sources.file().into_iter().flat_map(|file| file.plugin_sections()) {
+    for (name, said) in sources.file().into_iter().flat_map(file::ConfigFile::plugin_sections) {
         let json = serde_json::to_value(said.toml()).map_err(|error| said.wrong(error))?;
         settings.insert(name.to_owned(), PluginSettings { json, origin: said.origin });
     }

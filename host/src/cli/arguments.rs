@@ -6,6 +6,12 @@ use clap::{Arg, ArgAction};
 use super::{COMMANDS, CommandLine};
 use crate::config::{Key, Shape};
 
+/// The width of the help, in columns.
+const WIDTH: usize = 80;
+
+/// How far clap indents what stands below a flag.
+const INDENT: usize = 10;
+
 /// The whole command line.
 pub(crate) fn command() -> clap::Command {
     clap::Command::new("loginscope")
@@ -18,7 +24,7 @@ pub(crate) fn command() -> clap::Command {
              configuration, 130 ended by Ctrl-C. RUST_LOG sets the log level; logs go to\n\
              standard error.",
         )
-        .max_term_width(80)
+        .max_term_width(WIDTH)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(COMMANDS.iter().map(subcommand))
@@ -51,7 +57,7 @@ fn argument(key: &Key) -> Arg {
         .value_parser(ValueParser::os_string())
         .allow_negative_numbers(true);
     let argument = match key.alias {
-        Some(alias) => argument.visible_alias(alias),
+        Some(alias) => argument.alias(alias),
         None => argument,
     };
     let argument = match key.short {
@@ -67,13 +73,20 @@ fn argument(key: &Key) -> Arg {
     }
 }
 
+/// What a key is, then its default and its variables: on one line if they fit.
 fn help(key: &Key) -> String {
-    let mut variables = key.variable();
-    if let Some(original) = key.original_variable {
-        variables = format!("{variables}, {original}");
-    }
-    let default = key.default.or(key.otherwise).map(|default| format!(" [default: {default}]")).unwrap_or_default();
-    format!("{}{default}\n[env: {variables}]", key.help)
+    let alias = key.alias.map(|alias| format!(" (or --{alias})")).unwrap_or_default();
+    let default = key.default.or(key.otherwise).map(|default| format!("[default: {default}]"));
+    let variables = [Some(key.variable()), key.original_variable.map(str::to_owned)];
+    let variables = format!("[env: {}]", variables.into_iter().flatten().collect::<Vec<_>>().join(", "));
+    let below = match default {
+        None => variables,
+        Some(default) => {
+            let fits = default.len() + variables.len() < WIDTH - INDENT;
+            format!("{default}{}{variables}", if fits { ' ' } else { '\n' })
+        }
+    };
+    format!("{}{alias}\n{below}", key.help)
 }
 
 /// The operand of a command, if it was given.

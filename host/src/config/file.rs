@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
             if let DeValue::Table(inner) = entry.1.get_ref() {
                 self.flatten(&path, inner, values)?;
             } else if values.insert(path.clone(), self.node(entry)?).is_some() {
-                return Err(self.at(entry, format!("{path}: it is given twice, with quotes and without")));
+                return Err(self.at(entry, &format!("{path}: it is given twice, with quotes and without")));
             }
         }
         Ok(())
@@ -124,22 +124,22 @@ impl<'a> Reader<'a> {
     fn table<'e>(&self, entry: Entry<'e, 'a>, name: &str) -> Result<&'e DeTable<'a>, ConfigError> {
         match entry.1.get_ref() {
             DeValue::Table(table) => Ok(table),
-            _ => Err(self.at(entry, format!("{name}: it is a section; allowed is [{name}] with its keys below"))),
+            _ => Err(self.at(entry, &format!("{name}: it is a section; allowed is [{name}] with its keys below"))),
         }
     }
 
     fn node(&self, entry: Entry<'_, 'a>) -> Result<Node, ConfigError> {
         let deserializer = ValueDeserializer::from(entry.1.clone());
         let value = toml::Value::deserialize(deserializer)
-            .map_err(|error| self.at(entry, format!("{}: {}", entry.0.get_ref(), one_line(error.message()))))?;
+            .map_err(|error| self.at(entry, &format!("{}: {}", entry.0.get_ref(), one_line(error.message()))))?;
         Ok(Node { value, line: self.line(entry.0.span().start) })
     }
 
     fn unknown(&self, entry: Entry<'_, 'a>, name: &str, allowed: &str) -> ConfigError {
-        self.at(entry, format!("{name}: there is no such key; allowed are {allowed}"))
+        self.at(entry, &format!("{name}: there is no such key; allowed are {allowed}"))
     }
 
-    fn at(&self, entry: Entry<'_, 'a>, what: String) -> ConfigError {
+    fn at(&self, entry: Entry<'_, 'a>, what: &str) -> ConfigError {
         ConfigError(format!("{} line {}: {what}", self.path.display(), self.line(entry.0.span().start)))
     }
 

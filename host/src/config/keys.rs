@@ -6,7 +6,7 @@ use super::key::Key;
 pub const CONFIG: Key = Key::new("config", "FILE", "Configuration file (TOML)").not_in_file();
 
 /// Where Kafka is.
-pub const BROKERS: Key = Key::new("brokers", "HOST:PORT", "Bootstrap servers of Kafka, with commas between several")
+pub const BROKERS: Key = Key::new("brokers", "HOST:PORT", "Bootstrap servers, commas between several")
     .alias("bootstrap-server")
     .original_variable("BOOTSTRAP_SERVERS");
 
@@ -49,10 +49,9 @@ pub const TIMESTAMP_FORMAT: Key =
         .default("epoch_seconds");
 
 /// Where fields stand that have another name in the input.
-pub const FIELD: Key =
-    Key::new("field", "FIELD=PATH", "Another name of a field, such as user_id=details.userId; several")
-        .several()
-        .at("input.fields");
+pub const FIELD: Key = Key::new("field", "FIELD=PATH", "A field of another name: user_id=details.userId; several")
+    .several()
+    .at("input.fields");
 
 /// The consumer group.
 pub const GROUP: Key = Key::new("group", "NAME", "The consumer group").default("loginscope");

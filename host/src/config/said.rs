@@ -73,7 +73,7 @@ impl Said {
 
     fn shown(&self) -> String {
         let text = match &self.words {
-            Words::Texts(texts) => format!("{:?}", texts.join(OsStr::new(","))),
+            Words::Texts(texts) => format!("{:?}", texts.join(OsStr::new(",")).to_string_lossy()),
             Words::Toml(toml::Value::Array(_)) => "a list".to_owned(),
             Words::Toml(toml::Value::Table(_)) => "a section".to_owned(),
             Words::Toml(toml::Value::String(text)) => format!("{text:?}"),
@@ -190,10 +190,10 @@ impl Said {
     pub fn paths(&self) -> Result<Vec<PathBuf>, ConfigError> {
         let paths: Option<Vec<PathBuf>> = match &self.words {
             Words::Texts(texts) => Some(texts.iter().map(PathBuf::from).collect()),
-            Words::Toml(toml::Value::String(path)) => Some(vec![self.from_here(path)]),
+            Words::Toml(toml::Value::String(path)) => Some(vec![self.located(path)]),
             Words::Toml(toml::Value::Array(list)) => list
                 .iter()
-                .map(|item| item.as_str().filter(|path| !path.is_empty()).map(|path| self.from_here(path)))
+                .map(|item| item.as_str().filter(|path| !path.is_empty()).map(|path| self.located(path)))
                 .collect(),
             Words::Toml(_) => None,
         };
@@ -202,7 +202,7 @@ impl Said {
             .ok_or_else(|| self.refuse("the path of a file, or a list of them"))
     }
 
-    fn from_here(&self, path: &str) -> PathBuf {
+    fn located(&self, path: &str) -> PathBuf {
         match &self.origin {
             Origin::File { file, .. } => file.with_file_name("").join(path),
             _ => PathBuf::from(path),

@@ -114,7 +114,7 @@ impl PluginSet {
             }
         }
         let chain = Chain::new(plugins, self.format.clone(), None);
-        Ok(chain.map_err(|error| self.with_origin(error.into()))?)
+        chain.map_err(|error| self.with_origin(error.into()))
     }
 
     /// The error with the place in the configuration that it is about.

@@ -1,0 +1,239 @@
+//! The binary as its users see it: what it says, and with which exit status it ends.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails may panic")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// A configuration and plugins in a folder of their own, which is the current one.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let component = |name: &str, text: &str| {
+            fs::write(folder.path().join(name), wat::parse_str(text).unwrap()).unwrap();
+        };
+        fs::write(folder.path().join("text.wasm"), "no plugin").unwrap();
+        component("other-world.wasm", r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#);
+        component("other-module.wasm", r#"(module (func (export "main")))"#);
+        component(
+            "other-version.wasm",
+            r#"(component (instance $i) (export "loginscope:plugin/validator@0.9.0" (instance $i)))"#,
+        );
+        component("wasi.wasm", r#"(component (import "wasi:cli/environment@0.2.3" (instance)))"#);
+        Self(folder)
+    }
+
+    fn with(self, name: &str, text: &str) -> Self {
+        fs::write(self.0.path().join(name), text).unwrap();
+        self
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loginscope"));
+        let configured =
+            |name: &str| name.starts_with("LOGINSCOPE_") || name == "BOOTSTRAP_SERVERS" || name == "KAFKA_TOPIC";
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(configured)) {
+            command.env_remove(name);
+        }
+        command.current_dir(self.0.path()).args(arguments).stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
+        command
+    }
+
+    /// What the command says when it is refused: one line, with exit status 2 and nothing on standard output.
+    fn refusal(&self, arguments: &[&str]) -> String {
+        refusal(&mut self.command(arguments))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+fn refusal(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(output.stdout.is_empty(), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said.trim_end().strip_prefix("loginscope: ").unwrap_or_else(|| panic!("{said}")).to_owned()
+}
+
+fn with_input(mut command: Command, input: &[u8]) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+const LOGIN: &[u8] = br#"{"user_id":"ann","timestamp":1694479551,"ip":"1.2.3.4"}"#;
+
+#[test]
+fn a_plugin_that_cannot_be_used_is_refused_in_one_sentence_that_says_where_it_was_named() {
+    let folder = Folder::new();
+    for (plugin, sentence) in [
+        ("nowhere.wasm", "--plugin: cannot read nowhere.wasm: No such file or directory (os error 2)"),
+        (
+            "text.wasm",
+            "--plugin: plugin text.wasm can't be used: it is neither a WebAssembly component nor a WebAssembly module",
+        ),
+        (
+            "other-world.wasm",
+            "--plugin: plugin other-world.wasm can't be used: it has none of the roles validator, enricher and insight-generator: \
+             it exports wasi:cli/run@0.2.0",
+        ),
+        (
+            "other-module.wasm",
+            "--plugin: plugin other-module.wasm can't be used: it has none of the roles validator, enricher and insight-generator: \
+             it exports nothing",
+        ),
+        (
+            "other-version.wasm",
+            "--plugin: plugin other-version.wasm can't be used: it is built against version 0.9.0 of the plugin contract, and this \
+             host speaks 0.1.0",
+        ),
+        (
+            "wasi.wasm",
+            "--plugin: plugin wasi.wasm can't be used: it imports wasi:cli/environment@0.2.3, so it was built for a WASI target; \
+             plugins have no access to the system: build it for wasm32-unknown-unknown",
+        ),
+    ] {
+        assert_eq!(folder.refusal(&["pipe", "--plugin", plugin]), sentence);
+    }
+    let mut by_variable = folder.command(&["pipe"]);
+    assert_eq!(
+        refusal(by_variable.env("LOGINSCOPE_PLUGIN", "text.wasm")),
+        "LOGINSCOPE_PLUGIN: plugin text.wasm can't be used: it is neither a WebAssembly component nor a WebAssembly module"
+    );
+    let folder = folder.with("loginscope.toml", "\nplugins = [\"text.wasm\"]\n");
+    assert_eq!(
+        folder.refusal(&["pipe", "--config", "loginscope.toml"]),
+        "loginscope.toml line 2: plugins: plugin text.wasm can't be used: it is neither a WebAssembly component nor a WebAssembly \
+         module"
+    );
+}
+
+#[test]
+fn settings_that_a_plugin_refuses_and_settings_for_no_plugin_are_told_with_their_line() {
+    let folder = Folder::new()
+        .with("bad.toml", "[validate-logins]\nmode = \"strict\"\n")
+        .with("none.toml", "workers = 1\n[inptu]\ntimestamp_format = \"rfc3339\"\n");
+    let said = folder.refusal(&["pipe", "--config", "bad.toml"]);
+    let begin = "bad.toml line 1: [validate-logins]: plugin validate-logins@0.1.0 can't be used: its validator refuses the settings: ";
+    assert!(said.starts_with(begin) && said.contains("mode"), "{said}");
+    assert_eq!(
+        folder.refusal(&["pipe", "--config", "none.toml"]),
+        "none.toml line 2: [inptu]: there is no plugin inptu, so it can't have settings; the plugins are validate-logins, enrich-logins, \
+         summarize-logins"
+    );
+}
+
+#[test]
+fn properties_that_librdkafka_refuses_are_a_bad_configuration_wherever_they_show() {
+    let folder = Folder::new()
+        .with("alone.toml", "[kafka]\nsession.timeout.ms = \"soon\"\n")
+        .with("together.toml", "[kafka]\nssl.ca.location = \"nowhere\"\nsecurity.protocol = \"SSL\"\n");
+    for command in ["run", "check", "generate", "tail"] {
+        assert_eq!(
+            folder.refusal(&[command, "--brokers", "127.0.0.1:1", "--config", "alone.toml"]),
+            "alone.toml line 2: kafka.session.timeout.ms: \"soon\" can't be used: Invalid value for configuration property \
+             \"session.timeout.ms\""
+        );
+    }
+    let said = folder.refusal(&["tail", "--brokers", "127.0.0.1:1", "--config", "together.toml"]);
+    assert!(said.contains("ssl.ca.location"), "{said}");
+}
+
+#[test]
+fn no_command_needs_more_than_the_originals_variables_to_find_kafka_and_topic() {
+    let folder = Folder::new();
+    for command in ["run", "check", "generate", "tail", "demo"] {
+        let mut command = folder.command(&[command]);
+        let said = refusal(command.env("BOOTSTRAP_SERVERS", "kafka:nine").env("KAFKA_TOPIC", "logins"));
+        assert_eq!(
+            said,
+            "BOOTSTRAP_SERVERS: \"kafka:nine\" can't be used; allowed is HOST:PORT, with commas between several"
+        );
+        let mut command = folder.command(&["run"]);
+        let said = refusal(command.env("BOOTSTRAP_SERVERS", "kafka:9").env("KAFKA_TOPIC", "user login"));
+        assert!(said.starts_with("KAFKA_TOPIC: \"user login\" can't be the name of a Kafka topic: "), "{said}");
+    }
+    let mut pipe = folder.command(&["pipe", "--insights", "insights", "--insight-every", "1"]);
+    pipe.env("BOOTSTRAP_SERVERS", "not looked at").env("KAFKA_TOPIC", "logins");
+    assert!(with_input(pipe, LOGIN).status.success());
+    let insight: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("insights")).unwrap()).unwrap();
+    assert_eq!(insight["window"]["topic"], "logins");
+}
+
+#[test]
+fn a_secret_never_shows_whatever_goes_wrong() {
+    let folder = Folder::new().with("secret", "hunter2secret\n").with(
+        "loginscope.toml",
+        "[kafka]\nsecurity.protocol = \"SASL_PLAINTEXT\"\nsasl.mechanism = \"PLAIN\"\nsasl.username = \"somebody\"\n",
+    );
+    let arguments = ["generate", "--brokers", "127.0.0.1:1", "--config", "loginscope.toml", "--count", "1"];
+    for (name, value) in [
+        ("LOGINSCOPE_KAFKA_SASL_PASSWORD_FILE", "secret"),
+        ("LOGINSCOPE_KAFKA_SSL_KEY_PEM", "hunter2secret"),
+        ("LOGINSCOPE_KAFKA_SASL_PASWORD", "hunter2secret"),
+    ] {
+        let mut command = folder.command(&arguments);
+        command.env(name, value).env("LOGINSCOPE_KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT_");
+        let said = refusal(&mut command);
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_status_2_and_names_the_flag() {
+    let folder = Folder::new();
+    for (arguments, named) in [
+        (&["run", "--wokers", "4"][..], "--wokers"),
+        (&["run", "--workers"], "--workers"),
+        (&["walk"], "walk"),
+        (&["pipe", "--brokers", "k:1"], "--brokers"),
+        (&["run", "--workers", "1", "--workers", "2"], "--workers"),
+    ] {
+        let output = folder.command(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.lines().next().is_some_and(|line| line.contains(named)), "{said}");
+    }
+}
+
+#[test]
+fn each_line_that_is_generated_is_one_message_and_the_same_seed_makes_the_same_bytes() {
+    let folder = Folder::new();
+    let generated = |seed: &str| {
+        let count = ["generate", "--stdout", "--count", "2000", "--malformed", "0.5", "--seed", seed];
+        let output = folder.command(&count).output().unwrap();
+        assert!(output.status.success());
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let once = generated("7");
+    assert_eq!(once.split(|byte| *byte == b'\n').count(), 2001);
+    assert_eq!(once, generated("7"));
+    assert_ne!(once, generated("8"));
+    let mut by_variables = folder.command(&["generate"]);
+    by_variables
+        .env("LOGINSCOPE_STDOUT", "true")
+        .env("LOGINSCOPE_COUNT", "2000")
+        .env("LOGINSCOPE_MALFORMED", "0.5")
+        .env("LOGINSCOPE_SEED", "7")
+        .env("BOOTSTRAP_SERVERS", "kafka:9092");
+    assert_eq!(by_variables.output().unwrap().stdout, once);
+}
+
+#[test]
+fn pipe_takes_every_generated_message_and_counts_each_malformed_one_as_rejected() {
+    let folder = Folder::new();
+    let logins = folder.command(&["generate", "--stdout", "--count", "500", "--malformed", "1"]).output().unwrap();
+    let output = with_input(folder.command(&["pipe"]), &logins.stdout);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{said}");
+    assert!(said.contains("0 logins accepted, 500 rejected"), "{said}");
+}
