@@ -176,7 +176,7 @@ fn run_tail(sources: &Sources<'_>, operand: Option<String>) -> anyhow::Result<Ex
             _ => (View::Other, word),
         },
     };
-    loginscope_kafka::topics::check_name(&topic)?;
+    loginscope_kafka::topics::check_name(&topic).map_err(|error| ConfigError(format!("TOPIC: {error}")))?;
     commands::tail::run(&commands::tail::Tail {
         kafka: crate::config::kafka_settings(sources)?,
         topic,

@@ -6,6 +6,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use loginscope_kafka::EmbeddedBroker;
+use loginscope_kafka::read::last_records;
 
 /// A configuration and plugins in a folder of their own, which is the current one.
 struct Folder(tempfile::TempDir);
@@ -236,4 +240,23 @@ fn pipe_takes_every_generated_message_and_counts_each_malformed_one_as_rejected(
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && output.stdout.is_empty(), "{said}");
     assert!(said.contains("0 logins accepted, 500 rejected"), "{said}");
+}
+
+#[test]
+fn every_generated_message_reaches_its_topic_keyed_by_its_user_and_those_without_a_value_have_none() {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic("logins", 2).unwrap();
+    let settings = broker.settings();
+    let folder = Folder::new();
+    let mut command = folder.command(&["generate", "--count", "1000", "--malformed", "0.5"]);
+    command.env("BOOTSTRAP_SERVERS", &settings.brokers).env("KAFKA_TOPIC", "logins");
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.ends_with("loginscope: 1000 logins sent to logins\n"), "{said}");
+    let records = last_records(&settings, "logins", 1000, Duration::from_mins(1)).unwrap();
+    assert_eq!(records.len(), 1000);
+    assert!(records.iter().all(|record| record.key.as_ref().is_some_and(|key| key.len() == 36)), "a key is a UUID");
+    assert!(records.iter().any(|record| record.payload.is_none()), "a kind of malformed message has no value");
+    assert!(records.iter().any(|record| record.payload.as_deref() == Some(b"")), "another has an empty one");
 }

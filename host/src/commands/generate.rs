@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use loginscope_kafka::{ClientSettings, Error, Producer, ProducerOptions, Record};
 
 use super::signals::Signals;
@@ -147,9 +147,12 @@ impl Progress {
     fn shown(count: Option<u64>) -> Self {
         Self(count.filter(|_| io::stderr().is_terminal()).map(|count| {
             let bar = ProgressBar::new(count);
-            let template = "{bar:30} {human_pos}/{human_len} logins, {per_sec}, {eta} left";
+            let template = "{bar:30} {human_pos}/{human_len} logins, {rate}, {eta} left";
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
+                let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                    let _ = write!(text, "{:.0}/s", state.per_sec());
+                };
+                bar.set_style(style.with_key("rate", rate));
             }
             bar
         }))
