@@ -64,7 +64,8 @@ pub fn run(generate: &Generate) -> Result<Exit> {
 
 fn to_stdout(generator: &mut Generator, pace: Pace, stopped: &dyn Fn() -> bool) -> Result<()> {
     let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let progress = Progress::shown(pace.count);
+    // Logins and a bar on one terminal would only get into each other's way.
+    let progress = Progress::shown(pace.count.filter(|_| !io::stdout().is_terminal()));
     drive(generator, pace, stopped, &mut |made, end_of_slice| {
         output.write_all(&made.value)?;
         output.write_all(b"\n")?;
