@@ -1,7 +1,6 @@
 //! Measures whole processes on a real Kafka: loginscope and the programs that it is compared with, in turns, on the same
 //! broker, data and machine. `cargo xtask bench` builds everything and starts it.
 //!
-//! - `arguments`: what is asked for.
 //! - `contender`: who is measured, and how each is started.
 //! - `cluster`: Kafka with the input in it, and how far a group is.
 //! - `process`: a running process, its CPU time and memory.
@@ -12,7 +11,6 @@
 //! Everything is seen from outside, in the same way for all: a contender's progress is what its consumer group has
 //! committed, its CPU time and memory are what the kernel counts.
 
-mod arguments;
 mod cluster;
 mod contender;
 mod machine;
@@ -27,10 +25,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
-use clap::Parser as _;
+use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use xtask::bench::Options;
 
-use crate::arguments::Arguments;
 use crate::cluster::Cluster;
 use crate::contender::{Contender, Programs};
 use crate::race::{Measurement, Track};
@@ -39,8 +37,15 @@ use crate::report::Report;
 /// How many logins the sample has from which it is learnt how much longer a login becomes.
 const SAMPLE: usize = 100_000;
 
+/// Measures what stands beside it; `cargo xtask bench` builds all that and starts it.
+#[derive(Debug, clap::Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+}
+
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    match run(&Arguments::parse().options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -49,20 +54,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+fn run(options: &Options) -> Result<()> {
     let programs = Programs::beside_this_one()?;
     let stop = Stop::on_signals()?;
     let machine = machine::describe();
     let extra_bytes = loginscope_bench::added_bytes(SAMPLE)?;
-    let contenders = contender::all(extra_bytes, &arguments.workers);
-    eprintln!("starting Kafka and writing {} logins", table::grouped(arguments.logins()));
+    let contenders = contender::all(extra_bytes, options.workers());
+    eprintln!("starting Kafka and writing {} logins", table::grouped(options.logins()));
     let mut cluster = Cluster::start()?;
-    cluster.fill(arguments.logins(), &stop)?;
-    let mut track = Track { cluster: &mut cluster, programs: &programs, logins: arguments.logins(), stop: &stop };
-    let rounds = race_in_turns(&mut track, &contenders, arguments.rounds())?;
-    let report = Report { arguments, machine, extra_bytes, contenders, rounds };
+    cluster.fill(options.logins(), &stop)?;
+    let mut track = Track { cluster: &mut cluster, programs: &programs, logins: options.logins(), stop: &stop };
+    let rounds = race_in_turns(&mut track, &contenders, options.rounds())?;
+    let report = Report { options, machine, extra_bytes, contenders, rounds };
     println!("\n{}", report.table());
-    if let Some(file) = arguments.output() {
+    if let Some(file) = options.output() {
         std::fs::write(&file, report.document())?;
         eprintln!("written to {}", file.display());
     }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::arguments::Arguments;
+use xtask::bench::Options;
+
 use crate::cluster::PARTITIONS;
 use crate::contender::Contender;
 use crate::race::Measurement;
@@ -11,7 +12,7 @@ use crate::table::{grouped, render};
 
 /// All that was measured.
 pub(crate) struct Report<'a> {
-    pub(crate) arguments: &'a Arguments,
+    pub(crate) options: &'a Options,
     pub(crate) machine: Vec<String>,
     /// By how many bytes loginscope makes a login longer.
     pub(crate) extra_bytes: usize,
@@ -46,10 +47,10 @@ impl Report<'_> {
             let _ = writeln!(list, "- {item}");
             list
         });
-        let (logins, rounds) = (grouped(self.arguments.logins()), self.rounds.len());
+        let (logins, rounds) = (grouped(self.options.logins()), self.rounds.len());
         format!(
             "# Results\n\n\
-             Written by `{command}`. Figures are medians of {rounds} rounds, with the least and the most in brackets; ratios \
+             Written by `cargo xtask bench {command}`. Figures are medians of {rounds} rounds, with the least and the most in brackets; ratios \
              are taken within each round, as the machine may be faster in one than in another.\n\n\
              {table}\n\
              - **The job**: {logins} logins by {users} users (Zipf's law, exponent 1), as `loginscope generate` makes them, in \
@@ -65,7 +66,7 @@ impl Report<'_> {
              new group and new topics, and counts only if all messages are in its outputs.\n\n\
              ## Machine\n\n\
              {machine}",
-            command = self.arguments.command(),
+            command = self.options.words().join(" "),
             table = self.table(),
             users = grouped(loginscope_bench::USERS),
             extra = self.extra_bytes,
@@ -98,7 +99,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::contender;
+    use crate::{Arguments, contender};
 
     fn measured(milliseconds: u64, cpu: u64) -> Measurement {
         Measurement {
@@ -109,9 +110,9 @@ mod tests {
         }
     }
 
-    fn report(arguments: &Arguments) -> Report<'_> {
+    fn report(options: &Options) -> Report<'_> {
         Report {
-            arguments,
+            options,
             machine: vec!["2 cores".to_owned()],
             extra_bytes: 155,
             contenders: contender::all(155, &[1]),
@@ -125,8 +126,8 @@ mod tests {
 
     #[test]
     fn ratios_are_those_of_the_rounds() {
-        let arguments = Arguments::parse_from(["bench"]);
-        let table = report(&arguments).table();
+        let options = Arguments::parse_from(["bench"]).options;
+        let table = report(&options).table();
         let row = table.lines().find(|line| line.contains("loginscope, 1 worker")).unwrap();
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         assert_eq!(
@@ -137,8 +138,8 @@ mod tests {
 
     #[test]
     fn the_document_says_how_and_where_it_was_measured() {
-        let arguments = Arguments::parse_from(["bench", "--logins", "3000000"]);
-        let report = report(&arguments);
+        let options = Arguments::parse_from(["bench", "--logins", "3000000"]).options;
+        let report = report(&options);
         let document = report.document();
         for part in [&report.table(), "3,000,000 logins by 200,000 users", "155 bytes more", "- 2 cores"] {
             assert!(document.contains(part), "{part}\n{document}");

@@ -4,18 +4,18 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
-use xtask::{plugins, project};
+use xtask::bench::Options;
+use xtask::{kafka, plugins, project};
 
-/// Measures loginscope on a real Kafka, beside the programs it is compared with.
+/// Measures loginscope on a real Kafka, beside the programs it is compared with, and writes bench/RESULTS.md.
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
-    /// `--quick`, `--logins N`, `--rounds N`, `--workers N,N`; `--help` says more
-    #[arg(value_name = "ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
-    all: Vec<String>,
+    #[command(flatten)]
+    options: Options,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    kafka::prepare()?;
     plugins::ensure_wasm_target()?;
     let target = project::cargo_target();
     let mut build = project::cargo(&project::root());
@@ -23,6 +23,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     project::run(build.arg("--target-dir").arg(&target))?;
     let program = target.join("release/loginscope-bench");
     // It takes this program's place: signals and the exit status are its own.
-    let error = Command::new(&program).args(&arguments.all).exec();
+    let error = Command::new(&program).args(arguments.options.words()).exec();
     Err(error).with_context(|| format!("{} cannot be started", program.display()))
 }
