@@ -1,211 +1,111 @@
-//! Reading and writing columns: the values of one field for all logins of a batch, as `wit/types.wit` lays them out.
+//! Columns as they come from the host: the values of some fields for all logins of a batch, packed as `wit/types.wit` lays
+//! them out.
 //!
-//! A column comes from the host, which keeps the layout, but nothing here panics on one that doesn't: what can't be read
-//! is missing. A column that is written always has one entry a row, missing or not.
+//! The host keeps that layout, but nothing here panics on columns that don't: what can't be read is missing.
 
 #![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
 
-use std::ops::Range;
+use crate::contract::{self, FieldType};
 
-use crate::contract::{BooleanColumn, Column, FieldType, IntegerColumn, NumberColumn, RowSet, TextColumn};
-
-/// For how many bytes a text there is room from the start: as many as a time has.
-const USUAL_TEXT_BYTES: usize = 20;
-
-/// Whether the row is in the set. Rows beyond its last word are not.
-#[inline(always)]
-fn contains(rows: &RowSet, row: usize) -> bool {
-    rows.get(row / 32).is_some_and(|word| word >> (row % 32) & 1 == 1)
+/// Packed columns, and where each of them begins.
+#[derive(Debug)]
+pub struct Columns {
+    packed: contract::Columns,
+    rows: usize,
+    places: Vec<Place>,
 }
 
-/// Puts these rows into the set.
-fn insert(rows: &mut RowSet, new: Range<usize>) {
-    if new.is_empty() {
-        return;
-    }
-    if rows.len() < new.end.div_ceil(32) {
-        rows.resize(new.end.div_ceil(32), 0);
-    }
-    for row in new {
-        if let Some(word) = rows.get_mut(row / 32) {
-            *word |= 1 << (row % 32);
-        }
-    }
+/// Where one column has its parts.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    field_type: FieldType,
+    /// Its first entry in the list of its kind; for booleans, the first word of the set of true rows.
+    first: usize,
+    /// The first word of the set of rows without a value.
+    missing: usize,
 }
 
-impl TextColumn {
-    /// A column without rows.
-    pub const fn empty() -> Self {
-        Self { data: String::new(), ends: Vec::new(), missing: Vec::new() }
-    }
-
-    /// The row's text; `None` where it is missing or there is no such row.
-    #[inline(always)]
-    pub fn get(&self, row: usize) -> Option<&str> {
-        if contains(&self.missing, row) {
-            return None;
-        }
-        let end = *self.ends.get(row)? as usize;
-        self.data.get(self.end_before(row)..end)
-    }
-
-    /// Gives the row, the last one or a later one, this text.
-    #[inline(always)]
-    pub(crate) fn put(&mut self, row: usize, text: &str) {
-        self.put_with(row, |data| data.push_str(text));
-    }
-
-    /// Gives the row, the last one or a later one, the text that `write` appends.
-    #[inline(always)]
-    pub(crate) fn put_with(&mut self, row: usize, write: impl FnOnce(&mut String)) {
-        if self.ends.len() != row {
-            self.end_at(row);
-        }
-        write(&mut self.data);
-        self.ends.push(self.data.len() as u32);
-    }
-
-    /// Makes the column this long: rows that aren't there yet are missing.
-    #[cold]
-    pub(crate) fn end_at(&mut self, rows: usize) {
-        if self.ends.len() > rows {
-            self.data.truncate(self.end_before(rows));
-            self.ends.truncate(rows);
-        }
-        insert(&mut self.missing, self.ends.len()..rows);
-        self.ends.resize(rows, self.data.len() as u32);
-    }
-
-    #[inline(always)]
-    fn end_before(&self, row: usize) -> usize {
-        row.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize)
-    }
+/// How many words a set of so many rows has.
+pub fn words(rows: usize) -> usize {
+    rows.div_ceil(32)
 }
 
-macro_rules! plain_column {
-    ($column:ident, $value:ty) => {
-        impl $column {
-            /// A column without rows.
-            pub const fn empty() -> Self {
-                Self { values: Vec::new(), missing: Vec::new() }
-            }
-
-            /// The row's value; `None` where it is missing or there is no such row.
-            #[inline(always)]
-            pub fn get(&self, row: usize) -> Option<$value> {
-                if contains(&self.missing, row) { None } else { self.values.get(row).copied() }
-            }
-
-            /// Gives the row, the last one or a later one, this value.
-            #[inline(always)]
-            pub(crate) fn put(&mut self, row: usize, value: $value) {
-                if self.values.len() != row {
-                    self.end_at(row);
-                }
-                self.values.push(value);
-            }
-
-            /// Makes the column this long: rows that aren't there yet are missing.
-            #[cold]
-            fn end_at(&mut self, rows: usize) {
-                insert(&mut self.missing, self.values.len()..rows);
-                self.values.resize(rows, Default::default());
-            }
-        }
-    };
-}
-
-plain_column!(IntegerColumn, i64);
-plain_column!(NumberColumn, f64);
-
-impl BooleanColumn {
-    /// A column without rows.
-    pub const fn empty() -> Self {
-        Self { rows: 0, truths: Vec::new(), missing: Vec::new() }
+impl Columns {
+    /// These columns, of so many rows.
+    pub fn new(packed: contract::Columns, rows: usize) -> Self {
+        let (mut ends, mut integers, mut numbers, mut bits) = (0, 0, 0, 0);
+        let take = |next: &mut usize, count: usize| std::mem::replace(next, *next + count);
+        let place = |field_type: &FieldType| {
+            let missing = take(&mut bits, words(rows));
+            let first = match field_type {
+                FieldType::Text | FieldType::Json => take(&mut ends, rows),
+                FieldType::Integer => take(&mut integers, rows),
+                FieldType::Number => take(&mut numbers, rows),
+                FieldType::Boolean => take(&mut bits, words(rows)),
+            };
+            Place { field_type: *field_type, first, missing }
+        };
+        let places = packed.types.iter().map(place).collect();
+        Self { packed, rows, places }
     }
 
-    /// The row's value; `None` where it is missing or there is no such row.
+    /// The types of the columns.
+    pub fn types(&self) -> &[FieldType] {
+        &self.packed.types
+    }
+
+    /// The row's text in a column; `None` where it is missing, or where there is no such row or column of texts.
     #[inline(always)]
-    pub fn get(&self, row: usize) -> Option<bool> {
-        (row < self.rows as usize && !contains(&self.missing, row)).then(|| contains(&self.truths, row))
+    pub fn text(&self, column: usize, row: usize) -> Option<&str> {
+        self.chars(self.place(column, FieldType::Text, row)?, row)
     }
 
-    /// Gives the row, the last one or a later one, this value.
+    /// The row's JSON in a column of JSON, as its text.
     #[inline(always)]
-    pub(crate) fn put(&mut self, row: usize, value: bool) {
-        if self.rows as usize != row {
-            self.end_at(row);
-        }
-        if value {
-            insert(&mut self.truths, row..row + 1);
-        }
-        self.rows += 1;
+    pub fn json(&self, column: usize, row: usize) -> Option<&str> {
+        self.chars(self.place(column, FieldType::Json, row)?, row)
     }
 
-    /// Makes the column this long, by one row shorter at most: rows that aren't there yet are missing.
-    #[cold]
-    fn end_at(&mut self, rows: usize) {
-        if let Some(word) = self.truths.get_mut(rows / 32) {
-            *word &= !(1 << (rows % 32));
-        }
-        insert(&mut self.missing, self.rows as usize..rows);
-        self.rows = rows as u32;
-    }
-}
-
-impl Column {
-    /// A column of this type without rows.
-    pub const fn empty(field_type: FieldType) -> Self {
-        match field_type {
-            FieldType::Text => Self::Text(TextColumn::empty()),
-            FieldType::Integer => Self::Integer(IntegerColumn::empty()),
-            FieldType::Number => Self::Number(NumberColumn::empty()),
-            FieldType::Boolean => Self::Boolean(BooleanColumn::empty()),
-            FieldType::Json => Self::Json(TextColumn::empty()),
-        }
+    /// The row's value in a column of integers.
+    #[inline(always)]
+    pub fn integer(&self, column: usize, row: usize) -> Option<i64> {
+        let place = self.place(column, FieldType::Integer, row)?;
+        self.packed.integers.get(place.first + row).copied()
     }
 
-    /// The type of its values.
-    pub const fn field_type(&self) -> FieldType {
-        match self {
-            Self::Text(_) => FieldType::Text,
-            Self::Integer(_) => FieldType::Integer,
-            Self::Number(_) => FieldType::Number,
-            Self::Boolean(_) => FieldType::Boolean,
-            Self::Json(_) => FieldType::Json,
-        }
+    /// The row's value in a column of numbers.
+    #[inline(always)]
+    pub fn number(&self, column: usize, row: usize) -> Option<f64> {
+        let place = self.place(column, FieldType::Number, row)?;
+        self.packed.numbers.get(place.first + row).copied()
     }
 
-    /// How many rows there are.
-    pub fn rows(&self) -> usize {
-        match self {
-            Self::Text(column) | Self::Json(column) => column.ends.len(),
-            Self::Integer(column) => column.values.len(),
-            Self::Number(column) => column.values.len(),
-            Self::Boolean(column) => column.rows as usize,
-        }
+    /// The row's value in a column of booleans.
+    #[inline(always)]
+    pub fn boolean(&self, column: usize, row: usize) -> Option<bool> {
+        let place = self.place(column, FieldType::Boolean, row)?;
+        self.bit(place.first, row)
     }
 
-    /// Makes the column this long: rows that aren't there yet are missing. At most its last row is taken off.
-    pub(crate) fn end_at(&mut self, rows: usize) {
-        match self {
-            Self::Text(column) | Self::Json(column) => column.end_at(rows),
-            Self::Integer(column) => column.end_at(rows),
-            Self::Number(column) => column.end_at(rows),
-            Self::Boolean(column) => column.end_at(rows),
-        }
+    /// Where a column is, if it has this type and a value in the row.
+    #[inline(always)]
+    fn place(&self, column: usize, field_type: FieldType, row: usize) -> Option<Place> {
+        let place = *self.places.get(column)?;
+        let has_value = row < self.rows && place.field_type == field_type && !self.bit(place.missing, row)?;
+        has_value.then_some(place)
     }
 
-    /// Makes room for so many rows in all.
-    pub(crate) fn reserve(&mut self, rows: usize) {
-        match self {
-            Self::Text(column) | Self::Json(column) => {
-                column.data.reserve(rows * USUAL_TEXT_BYTES);
-                column.ends.reserve(rows);
-            }
-            Self::Integer(column) => column.values.reserve(rows),
-            Self::Number(column) => column.values.reserve(rows),
-            Self::Boolean(_) => {}
-        }
+    #[inline(always)]
+    fn chars(&self, place: Place, row: usize) -> Option<&str> {
+        let index = place.first + row;
+        let end = *self.packed.ends.get(index)? as usize;
+        let begin = index.checked_sub(1).and_then(|before| self.packed.ends.get(before)).map_or(0, |end| *end as usize);
+        self.packed.texts.get(begin..end)
+    }
+
+    /// Whether the row is in the set that begins with this word.
+    #[inline(always)]
+    fn bit(&self, first_word: usize, row: usize) -> Option<bool> {
+        self.packed.bits.get(first_word + row / 32).map(|word| word >> (row % 32) & 1 == 1)
     }
 }

@@ -19,7 +19,7 @@ macro_rules! export_enricher {
             $plugin, Enricher, enricher, export_enricher_world, enricher_declaration,
             fn enrich(
                 logins: $crate::contract::Batch,
-                history: ::std::vec::Vec<$crate::contract::Column>
+                history: $crate::contract::Columns
             ) -> $crate::contract::Enrichment
         }
     };

@@ -4,15 +4,16 @@
 
 use serde::Serialize;
 
-use crate::contract::{self, Column, Enrichment, FieldType, LoginInsight};
+use crate::contract::{self, Enrichment, FieldType, LoginInsight};
 use crate::time::{self, Hour};
+use crate::written::{self, Written};
 use crate::{FieldValue, Insight, Json, OutputField, Rejection, Settable};
 
 /// Takes what an enricher has to say about the login at hand.
 #[derive(Debug)]
 pub struct Fields {
     /// One column for each field that was declared. Each ends at the last row that has a value, `row` at most.
-    columns: Vec<Column>,
+    columns: Vec<Written>,
     row: usize,
     /// The hour of the time that was set last: most logins of a batch are of the same.
     hour: Hour,
@@ -23,11 +24,7 @@ pub struct Fields {
 impl Fields {
     /// Room for the fields of these types, for so many logins.
     pub(crate) fn with_rows(types: impl Iterator<Item = FieldType>, rows: usize) -> Self {
-        let columns = types.map(|field_type| {
-            let mut column = Column::empty(field_type);
-            column.reserve(rows);
-            column
-        });
+        let columns = types.map(|field_type| Written::with_room(field_type, rows));
         Self { columns: columns.collect(), row: 0, hour: Hour::default(), insights: Vec::new(), rejections: Vec::new() }
     }
 
@@ -36,11 +33,12 @@ impl Fields {
         self.row += 1;
     }
 
-    pub(crate) fn into_enrichment(mut self) -> Enrichment {
-        for column in &mut self.columns {
-            column.end_at(self.row);
+    pub(crate) fn into_enrichment(self) -> Enrichment {
+        Enrichment {
+            fields: written::pack(self.columns, self.row),
+            insights: self.insights,
+            rejections: self.rejections,
         }
-        Enrichment { fields: self.columns, insights: self.insights, rejections: self.rejections }
     }
 
     /// Sets a field of the login, by the key that [`Declare::sets`](crate::Declare::sets) gave. Setting it again replaces
@@ -56,9 +54,9 @@ impl Fields {
     /// faster. A field that is set to a time outside the years 0 to 9999 stays as it is in the login.
     #[inline]
     pub fn set_time(&mut self, field: OutputField<str>, epoch_seconds: i64) {
-        let Some(Column::Text(column)) = self.columns.get_mut(field.index()) else { return };
+        let Some(column) = self.columns.get_mut(field.index()) else { return };
         match self.hour.of(epoch_seconds) {
-            Some((hour, second)) => column.put_with(self.row, |text| time::write_in_hour(hour, second, text)),
+            Some((hour, second)) => column.put_text(self.row, |text| time::write_in_hour(hour, second, text)),
             None => column.end_at(self.row),
         }
     }
@@ -66,9 +64,9 @@ impl Fields {
     /// Sets a field to the beginning of the hour of a time, as [`set_time`](Self::set_time) does.
     #[inline]
     pub fn set_full_hour(&mut self, field: OutputField<str>, epoch_seconds: i64) {
-        let Some(Column::Text(column)) = self.columns.get_mut(field.index()) else { return };
+        let Some(column) = self.columns.get_mut(field.index()) else { return };
         match self.hour.of(epoch_seconds) {
-            Some((hour, _)) => column.put(self.row, hour),
+            Some((hour, _)) => column.put_text(self.row, |text| text.push_str(hour)),
             None => column.end_at(self.row),
         }
     }
@@ -84,7 +82,7 @@ impl Fields {
         if text == "null" {
             column.end_at(self.row);
         } else {
-            Json::put(column, self.row, &text);
+            column.put_json(self.row, &text);
         }
     }
 
@@ -102,7 +100,7 @@ impl Fields {
 
     /// What a field of the login has been set to.
     pub fn get<T: FieldValue + ?Sized>(&self, field: OutputField<T>) -> Option<T::Value<'_>> {
-        T::get(self.columns.get(field.index())?, self.row)
+        T::written(self.columns.get(field.index())?, self.row)
     }
 
     /// Why the login has been rejected: code and reason.

@@ -60,7 +60,8 @@ mod aggregate;
 #[allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::indexing_slicing)]
 #[doc(hidden)]
 pub mod bindings;
-mod columns;
+#[doc(hidden)]
+pub mod columns;
 mod declare;
 mod export;
 mod fields;
@@ -78,6 +79,8 @@ pub mod testing;
 pub mod time;
 mod value;
 mod window;
+#[doc(hidden)]
+pub mod written;
 
 pub use aggregate::{Aggregate, Count, Distinct, Keep, Latest, LookUp, Rank, Summed, Top, Valued};
 pub use declare::Declare;

@@ -2,7 +2,8 @@
 
 #![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
 
-use crate::contract::{Batch, MalformedTimestamp, TextColumn};
+use crate::columns::Columns;
+use crate::contract::{Batch, MalformedTimestamp};
 use crate::{Field, FieldValue};
 
 /// A login. Every field may be missing: what is required is for validators to say.
@@ -10,19 +11,42 @@ use crate::{Field, FieldValue};
 /// It is a place in a batch, so reading a field costs a look into a column and allocates nothing.
 #[derive(Debug)]
 pub struct Login {
-    batch: Batch,
+    fields: Columns,
+    malformed_timestamps: Vec<MalformedTimestamp>,
+    rows: usize,
     row: usize,
+}
+
+/// The columns of the login's own table, by their place in a batch.
+pub(crate) mod own {
+    pub(crate) const USER_ID: usize = 0;
+    pub(crate) const TIMESTAMP: usize = 1;
+    pub(crate) const RECORD_TIMESTAMP: usize = 2;
+    pub(crate) const IP: usize = 3;
+    pub(crate) const DEVICE_TYPE: usize = 4;
+    pub(crate) const DEVICE_ID: usize = 5;
+    pub(crate) const LOCALE: usize = 6;
+    pub(crate) const APP_VERSION: usize = 7;
+    pub(crate) const OUTCOME: usize = 8;
+    /// How many there are; the further fields follow.
+    pub(crate) const COUNT: usize = 9;
 }
 
 impl Login {
     /// The first login of a batch.
     pub(crate) fn first_of(batch: Batch) -> Self {
-        Self { batch, row: 0 }
+        let rows = batch.rows as usize;
+        Self {
+            fields: Columns::new(batch.fields, rows),
+            malformed_timestamps: batch.malformed_timestamps,
+            rows,
+            row: 0,
+        }
     }
 
     /// How many logins the batch has.
     pub(crate) fn rows(&self) -> usize {
-        self.batch.rows as usize
+        self.rows
     }
 
     /// Becomes another login of the batch.
@@ -30,26 +54,21 @@ impl Login {
         self.row = row;
     }
 
-    #[inline(always)]
-    fn text<'a>(&self, column: &'a TextColumn) -> Option<&'a str> {
-        column.get(self.row)
-    }
-
     /// Who logs in.
     #[inline(always)]
     pub fn user_id(&self) -> Option<&str> {
-        self.text(&self.batch.user_id)
+        self.fields.text(own::USER_ID, self.row)
     }
 
     /// When, in epoch seconds. Missing also where it is malformed.
     #[inline(always)]
     pub fn timestamp(&self) -> Option<i64> {
-        self.batch.timestamp.get(self.row)
+        self.fields.integer(own::TIMESTAMP, self.row)
     }
 
     /// What was written as the timestamp, at most its first 64 bytes, where it is not a time in the configured format.
     pub fn malformed_timestamp(&self) -> Option<&str> {
-        let malformed = &self.batch.malformed_timestamps;
+        let malformed = &self.malformed_timestamps;
         let row_of = |timestamp: &MalformedTimestamp| timestamp.row as usize;
         let found = malformed.binary_search_by_key(&self.row, row_of).ok()?;
         malformed.get(found).map(|timestamp| timestamp.text.as_str())
@@ -58,49 +77,49 @@ impl Login {
     /// The record's own timestamp in Kafka, in epoch milliseconds; missing where the source has none.
     #[inline(always)]
     pub fn record_timestamp_ms(&self) -> Option<i64> {
-        self.batch.record_timestamp.get(self.row)
+        self.fields.integer(own::RECORD_TIMESTAMP, self.row)
     }
 
     /// The address it comes from, as written.
     #[inline(always)]
     pub fn ip(&self) -> Option<&str> {
-        self.text(&self.batch.ip)
+        self.fields.text(own::IP, self.row)
     }
 
     /// The kind of device; what an earlier enricher made of it, where one did.
     #[inline(always)]
     pub fn device_type(&self) -> Option<&str> {
-        self.text(&self.batch.device_type)
+        self.fields.text(own::DEVICE_TYPE, self.row)
     }
 
     /// The device.
     #[inline(always)]
     pub fn device_id(&self) -> Option<&str> {
-        self.text(&self.batch.device_id)
+        self.fields.text(own::DEVICE_ID, self.row)
     }
 
     /// The locale.
     #[inline(always)]
     pub fn locale(&self) -> Option<&str> {
-        self.text(&self.batch.locale)
+        self.fields.text(own::LOCALE, self.row)
     }
 
     /// The version of the app.
     #[inline(always)]
     pub fn app_version(&self) -> Option<&str> {
-        self.text(&self.batch.app_version)
+        self.fields.text(own::APP_VERSION, self.row)
     }
 
     /// How it ended: `success` or `failure`, where it is said and valid.
     #[inline(always)]
     pub fn outcome(&self) -> Option<&str> {
-        self.text(&self.batch.outcome)
+        self.fields.text(own::OUTCOME, self.row)
     }
 
     /// A further field, by the key that [`Declare::reads`](crate::Declare::reads) gave. A value of another type than
     /// declared counts as missing.
     #[inline(always)]
     pub fn get<T: FieldValue + ?Sized>(&self, field: Field<T>) -> Option<T::Value<'_>> {
-        T::get(self.batch.more.get(field.index())?, self.row)
+        T::get(&self.fields, own::COUNT + field.index(), self.row)
     }
 }

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::fmt::{self, Debug};
 use std::rc::Rc;
 
-use crate::contract::{Batch, Column, Declaration, Description, Enrichment, Insight, Rejection, Window};
+use crate::columns;
+use crate::contract::{Batch, Columns, Declaration, Description, Enrichment, FieldType, Insight, Rejection, Window};
 use crate::value::type_name;
 use crate::window::{self, Aggregates, Source};
 use crate::{Declare, Enricher, Fields, History, InsightGenerator, Login, Plugin, Settings, Validator};
@@ -82,8 +83,9 @@ impl<P: Enricher> Instance<P> {
     ///
     /// # Panics
     /// Where a look-up was declared with another type than its field has.
-    pub fn enrich(&self, logins: Batch, history: Vec<Column>) -> Enrichment {
-        self.check_types(&history);
+    pub fn enrich(&self, logins: Batch, history: Columns) -> Enrichment {
+        let history = columns::Columns::new(history, logins.rows as usize);
+        self.check_types(history.types());
         let mut login = Login::first_of(logins);
         let mut history = History::first_of(history);
         let mut fields = Fields::with_rows(self.declared.set_types(), login.rows());
@@ -97,14 +99,13 @@ impl<P: Enricher> Instance<P> {
     }
 
     /// Only the host knows of which type the latest value of a field is.
-    fn check_types(&self, history: &[Column]) {
-        for (place, (column, wanted)) in history.iter().zip(self.declared.history_types()).enumerate() {
-            let given = column.field_type();
+    fn check_types(&self, history: &[FieldType]) {
+        for (place, (given, wanted)) in history.iter().zip(self.declared.history_types()).enumerate() {
             assert!(
-                given == *wanted,
+                given == wanted,
                 "look-up {place} of the history was declared as {}, but its field is {}",
                 type_name(*wanted),
-                type_name(given),
+                type_name(*given),
             );
         }
     }

@@ -32,11 +32,12 @@ use std::fmt::{self, Debug};
 use std::ops::Deref;
 use std::rc::Rc;
 
-use crate::contract::{
-    self, Batch, Column, Description, FieldType, IntegerColumn, MalformedTimestamp, Period, TextColumn,
-};
+use crate::columns::Columns;
+use crate::contract::{self, Batch, Description, FieldType, MalformedTimestamp, Period};
+use crate::login::own;
 use crate::runtime::{self, Instance};
 use crate::window::Source;
+use crate::written::{Written, pack};
 use crate::{
     Enricher, Entry, Field, FieldValue, Fields, History, Insight, InsightGenerator, Login, Past, Plugin, Rejection,
     Scalar, Summary, Total, Validator, WindowFacts, Windowed,
@@ -105,7 +106,13 @@ pub fn description<P: Plugin>(crate_name: &str, crate_version: &str) -> Descript
 impl Login {
     /// A login to be made up field by field; what isn't said is missing.
     pub fn builder() -> LoginBuilder {
-        LoginBuilder { batch: empty_batch() }
+        let mut fields = vec![Written::with_room(FieldType::Text, 1); own::COUNT];
+        for integer in [own::TIMESTAMP, own::RECORD_TIMESTAMP] {
+            if let Some(column) = fields.get_mut(integer) {
+                *column = Written::with_room(FieldType::Integer, 1);
+            }
+        }
+        LoginBuilder { fields, malformed_timestamps: Vec::new() }
     }
 }
 
@@ -113,15 +120,17 @@ impl Login {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoginBuilder {
-    batch: Batch,
+    /// A column for each field, of one row at most.
+    fields: Vec<Written>,
+    malformed_timestamps: Vec<MalformedTimestamp>,
 }
 
 macro_rules! text_setters {
-    ($($(#[$doc:meta])* $name:ident)*) => {
+    ($($(#[$doc:meta])* $name:ident at $column:ident)*) => {
         $(
             $(#[$doc])*
             pub fn $name(mut self, text: &str) -> Self {
-                self.batch.$name.put(0, text);
+                put::<str>(&mut self.fields, own::$column, text);
                 self
             }
         )*
@@ -131,76 +140,59 @@ macro_rules! text_setters {
 impl LoginBuilder {
     text_setters! {
         /// Who logs in.
-        user_id
+        user_id at USER_ID
         /// The address it comes from.
-        ip
+        ip at IP
         /// The kind of device.
-        device_type
+        device_type at DEVICE_TYPE
         /// The device.
-        device_id
+        device_id at DEVICE_ID
         /// The locale.
-        locale
+        locale at LOCALE
         /// The version of the app.
-        app_version
+        app_version at APP_VERSION
         /// `success` or `failure`.
-        outcome
+        outcome at OUTCOME
     }
 
     /// When, in epoch seconds.
     pub fn timestamp(mut self, seconds: i64) -> Self {
-        self.batch.timestamp.put(0, seconds);
+        put::<i64>(&mut self.fields, own::TIMESTAMP, seconds);
         self
     }
 
     /// A timestamp that is not a time.
     pub fn malformed_timestamp(mut self, text: &str) -> Self {
-        self.batch.malformed_timestamps = vec![MalformedTimestamp { row: 0, text: text.to_owned() }];
+        self.malformed_timestamps = vec![MalformedTimestamp { row: 0, text: text.to_owned() }];
         self
     }
 
     /// The record's own timestamp, in epoch milliseconds.
     pub fn record_timestamp_ms(mut self, milliseconds: i64) -> Self {
-        self.batch.record_timestamp.put(0, milliseconds);
+        put::<i64>(&mut self.fields, own::RECORD_TIMESTAMP, milliseconds);
         self
     }
 
     /// A further field that the plugin reads.
     pub fn with<T: FieldValue + ?Sized>(mut self, field: Field<T>, value: T::Value<'_>) -> Self {
-        put::<T>(&mut self.batch.more, field.index(), value);
+        put::<T>(&mut self.fields, own::COUNT + field.index(), value);
         self
     }
 
     /// The login.
     pub fn build(self) -> Login {
-        Login::first_of(self.batch)
-    }
-}
-
-/// A batch of one login that has no fields at all: its columns have no rows, so every look into them is a miss.
-fn empty_batch() -> Batch {
-    Batch {
-        rows: 1,
-        user_id: TextColumn::empty(),
-        timestamp: IntegerColumn::empty(),
-        malformed_timestamps: Vec::new(),
-        record_timestamp: IntegerColumn::empty(),
-        ip: TextColumn::empty(),
-        device_type: TextColumn::empty(),
-        device_id: TextColumn::empty(),
-        locale: TextColumn::empty(),
-        app_version: TextColumn::empty(),
-        outcome: TextColumn::empty(),
-        more: Vec::new(),
+        let malformed_timestamps = self.malformed_timestamps;
+        Login::first_of(Batch { rows: 1, fields: pack(self.fields, 1), malformed_timestamps })
     }
 }
 
 /// Gives the column at a place, which is added where it isn't there yet, a value in its first row.
-fn put<T: FieldValue + ?Sized>(columns: &mut Vec<Column>, place: usize, value: T::Value<'_>) {
+fn put<T: FieldValue + ?Sized>(columns: &mut Vec<Written>, place: usize, value: T::Value<'_>) {
     if columns.len() <= place {
-        columns.resize(place + 1, Column::empty(FieldType::Text));
+        columns.resize(place + 1, Written::with_room(FieldType::Text, 1));
     }
     if let Some(column) = columns.get_mut(place) {
-        *column = Column::empty(T::TYPE);
+        *column = Written::with_room(T::TYPE, 1);
         T::put(column, 0, value);
     }
 }
@@ -216,7 +208,7 @@ impl History {
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct HistoryBuilder {
-    columns: Vec<Column>,
+    columns: Vec<Written>,
 }
 
 impl HistoryBuilder {
@@ -228,7 +220,7 @@ impl HistoryBuilder {
 
     /// The history.
     pub fn build(self) -> History {
-        History::first_of(self.columns)
+        History::first_of(Columns::new(pack(self.columns, 1), 1))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The types that a field can have, as type parameters of its key: `str`, `i64`, `f64`, `bool` and [`Json`].
 
-use crate::contract::{Column, FieldType};
+use crate::columns::Columns;
+use crate::contract::FieldType;
+use crate::written::Written;
 
 /// The type of a field that holds any JSON value, read as its text.
 #[derive(Clone, Copy, Debug)]
@@ -15,13 +17,17 @@ pub trait FieldValue: sealed::Sealed {
     #[doc(hidden)]
     const TYPE: FieldType;
 
-    /// The row's value, where the column has this type.
+    /// The row's value in a column that came from the host, where the column has this type.
     #[doc(hidden)]
-    fn get(column: &Column, row: usize) -> Option<Self::Value<'_>>;
+    fn get(columns: &Columns, column: usize, row: usize) -> Option<Self::Value<'_>>;
+
+    /// The row's value in a column in the making.
+    #[doc(hidden)]
+    fn written(column: &Written, row: usize) -> Option<Self::Value<'_>>;
 
     /// Gives the row, the last one of the column or a later one, this value. The rows between are missing.
     #[doc(hidden)]
-    fn put(column: &mut Column, row: usize, value: Self::Value<'_>);
+    fn put(column: &mut Written, row: usize, value: Self::Value<'_>);
 }
 
 /// A type of field that is set by value; JSON is set with [`Fields::set_json`](crate::Fields::set_json).
@@ -41,38 +47,37 @@ mod sealed {
 }
 
 macro_rules! field_value {
-    ($type:ty, $value:ty, $case:ident $(, only if $can_be_written:expr)?) => {
+    ($type:ty, $value:ty, $case:ident, $read:ident, $put:expr) => {
         impl FieldValue for $type {
             type Value<'a> = $value;
             const TYPE: FieldType = FieldType::$case;
 
             #[inline(always)]
-            fn get(column: &Column, row: usize) -> Option<Self::Value<'_>> {
-                match column {
-                    Column::$case(column) => column.get(row),
-                    _ => None,
-                }
+            fn get(columns: &Columns, column: usize, row: usize) -> Option<Self::Value<'_>> {
+                columns.$read(column, row)
+            }
+
+            fn written(column: &Written, row: usize) -> Option<Self::Value<'_>> {
+                column.$read(row)
             }
 
             #[inline(always)]
-            fn put(column: &mut Column, row: usize, value: Self::Value<'_>) {
-                $(if !$can_be_written(value) {
-                    return column.end_at(row);
-                })?
-                if let Column::$case(column) = column {
-                    column.put(row, value);
-                }
+            fn put(column: &mut Written, row: usize, value: Self::Value<'_>) {
+                let put: fn(&mut Written, usize, Self::Value<'_>) = $put;
+                put(column, row, value);
             }
         }
     };
 }
 
-field_value!(str, &'a str, Text);
-field_value!(i64, i64, Integer);
-// JSON has no infinity and no NaN: a field that can't be written isn't set.
-field_value!(f64, f64, Number, only if f64::is_finite);
-field_value!(bool, bool, Boolean);
-field_value!(Json, &'a str, Json);
+field_value!(str, &'a str, Text, text, |column, row, text| column.put_text(row, |data| data.push_str(text)));
+field_value!(i64, i64, Integer, integer, Written::put_integer);
+field_value!(f64, f64, Number, number, |column, row, value| {
+    // JSON has no infinity and no NaN: a field that can't be written isn't set.
+    if value.is_finite() { column.put_number(row, value) } else { column.end_at(row) }
+});
+field_value!(bool, bool, Boolean, boolean, Written::put_boolean);
+field_value!(Json, &'a str, Json, json, Written::put_json);
 
 /// What a type is called in a message.
 pub(crate) fn type_name(field_type: FieldType) -> &'static str {

@@ -1,14 +1,14 @@
 //! Columns through a plugin and back: what a login has comes out of `Login`, what a plugin sets goes into its column.
-//!
-//! The columns are written and read here by hand, as `wit/types.wit` describes them, so that the SDK isn't its own judge.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use loginscope_plugin::contract::{
-    Batch, BooleanColumn, Column, IntegerColumn, MalformedTimestamp, NumberColumn, TextColumn,
-};
+mod packed;
+
+use loginscope_plugin::columns::Columns;
+use loginscope_plugin::contract::{self, Batch, FieldType};
 use loginscope_plugin::prelude::*;
 use loginscope_plugin::runtime::Instance;
+use packed::Column;
 use proptest::prelude::*;
 
 /// Sets a field to each field that it reads.
@@ -67,50 +67,6 @@ impl Enricher for Echo {
     }
 }
 
-/// How a set of rows is written: with as few words as it needs, or more.
-fn row_set(rows: impl Iterator<Item = bool>, spare_words: usize) -> Vec<u32> {
-    let mut words = Vec::new();
-    for (row, inside) in rows.enumerate() {
-        if inside {
-            words.resize((row / 32 + 1).max(words.len()), 0u32);
-            words[row / 32] |= 1 << (row % 32);
-        }
-    }
-    words.extend(vec![0; spare_words]);
-    words
-}
-
-fn is_in(words: &[u32], row: usize) -> bool {
-    words.get(row / 32).is_some_and(|word| (word >> (row % 32)) % 2 == 1)
-}
-
-fn text_column(values: &[Option<String>], spare: usize) -> TextColumn {
-    let mut column = TextColumn::empty();
-    for value in values {
-        column.data += value.as_deref().unwrap_or_default();
-        column.ends.push(column.data.len() as u32);
-    }
-    column.missing = row_set(values.iter().map(Option::is_none), spare);
-    column
-}
-
-fn texts(column: &TextColumn) -> Vec<Option<String>> {
-    let starts = std::iter::once(0).chain(column.ends.iter().copied());
-    let texts = starts.zip(&column.ends).map(|(start, end)| column.data[start as usize..*end as usize].to_owned());
-    texts.enumerate().map(|(row, text)| (!is_in(&column.missing, row)).then_some(text)).collect()
-}
-
-fn integer_column(values: &[Option<i64>], spare: usize) -> IntegerColumn {
-    IntegerColumn {
-        values: values.iter().map(|value| value.unwrap_or_default()).collect(),
-        missing: row_set(values.iter().map(Option::is_none), spare),
-    }
-}
-
-fn plain<T: Copy>(values: &[T], missing: &[u32]) -> Vec<Option<T>> {
-    values.iter().enumerate().map(|(row, value)| (!is_in(missing, row)).then_some(*value)).collect()
-}
-
 #[derive(Clone, Debug)]
 struct Row {
     text: Option<String>,
@@ -145,87 +101,65 @@ fn column<T>(rows: &[Row], value: impl Fn(&Row) -> Option<T>) -> Vec<Option<T>> 
     rows.iter().map(value).collect()
 }
 
-fn batch(rows: &[Row], spare: usize) -> Batch {
-    let texts = text_column(&column(rows, |row| row.text.clone()), spare);
-    let integers = integer_column(&column(rows, |row| row.integer), spare);
-    let numbers = column(rows, |row| row.number);
-    let booleans = column(rows, |row| row.boolean);
-    let malformed = (0..).zip(rows).filter(|(_, row)| row.malformed);
-    Batch {
-        rows: rows.len() as u32,
-        user_id: texts.clone(),
-        timestamp: integers.clone(),
-        malformed_timestamps: malformed
-            .map(|(row, _)| MalformedTimestamp { row, text: format!("malformed {row}") })
-            .collect(),
-        record_timestamp: integers.clone(),
-        ip: texts.clone(),
-        device_type: texts.clone(),
-        device_id: texts.clone(),
-        locale: texts.clone(),
-        app_version: texts.clone(),
-        outcome: texts.clone(),
-        more: vec![
-            Column::Text(texts),
-            Column::Integer(integers),
-            Column::Number(NumberColumn {
-                values: numbers.iter().map(|value| value.unwrap_or_default()).collect(),
-                missing: row_set(numbers.iter().map(Option::is_none), spare),
-            }),
-            Column::Boolean(BooleanColumn {
-                rows: rows.len() as u32,
-                truths: row_set(booleans.iter().map(|value| *value == Some(true)), spare),
-                missing: row_set(booleans.iter().map(Option::is_none), spare),
-            }),
-            Column::Json(text_column(&column(rows, |row| row.json.clone()), spare)),
-        ],
-    }
+fn batch(rows: &[Row]) -> Batch {
+    let texts = Column::Text(column(rows, |row| row.text.clone()));
+    let integers = Column::Integer(column(rows, |row| row.integer));
+    let own = std::array::from_fn(|place| if [1, 2].contains(&place) { integers.clone() } else { texts.clone() });
+    let more = vec![
+        texts.clone(),
+        integers.clone(),
+        Column::Number(column(rows, |row| row.number)),
+        Column::Boolean(column(rows, |row| row.boolean)),
+        Column::Json(column(rows, |row| row.json.clone())),
+    ];
+    let malformed: Vec<_> = (0..).zip(rows).filter(|(_, row)| row.malformed).map(|(row, _)| (row, "bad")).collect();
+    packed::batch(rows.len(), own, more, &malformed)
 }
 
 proptest! {
     #[test]
-    fn every_value_and_every_gap_goes_through_a_plugin_and_back(
-        rows in prop::collection::vec(row(), 0..80),
-        spare_words in 0usize..3,
-    ) {
-        let history = vec![Column::Integer(integer_column(&column(&rows, |row| row.integer), spare_words))];
+    fn every_value_and_every_gap_goes_through_a_plugin_and_back(rows in prop::collection::vec(row(), 0..80)) {
+        let texts = Column::Text(column(&rows, |row| row.text.clone()));
+        let integers = Column::Integer(column(&rows, |row| row.integer));
         let instance = Instance::<Echo>::new("{}").unwrap();
-        let enrichment = instance.enrich(batch(&rows, spare_words), history);
-
-        let [
-            Column::Text(text), Column::Integer(integer), Column::Number(number), Column::Boolean(boolean),
-            Column::Json(json), Column::Text(user_id), Column::Integer(timestamp), Column::Text(malformed),
-            Column::Integer(record_timestamp), Column::Integer(past),
-        ] = enrichment.fields.as_slice() else {
-            panic!("a column for each field that is set, in order, of its type");
-        };
-        let wanted_texts = column(&rows, |row| row.text.clone());
-        let wanted_integers = column(&rows, |row| row.integer);
-        let wanted_malformed: Vec<_> =
-            rows.iter().enumerate().map(|(row, it)| it.malformed.then(|| format!("malformed {row}"))).collect();
-        prop_assert_eq!(&texts(text), &wanted_texts);
-        prop_assert_eq!(&texts(user_id), &wanted_texts);
-        for integers in [integer, timestamp, record_timestamp, past] {
-            prop_assert_eq!(&plain(&integers.values, &integers.missing), &wanted_integers);
-        }
-        prop_assert_eq!(plain(&number.values, &number.missing), column(&rows, |row| row.number));
-        prop_assert_eq!(boolean.rows as usize, rows.len());
-        let truths: Vec<bool> = (0..rows.len()).map(|row| is_in(&boolean.truths, row)).collect();
-        prop_assert_eq!(plain(&truths, &boolean.missing), column(&rows, |row| row.boolean));
-        prop_assert_eq!(texts(json), column(&rows, |row| row.json.clone()));
-        prop_assert_eq!(texts(malformed), wanted_malformed);
-        // Nothing but the texts themselves: the contract has no gaps in `data`.
-        prop_assert_eq!(text.data.len(), *text.ends.last().unwrap_or(&0) as usize);
+        let enrichment = instance.enrich(batch(&rows), packed::pack(std::slice::from_ref(&integers)));
+        let expected = [
+            texts.clone(),
+            integers.clone(),
+            Column::Number(column(&rows, |row| row.number)),
+            Column::Boolean(column(&rows, |row| row.boolean)),
+            Column::Json(column(&rows, |row| row.json.clone())),
+            texts,
+            integers.clone(),
+            Column::Text(column(&rows, |row| row.malformed.then(|| "bad".to_owned()))),
+            integers.clone(),
+            integers,
+        ];
+        prop_assert_eq!(packed::unpack(&enrichment.fields, rows.len()), expected);
         prop_assert!(enrichment.insights.is_empty() && enrichment.rejections.is_empty());
     }
 }
 
 #[test]
-fn a_column_that_lies_is_read_as_missing_and_never_panics() {
-    let lies = TextColumn { data: "añb".to_owned(), ends: vec![2, 1, 99, 4], missing: Vec::new() };
-    assert_eq!([0, 1, 2, 3, 4].map(|row| lies.get(row)), [None; 5]);
-    let short = IntegerColumn { values: vec![7], missing: Vec::new() };
-    assert_eq!([0, 1, 64].map(|row| short.get(row)), [Some(7), None, None]);
-    let short = BooleanColumn { rows: 1, truths: vec![3], missing: Vec::new() };
-    assert_eq!([0, 1, 64].map(|row| short.get(row)), [Some(true), None, None]);
+fn columns_that_lie_never_make_the_plugin_panic() {
+    let lies = contract::Columns {
+        types: vec![FieldType::Text, FieldType::Integer, FieldType::Boolean, FieldType::Number, FieldType::Json],
+        texts: "añb".to_owned(),
+        ends: vec![2, 1, 99, 4],
+        integers: vec![7],
+        numbers: Vec::new(),
+        bits: vec![0, 0, 0],
+    };
+    for rows in [0, 1, 4, 40, 1 << 20] {
+        let lies = Columns::new(lies.clone(), rows);
+        for column in 0..7 {
+            for row in [0, 1, 2, 3, 4, 39, 64, rows] {
+                let _ = (lies.text(column, row), lies.json(column, row), lies.integer(column, row));
+                let _ = (lies.number(column, row), lies.boolean(column, row));
+            }
+        }
+    }
+    let lies = Columns::new(lies, 4);
+    assert_eq!([0, 1, 2, 3, 4].map(|row| lies.text(0, row)), [None; 5]);
+    assert_eq!([0, 1].map(|row| lies.integer(1, row)), [Some(7), None]);
 }

@@ -1,9 +1,12 @@
 //! What a host sees of a plugin in each of its roles.
 
-use loginscope_plugin::contract::{self, Batch, Column, FieldType, LookUp, Measure, Retention, Span, TextColumn};
+mod packed;
+
+use loginscope_plugin::contract::{Batch, Columns, FieldType, LookUp, Measure, Retention, Span};
 use loginscope_plugin::prelude::*;
 use loginscope_plugin::runtime::Instance;
 use loginscope_plugin::testing::{self, Tested, WindowBuilder, entry, facts};
+use packed::Column;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -104,44 +107,23 @@ loginscope_plugin::export_validator!(Spraying);
 loginscope_plugin::export_enricher!(Spraying);
 loginscope_plugin::export_insight_generator!(Spraying);
 
-fn text(values: &[&str]) -> TextColumn {
-    let mut column = TextColumn::empty();
-    for value in values {
-        column.data += value;
-        column.ends.push(column.data.len() as u32);
-    }
-    column
+fn text(values: &[&str]) -> Column {
+    Column::Text(values.iter().map(|value| Some((*value).to_owned())).collect())
 }
 
 fn logins(countries: &[&str]) -> Batch {
-    let column = || text(&vec!["x"; countries.len()]);
-    let none = || contract::IntegerColumn { values: vec![0; countries.len()], missing: vec![u32::MAX] };
-    Batch {
-        rows: countries.len() as u32,
-        user_id: column(),
-        timestamp: none(),
-        malformed_timestamps: Vec::new(),
-        record_timestamp: none(),
-        ip: column(),
-        device_type: column(),
-        device_id: column(),
-        locale: column(),
-        app_version: column(),
-        outcome: column(),
-        more: vec![Column::Text(text(countries))],
-    }
+    let rows = countries.len();
+    let (texts, none) = (text(&vec!["x"; rows]), Column::Integer(vec![None; rows]));
+    let own = std::array::from_fn(|place| if [1, 2].contains(&place) { none.clone() } else { texts.clone() });
+    packed::batch(rows, own, vec![text(countries)], &[])
 }
 
-fn history(failures: &[i64], known: u32, last: &[&str]) -> Vec<Column> {
-    vec![
-        Column::Integer(contract::IntegerColumn { values: failures.to_vec(), missing: Vec::new() }),
-        Column::Boolean(contract::BooleanColumn {
-            rows: failures.len() as u32,
-            truths: vec![known],
-            missing: Vec::new(),
-        }),
-        Column::Text(text(last)),
-    ]
+fn history_columns<const N: usize>(failures: [i64; N], known: [bool; N], last: [&str; N]) -> [Column; 3] {
+    [Column::Integer(failures.map(Some).to_vec()), Column::Boolean(known.map(Some).to_vec()), text(&last)]
+}
+
+fn history<const N: usize>(failures: [i64; N], known: [bool; N], last: [&str; N]) -> Columns {
+    packed::pack(&history_columns(failures, known, last))
 }
 
 #[test]
@@ -232,18 +214,19 @@ fn rejections_of_a_batch_carry_their_rows_in_order() {
 #[test]
 fn what_an_enricher_says_of_a_login_stays_with_its_row() {
     let instance = Instance::<Spraying>::new(r#"{"failures":3}"#).unwrap();
-    let enrichment = instance.enrich(logins(&["NL", "NL", "DE"]), history(&[3, 101, 0], 0b101, &["NL", "NL", "NL"]));
+    let enrichment =
+        instance.enrich(logins(&["NL", "NL", "DE"]), history([3, 101, 0], [true, false, true], ["NL", "NL", "NL"]));
     let insights: Vec<_> = enrichment.insights.iter().map(|it| (it.row, it.insight.kind.as_str())).collect();
     assert_eq!(insights, [(1, "new_device"), (1, "second")]);
     assert_eq!(enrichment.insights[0].insight.data, r#"{"device":"x"}"#);
     let rejections: Vec<_> = enrichment.rejections.iter().map(|it| (it.row, it.code.as_str())).collect();
     assert_eq!(rejections, [(1, "spraying")], "only the first rejection of a login counts");
-    let [Column::Boolean(suspicious), Column::Json(detail), Column::Number(score)] = &enrichment.fields[..] else {
-        panic!("a column a field");
-    };
-    assert_eq!([0, 1, 2].map(|row| suspicious.get(row)), [Some(false), Some(true), Some(true)]);
-    assert_eq!(detail.get(2), Some(r#"{"last":"NL"}"#));
-    assert_eq!([0, 1, 2].map(|row| score.get(row)), [None; 3], "neither infinity nor NaN leaves a plugin");
+    let fields = packed::unpack(&enrichment.fields, 3);
+    assert_eq!(fields[0], Column::Boolean([false, true, true].map(Some).to_vec()));
+    let last = || Some(r#"{"last":"NL"}"#.to_owned());
+    assert_eq!(fields[1], Column::Json(vec![last(), last(), last()]));
+    assert_eq!(fields[2], Column::Number(vec![None; 3]), "neither infinity nor NaN leaves a plugin");
+    assert_eq!(fields.len(), 3, "a column a field");
 }
 
 #[test]
@@ -262,9 +245,9 @@ fn a_field_set_to_json_null_is_not_set() {
 #[test]
 #[should_panic(expected = "look-up 2 of the history was declared as text, but its field is integer")]
 fn a_latest_value_asked_for_with_another_type_is_a_clear_failure() {
-    let mut columns = history(&[0], 1, &["NL"]);
-    columns[2] = Column::Integer(contract::IntegerColumn { values: vec![1], missing: Vec::new() });
-    let _ = Instance::<Spraying>::new("{}").unwrap().enrich(logins(&["NL"]), columns);
+    let mut columns = history_columns([0], [true], ["NL"]);
+    columns[2] = Column::Integer(vec![Some(1)]);
+    let _ = Instance::<Spraying>::new("{}").unwrap().enrich(logins(&["NL"]), packed::pack(&columns));
 }
 
 #[test]

@@ -26,7 +26,7 @@
 //! | `loop_in_configure`, `trap_in_configure`, `lie_declaration` | while it is configured: runs forever; traps; declares what the contract doesn't allow |
 //! | `lie_row`, `lie_order` | names a row that isn't there; rows that don't ascend |
 //! | `lie_code`, `lie_reason` | a code or kind that is none; a reason of two lines, data that is no JSON object |
-//! | `lie_ends`, `lie_length`, `lie_type`, `lie_count`, `lie_missing`, `lie_number` | columns (the enricher's): ends that run backwards; a row too few; another type; a column too many; missing rows that aren't there; NaN |
+//! | `lie_ends`, `lie_length`, `lie_rest`, `lie_type`, `lie_count`, `lie_missing`, `lie_number` | columns (the enricher's): ends that run backwards; a row too few; an entry too many; another type; a column too many; missing rows that aren't there; NaN |
 //! | `lie_utf8`, `lie_pointer` | a text that isn't UTF-8; one that lies outside of memory |
 //! | `many_insights`, `too_many_insights` | ten million insights (a validator: rejections), more than there is memory for; a hundred thousand, more than the host takes |
 //! | `huge_text` | one insight (a validator: one reason) of 8 MiB |

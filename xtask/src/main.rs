@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use commands::{demo, kafka, plugins, proptest, test};
+use commands::{bench, demo, kafka, plugins, proptest, test};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "What this repository needs done beside building it")]
@@ -16,6 +16,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run all tests, those on a real Kafka included
     Test(test::Arguments),
+    /// Measure loginscope on a real Kafka, beside the programs it is compared with
+    Bench(bench::Arguments),
     /// Build the default plugins into target/plugins/
     Plugins(plugins::Arguments),
     /// Start and stop a real Kafka
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Plugins(arguments) => plugins::run(arguments),
         Command::Kafka(arguments) => kafka::run(arguments),
         Command::Proptest(arguments) => proptest::run(&arguments),

@@ -25,6 +25,10 @@ mod real_kafka {
         let again = kafka.create_topic("kept", 3, &[]).unwrap_err();
         assert!(format!("{again:#}").contains("already exists"), "{again:#}");
 
+        kafka.create_topic("dropped", 1, &[]).unwrap();
+        kafka.delete_topic("dropped").unwrap();
+        assert!(kafka.delete_topic("dropped").is_err(), "it is gone");
+
         kafka.restart().unwrap();
         assert!(kafka.is_running());
         assert_eq!(kafka.bootstrap(), address);

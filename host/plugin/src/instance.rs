@@ -10,9 +10,9 @@ use loginscope_login::{Column, Logins, Rejection, Slot};
 use crate::aggregates::AggregateReader;
 use crate::answer::{Enrichment, Insight, Window};
 use crate::contract::Role;
-use crate::declaration::TypedField;
 use crate::failure::Failure;
 use crate::guests::{Guests, guest};
+use crate::lower::Packed;
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
 use crate::{lift, lower};
@@ -22,6 +22,10 @@ use crate::{lift, lower};
 pub struct Instance {
     plugin: Plugin,
     running: Option<Running>,
+    /// The batch at hand, packed.
+    fields: Packed,
+    /// The history at hand, packed.
+    history: Packed,
 }
 
 /// An instance that has been started.
@@ -34,7 +38,7 @@ struct Running {
 
 impl Instance {
     pub(crate) fn new(plugin: Plugin) -> Self {
-        Self { plugin, running: None }
+        Self { plugin, running: None, fields: Packed::default(), history: Packed::default() }
     }
 
     /// The plugin it is an instance of.
@@ -54,14 +58,15 @@ impl Instance {
     /// # Errors
     /// The plugin failed; the next call runs on a fresh instance.
     pub fn validate(&mut self, logins: &Logins, more: &[Slot]) -> Result<Vec<(u32, Rejection)>, Failure> {
-        let lowered = lower::Lowered::new(logins, more);
-        let cpu = self.plugin.limits().batch_cpu(logins.rows());
-        self.serve(|running, _| {
-            let Running { sandbox, guests, .. } = running;
-            let rejections = sandbox.call(cpu, |store, _| {
-                guest(guests.validator.as_ref(), Role::Validator)?.call_validate(store, lowered.batch(logins))
+        self.fields.batch(logins, more);
+        let malformed_timestamps = lower::malformed_timestamps(logins);
+        let (rows, limits) = (logins.rows(), self.plugin.limits());
+        serve(&self.plugin, &mut self.running, |Running { sandbox, guests, .. }| {
+            let batch = self.fields.as_batch(rows, &malformed_timestamps);
+            let rejections = sandbox.call(limits.batch_cpu(rows), |store, _| {
+                guest(guests.validator.as_ref(), Role::Validator)?.call_validate(store, batch)
             })?;
-            lift::rejections(rejections, logins.rows())
+            lift::rejections(rejections, rows)
         })
     }
 
@@ -71,17 +76,19 @@ impl Instance {
     /// # Errors
     /// The plugin failed; the next call runs on a fresh instance.
     pub fn enrich(&mut self, logins: &Logins, more: &[Slot], history: &[Column]) -> Result<Enrichment, Failure> {
-        let lowered = lower::Lowered::new(logins, more);
-        let history = lower::columns(history.iter());
-        let (rows, limits) = (logins.rows(), *self.plugin.limits());
-        self.serve(|running, sets| {
-            let Running { sandbox, guests, .. } = running;
+        self.fields.batch(logins, more);
+        self.history.columns(history, logins.rows());
+        let malformed_timestamps = lower::malformed_timestamps(logins);
+        let (rows, limits) = (logins.rows(), self.plugin.limits());
+        let sets = self.plugin.declaration(Role::Enricher).map_or(&[][..], |declaration| &declaration.sets);
+        serve(&self.plugin, &mut self.running, |Running { sandbox, guests, .. }| {
+            let batch = self.fields.as_batch(rows, &malformed_timestamps);
             let enrichment = sandbox.call(limits.batch_cpu(rows), |store, _| {
-                guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, lowered.batch(logins), &history)
+                guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, batch, self.history.as_columns())
             })?;
             Ok(Enrichment {
                 fields: lift::columns(enrichment.fields, sets, rows)?,
-                insights: lift::login_insights(enrichment.insights, rows, &limits)?,
+                insights: lift::login_insights(enrichment.insights, rows, limits)?,
                 rejections: lift::rejections(enrichment.rejections, rows)?,
             })
         })
@@ -97,35 +104,36 @@ impl Instance {
         window: &Window,
         reader: Box<R>,
     ) -> (Result<Vec<Insight>, Failure>, Box<R>) {
-        let limits = *self.plugin.limits();
+        let limits = self.plugin.limits();
         // Lent to the store for the call; where the call doesn't come to that, it is still here.
         let mut here: Option<Box<dyn AggregateReader>> = Some(reader);
-        let answer = self.serve(|running, _| {
-            let Running { sandbox, guests, .. } = running;
+        let answer = serve(&self.plugin, &mut self.running, |Running { sandbox, guests, .. }| {
             let answer = sandbox.call_with_aggregates(limits.generate_cpu, &mut here, |store, _| {
                 guest(guests.insight_generator.as_ref(), Role::InsightGenerator)?
                     .call_generate(store, lower::window(window))
             })?;
-            lift::insights(answer, &limits)
+            lift::insights(answer, limits)
         });
         (answer, given_back(here))
     }
+}
 
-    /// Makes one call on a running instance, and throws the instance away where it fails. The call also gets the fields that
-    /// the plugin declared to set.
-    fn serve<T>(&mut self, call: impl FnOnce(&mut Running, &[TypedField]) -> Result<T, Failure>) -> Result<T, Failure> {
-        let mut running = if let Some(running) = self.running.take() {
-            running
-        } else {
-            let (sandbox, guests) = self.plugin.start()?;
-            Running { sandbox, guests, fresh: true }
-        };
-        let sets = self.plugin.declaration(Role::Enricher).map_or(&[][..], |declaration| &declaration.sets);
-        let answer = call(&mut running, sets)?;
-        running.fresh = false;
-        self.running = Some(running);
-        Ok(answer)
-    }
+/// Makes one call on the running instance, which is started where there is none, and throws it away where the call fails.
+fn serve<T>(
+    plugin: &Plugin,
+    slot: &mut Option<Running>,
+    call: impl FnOnce(&mut Running) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut running = if let Some(running) = slot.take() {
+        running
+    } else {
+        let (sandbox, guests) = plugin.start()?;
+        Running { sandbox, guests, fresh: true }
+    };
+    let answer = call(&mut running)?;
+    running.fresh = false;
+    *slot = Some(running);
+    Ok(answer)
 }
 
 /// The reader as the type it was lent as.

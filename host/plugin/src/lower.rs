@@ -1,52 +1,115 @@
-//! From the host's columns to what a plugin is given. Everything is borrowed: columns cross without being copied first.
+//! From the host's columns to what a plugin is given: columns packed into one list for each kind of value (`columns` in
+//! `wit/types.wit`). Packing copies once more, but every list that crosses costs as much as copying kilobytes.
 
-use loginscope_login::column::{BooleanColumn, IntegerColumn, NumberColumn, TextColumn};
-use loginscope_login::{Column, Logins, RowSet, Slot};
+use loginscope_login::{Column, FieldType, Logins, RowSet, Slot};
 
 use crate::answer::{Window, WindowFacts};
 use crate::bindings::loginscope::plugin::types;
 
-/// What of a batch can't be borrowed as it is: lists of borrowed things.
-pub(crate) struct Lowered<'a> {
-    malformed_timestamps: Vec<types::MalformedTimestamp<'a>>,
-    more: Vec<types::ColumnParam<'a>>,
+/// The login's own table in the order in which its columns cross, around the record's own timestamp.
+const BEFORE_RECORD_TIMESTAMP: [Slot; 2] = [Slot::USER_ID, Slot::TIMESTAMP];
+const AFTER_RECORD_TIMESTAMP: [Slot; 6] =
+    [Slot::IP, Slot::DEVICE_TYPE, Slot::DEVICE_ID, Slot::LOCALE, Slot::APP_VERSION, Slot::OUTCOME];
+
+/// Columns, packed. Made to be filled again and again: it keeps its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {
+    types: Vec<types::FieldType>,
+    texts: String,
+    ends: Vec<u32>,
+    integers: Vec<i64>,
+    numbers: Vec<f64>,
+    bits: Vec<u32>,
 }
 
-impl<'a> Lowered<'a> {
-    /// Prepares a batch for a plugin that reads the further fields at the slots `more`.
-    pub(crate) fn new(logins: &'a Logins, more: &[Slot]) -> Self {
-        let malformed = &logins.malformed_timestamps;
-        Self {
-            malformed_timestamps: malformed
-                .iter()
-                .map(|it| types::MalformedTimestamp { row: it.row, text: &it.text })
-                .collect(),
-            more: columns(more.iter().filter_map(|slot| logins.column(*slot))),
+impl Packed {
+    /// Becomes the columns of a batch for a plugin that reads the further fields at the slots `more`.
+    pub(crate) fn batch(&mut self, logins: &Logins, more: &[Slot]) {
+        self.clear();
+        let rows = logins.rows();
+        let column = |slot: &Slot| logins.column(*slot);
+        BEFORE_RECORD_TIMESTAMP.iter().filter_map(column).for_each(|column| self.add(column, rows));
+        let record_timestamps = &logins.record_timestamps;
+        self.add_integers(&record_timestamps.values, &record_timestamps.missing, rows);
+        AFTER_RECORD_TIMESTAMP.iter().chain(more).filter_map(column).for_each(|column| self.add(column, rows));
+    }
+
+    /// Becomes these columns, of so many rows each.
+    pub(crate) fn columns(&mut self, columns: &[Column], rows: usize) {
+        self.clear();
+        columns.iter().for_each(|column| self.add(column, rows));
+    }
+
+    /// The batch as a plugin gets it.
+    pub(crate) fn as_batch<'a>(
+        &'a self,
+        rows: usize,
+        malformed_timestamps: &'a [types::MalformedTimestamp<'a>],
+    ) -> types::Batch<'a> {
+        types::Batch { rows: rows as u32, fields: self.as_columns(), malformed_timestamps }
+    }
+
+    /// The columns as a plugin gets them.
+    pub(crate) fn as_columns(&self) -> types::ColumnsParam<'_> {
+        types::ColumnsParam {
+            types: &self.types,
+            texts: &self.texts,
+            ends: &self.ends,
+            integers: &self.integers,
+            numbers: &self.numbers,
+            bits: &self.bits,
         }
     }
 
-    /// The batch as the plugin gets it.
-    pub(crate) fn batch(&'a self, logins: &'a Logins) -> types::Batch<'a> {
-        types::Batch {
-            rows: logins.rows() as u32,
-            user_id: own_text(logins, Slot::USER_ID),
-            timestamp: own_integer(logins, Slot::TIMESTAMP),
-            malformed_timestamps: &self.malformed_timestamps,
-            record_timestamp: integer(&logins.record_timestamps),
-            ip: own_text(logins, Slot::IP),
-            device_type: own_text(logins, Slot::DEVICE_TYPE),
-            device_id: own_text(logins, Slot::DEVICE_ID),
-            locale: own_text(logins, Slot::LOCALE),
-            app_version: own_text(logins, Slot::APP_VERSION),
-            outcome: own_text(logins, Slot::OUTCOME),
-            more: &self.more,
+    fn clear(&mut self) {
+        self.types.clear();
+        self.texts.clear();
+        self.ends.clear();
+        self.integers.clear();
+        self.numbers.clear();
+        self.bits.clear();
+    }
+
+    fn add(&mut self, column: &Column, rows: usize) {
+        debug_assert_eq!(column.len(), rows, "every column of a batch has its rows");
+        match column {
+            Column::Text(column) | Column::Json(column) => {
+                let base = self.texts.len() as u32;
+                self.texts.push_str(&column.data);
+                self.ends.extend(column.ends.iter().map(|end| base + end));
+                self.add_set(&column.missing, rows);
+            }
+            Column::Integer(column) => return self.add_integers(&column.values, &column.missing, rows),
+            Column::Number(column) => {
+                self.numbers.extend_from_slice(&column.values);
+                self.add_set(&column.missing, rows);
+            }
+            Column::Boolean(column) => {
+                self.add_set(&column.missing, rows);
+                self.add_set(&column.truths, rows);
+            }
         }
+        self.types.push(field_type(column.field_type()));
+    }
+
+    fn add_integers(&mut self, values: &[i64], missing: &RowSet, rows: usize) {
+        self.types.push(types::FieldType::Integer);
+        self.integers.extend_from_slice(values);
+        self.add_set(missing, rows);
+    }
+
+    fn add_set(&mut self, set: &RowSet, rows: usize) {
+        let words = rows.div_ceil(32);
+        let end = self.bits.len() + words;
+        self.bits.extend(set.words().iter().take(words));
+        self.bits.resize(end, 0);
     }
 }
 
-/// These columns as a plugin gets them.
-pub(crate) fn columns<'a>(columns: impl Iterator<Item = &'a Column>) -> Vec<types::ColumnParam<'a>> {
-    columns.map(column).collect()
+/// The timestamps that are no times, as a plugin gets them.
+pub(crate) fn malformed_timestamps(logins: &Logins) -> Vec<types::MalformedTimestamp<'_>> {
+    let malformed = logins.malformed_timestamps.iter();
+    malformed.map(|it| types::MalformedTimestamp { row: it.row, text: &it.text }).collect()
 }
 
 /// A window as a plugin gets it.
@@ -68,52 +131,13 @@ pub(crate) fn window(window: &Window) -> types::Window<'_> {
     }
 }
 
-/// What stands in for a column of the login's own table that isn't there. Every schema begins with them, and they keep
-/// their types, so it never does.
-const NO_TEXT: types::TextColumnParam<'static> = types::TextColumnParam { data: "", ends: &[], missing: &[] };
-const NO_INTEGER: types::IntegerColumnParam<'static> = types::IntegerColumnParam { values: &[], missing: &[] };
-
-fn own_text(logins: &Logins, slot: Slot) -> types::TextColumnParam<'_> {
-    let column = logins.text_column(slot);
-    debug_assert!(column.is_some(), "the login's own table has a text column at {slot:?}");
-    column.map_or(NO_TEXT, text)
-}
-
-fn own_integer(logins: &Logins, slot: Slot) -> types::IntegerColumnParam<'_> {
-    if let Some(Column::Integer(column)) = logins.column(slot) {
-        integer(column)
-    } else {
-        debug_assert!(false, "the login's own table has an integer column at {slot:?}");
-        NO_INTEGER
+/// A type in the contract's words.
+pub(crate) fn field_type(field_type: FieldType) -> types::FieldType {
+    match field_type {
+        FieldType::Text => types::FieldType::Text,
+        FieldType::Integer => types::FieldType::Integer,
+        FieldType::Number => types::FieldType::Number,
+        FieldType::Boolean => types::FieldType::Boolean,
+        FieldType::Json => types::FieldType::Json,
     }
-}
-
-fn column(column: &Column) -> types::ColumnParam<'_> {
-    match column {
-        Column::Text(column) => types::ColumnParam::Text(text(column)),
-        Column::Integer(column) => types::ColumnParam::Integer(integer(column)),
-        Column::Number(column) => types::ColumnParam::Number(number(column)),
-        Column::Boolean(column) => types::ColumnParam::Boolean(boolean(column)),
-        Column::Json(column) => types::ColumnParam::Json(text(column)),
-    }
-}
-
-fn text(column: &TextColumn) -> types::TextColumnParam<'_> {
-    types::TextColumnParam { data: &column.data, ends: &column.ends, missing: row_set(&column.missing) }
-}
-
-fn integer(column: &IntegerColumn) -> types::IntegerColumnParam<'_> {
-    types::IntegerColumnParam { values: &column.values, missing: row_set(&column.missing) }
-}
-
-fn number(column: &NumberColumn) -> types::NumberColumnParam<'_> {
-    types::NumberColumnParam { values: &column.values, missing: row_set(&column.missing) }
-}
-
-fn boolean(column: &BooleanColumn) -> types::BooleanColumnParam<'_> {
-    types::BooleanColumnParam { rows: column.rows, truths: row_set(&column.truths), missing: row_set(&column.missing) }
-}
-
-fn row_set(rows: &RowSet) -> &[u32] {
-    rows.words()
 }

@@ -149,10 +149,13 @@ fn ask(
 }
 
 /// What a generator reads: lent to the plugin's store for the time of the call.
-struct View {
-    partition: Box<Partition>,
-    others: Arc<Vec<(i32, Arc<PartitionTotals>)>>,
-    plugin: Arc<str>,
+pub struct View {
+    /// The partition whose window is complete.
+    pub partition: Box<Partition>,
+    /// The totals of the other partitions.
+    pub others: Arc<Vec<(i32, Arc<PartitionTotals>)>>,
+    /// The plugin's name: it reads its own aggregates.
+    pub plugin: Arc<str>,
 }
 
 impl View {
@@ -242,7 +245,8 @@ fn as_of(partition: &PartitionState, others: &[(i32, Arc<PartitionTotals>)]) -> 
     AsOf(elsewhere.chain(own).collect())
 }
 
-fn window_argument(partition: &PartitionState, window: &CompletedWindow) -> wasm::Window {
+/// A window that is complete, as a generator is told of it.
+pub fn window_argument(partition: &PartitionState, window: &CompletedWindow) -> wasm::Window {
     let facts = |facts: &WindowFacts| wasm::WindowFacts {
         logins: facts.logins,
         rejected: facts.rejected,

@@ -4,7 +4,7 @@
 //! - [`batch`]: a batch of one partition through the chain. Pure: no Kafka, no clock, no file.
 //! - `validate`: the verdicts on a batch, a failing plugin bisected to the login at fault.
 //! - `segment`: one attempt to take some logins through the enrichers.
-//! - `insight`: what a plugin found out, wrapped for the outside.
+//! - [`insight`]: what a plugin found out, wrapped for the outside.
 //! - [`totals`]: what each partition's last commit counted, for the insights of the others.
 //!
 //! Invariants: every message of a batch ends in exactly one of `processed` and `rejected`; an aggregate counts a login if
@@ -14,7 +14,7 @@ pub mod batch;
 pub mod chain;
 pub mod commit;
 mod convert;
-mod insight;
+pub mod insight;
 pub mod outputs;
 pub mod plugins;
 mod segment;

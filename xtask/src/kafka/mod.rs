@@ -184,6 +184,14 @@ impl Kafka {
         })
     }
 
+    /// Deletes a topic. Its files may stay a while longer (`file.delete.delay.ms`).
+    ///
+    /// # Errors
+    /// If there is none, or the broker refuses.
+    pub fn delete_topic(&mut self, name: &str) -> Result<()> {
+        protocol::delete_topic(&self.any_address()?, name)
+    }
+
     /// Gives a principal (`User:alice`, `User:CN=client`) a right. It has effect where [`Options::authorizer`] was chosen.
     pub fn allow(&mut self, principal: &str, operation: Operation, resource: Resource<'_>) -> Result<()> {
         let acl = rights::acl(principal, operation, resource);

@@ -1,4 +1,4 @@
-//! As much of Kafka's protocol as it takes to see that brokers are ready, to create topics and to give rights.
+//! As much of Kafka's protocol as it takes to see that brokers are ready, to create and delete topics and to give rights.
 //!
 //! So none of that needs another JVM, nor a client library that takes minutes to compile. All requests are of versions
 //! from before the "flexible" encoding: integers are big-endian, a string is a 16-bit length and its bytes, an array is a
@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 const METADATA: (i16, i16) = (3, 5);
 const CREATE_TOPICS: (i16, i16) = (19, 4);
+const DELETE_TOPICS: (i16, i16) = (20, 3);
 const CREATE_ACLS: (i16, i16) = (30, 1);
 
 /// How long a broker may take to answer.
@@ -96,6 +97,23 @@ pub(super) fn create_topic(address: &str, name: &str, partitions: i32, configs: 
         topic.outcome()
     })?;
     outcomes.into_iter().collect::<Result<()>>().with_context(|| format!("topic {name} could not be created"))
+}
+
+/// Deletes a topic.
+pub(super) fn delete_topic(address: &str, name: &str) -> Result<()> {
+    let mut request = Writer::default();
+    request.array(&[name], |request, name| request.string(name));
+    request.int32(PATIENCE.as_millis() as i32);
+    let mut answer = exchange(address, DELETE_TOPICS, &request)?;
+    answer.int32()?; // throttle_time_ms
+    let codes = answer.array(|topic| {
+        topic.string()?; // name
+        topic.int16()
+    })?;
+    match codes.iter().find(|code| **code != 0) {
+        Some(code) => bail!("topic {name} could not be deleted: Kafka's error {code}"),
+        None => Ok(()),
+    }
 }
 
 /// Gives a right.
@@ -259,6 +277,22 @@ mod tests {
         let error = create_topic(&broker_that_answers(created(36, "it exists")), "logins", 1, &[]).unwrap_err();
         let said = format!("{error:#}");
         assert!(said.contains("logins") && said.contains("36: it exists"), "{said}");
+    }
+
+    #[test]
+    fn a_topic_that_is_not_deleted_is_an_error() {
+        let deleted = |code: i16| {
+            let mut body = Writer::default();
+            body.int32(0);
+            body.array(&["logins"], |body, name| {
+                body.string(name);
+                body.int16(code);
+            });
+            broker_that_answers(body.bytes)
+        };
+        delete_topic(&deleted(0), "logins").unwrap();
+        let error = delete_topic(&deleted(3), "logins").unwrap_err().to_string();
+        assert!(error.contains("logins") && error.contains("error 3"), "{error}");
     }
 
     #[test]

@@ -6,81 +6,133 @@ use loginscope_login::{Column, RowSet, is_json};
 use super::{Checked, broke};
 use crate::bindings::loginscope::plugin::types;
 use crate::declaration::TypedField;
+use crate::lower::field_type;
 
-/// The columns for the fields that an enricher declared to set, each with so many rows. They are moved, not copied.
-pub(crate) fn columns(answer: Vec<types::ColumnResult>, sets: &[TypedField], rows: usize) -> Checked<Vec<Column>> {
-    if answer.len() != sets.len() {
-        return Err(broke(format!("{} columns for the {} fields that it declared to set", answer.len(), sets.len())));
+/// The columns for the fields that an enricher declared to set, each with so many rows.
+pub(crate) fn columns(answer: types::ColumnsResult, sets: &[TypedField], rows: usize) -> Checked<Vec<Column>> {
+    if answer.types.len() != sets.len() {
+        let (columns, fields) = (answer.types.len(), sets.len());
+        return Err(broke(format!("{columns} columns for the {fields} fields that it declared to set")));
     }
-    answer
-        .into_iter()
-        .zip(sets)
-        .map(|(column, field)| {
-            let column =
-                lift(column, rows).map_err(|what| broke(format!("the column of field {}: {what}", field.name)))?;
-            if column.field_type() != field.field_type {
-                return Err(broke(format!("the column of field {} has another type than declared", field.name)));
+    let mut packed = Unpacking::new(&answer, rows);
+    let unpack = |(given, field): (&types::FieldType, &TypedField)| {
+        if *given != field_type(field.field_type) {
+            return Err(broke(format!("the column of field {} has another type than declared", field.name)));
+        }
+        packed.next(*given).map_err(|what| broke(format!("the column of field {}: {what}", field.name)))
+    };
+    let columns = answer.types.iter().zip(sets).map(unpack).collect::<Checked<_>>()?;
+    packed.finish().map_err(broke)?;
+    Ok(columns)
+}
+
+/// What is left of packed columns.
+struct Unpacking<'a> {
+    rows: usize,
+    texts: &'a str,
+    /// Whether every byte of the texts is a character.
+    ascii: bool,
+    /// Where the next text begins.
+    begin: u32,
+    ends: &'a [u32],
+    integers: &'a [i64],
+    numbers: &'a [f64],
+    bits: &'a [u32],
+}
+
+impl<'a> Unpacking<'a> {
+    fn new(packed: &'a types::ColumnsResult, rows: usize) -> Self {
+        Self {
+            rows,
+            texts: &packed.texts,
+            ascii: packed.texts.is_ascii(),
+            begin: 0,
+            ends: &packed.ends,
+            integers: &packed.integers,
+            numbers: &packed.numbers,
+            bits: &packed.bits,
+        }
+    }
+
+    fn next(&mut self, field_type: types::FieldType) -> Result<Column, String> {
+        let missing = self.row_set()?;
+        Ok(match field_type {
+            types::FieldType::Text => Column::Text(self.text(missing)?),
+            types::FieldType::Json => {
+                let column = self.text(missing)?;
+                check_json(&column)?;
+                Column::Json(on_one_line(column))
             }
-            Ok(column)
+            types::FieldType::Integer => {
+                let values = take(&mut self.integers, self.rows)?.to_vec();
+                check_missing(&missing, self.rows, |row| values.get(row) == Some(&0))?;
+                Column::Integer(IntegerColumn { values, missing })
+            }
+            types::FieldType::Number => {
+                let values = take(&mut self.numbers, self.rows)?.to_vec();
+                if let Some(row) = values.iter().position(|number| !number.is_finite()) {
+                    return Err(format!("the number in row {row} isn't finite"));
+                }
+                check_missing(&missing, self.rows, |row| values.get(row) == Some(&0.0))?;
+                Column::Number(NumberColumn { values, missing })
+            }
+            types::FieldType::Boolean => {
+                let truths = self.row_set()?;
+                check_missing(&missing, self.rows, |row| !truths.contains(row))?;
+                Column::Boolean(BooleanColumn { rows: self.rows as u32, truths, missing })
+            }
         })
-        .collect()
-}
+    }
 
-fn lift(column: types::ColumnResult, rows: usize) -> Result<Column, String> {
-    Ok(match column {
-        types::ColumnResult::Text(column) => Column::Text(text(column, rows)?),
-        types::ColumnResult::Integer(column) => {
-            let missing = row_set(column.missing, rows)?;
-            check_length(column.values.len(), rows)?;
-            check_missing(&missing, rows, |row| column.values.get(row) == Some(&0))?;
-            Column::Integer(IntegerColumn { values: column.values, missing })
-        }
-        types::ColumnResult::Number(column) => {
-            let missing = row_set(column.missing, rows)?;
-            check_length(column.values.len(), rows)?;
-            if let Some(row) = column.values.iter().position(|number| !number.is_finite()) {
-                return Err(format!("the number in row {row} isn't finite"));
+    fn text(&mut self, missing: RowSet) -> Result<TextColumn, String> {
+        let begin = self.begin;
+        let taken = take(&mut self.ends, self.rows)?;
+        let mut ends = Vec::with_capacity(self.rows);
+        for (row, &end) in taken.iter().enumerate() {
+            if end < self.begin {
+                return Err(format!("the text in row {row} ends before it begins"));
             }
-            check_missing(&missing, rows, |row| column.values.get(row) == Some(&0.0))?;
-            Column::Number(NumberColumn { values: column.values, missing })
+            if !self.ascii && !self.texts.is_char_boundary(end as usize) {
+                return Err(format!("the text in row {row} ends within a character"));
+            }
+            self.begin = end;
+            ends.push(end - begin);
         }
-        types::ColumnResult::Boolean(column) => {
-            let missing = row_set(column.missing, rows)?;
-            let truths = row_set(column.truths, rows)?;
-            check_length(column.rows as usize, rows)?;
-            check_missing(&missing, rows, |row| !truths.contains(row))?;
-            Column::Boolean(BooleanColumn { rows: column.rows, truths, missing })
+        let data = self.texts.get(begin as usize..self.begin as usize);
+        let data = data.ok_or_else(|| format!("its last text ends at {}, behind all texts", self.begin))?.to_owned();
+        let column = TextColumn { data, ends, missing };
+        check_missing(&column.missing, self.rows, |row| is_empty(&column, row))?;
+        Ok(column)
+    }
+
+    /// A set of rows, none beyond the batch's.
+    fn row_set(&mut self) -> Result<RowSet, String> {
+        let words = take(&mut self.bits, self.rows.div_ceil(32))?;
+        let bits_of_last_word = self.rows % 32;
+        if bits_of_last_word != 0 && words.last().is_some_and(|last_word| last_word >> bits_of_last_word != 0) {
+            return Err(format!("a set of rows goes beyond the {} rows", self.rows));
         }
-        types::ColumnResult::Json(column) => {
-            let column = text(column, rows)?;
-            check_json(&column)?;
-            Column::Json(on_one_line(column))
+        Ok(RowSet::from_words(words.to_vec()))
+    }
+
+    /// Nothing may be left over.
+    fn finish(self) -> Result<(), String> {
+        let entries = self.ends.len() + self.integers.len() + self.numbers.len() + self.bits.len();
+        let bytes = self.texts.len() - (self.begin as usize).min(self.texts.len());
+        if entries + bytes > 0 {
+            return Err(format!("{entries} entries and {bytes} bytes of text belong to none of its columns"));
         }
-    })
+        Ok(())
+    }
 }
 
-fn text(column: types::TextColumnResult, rows: usize) -> Result<TextColumn, String> {
-    let types::TextColumnResult { data, ends, missing } = column;
-    let missing = row_set(missing, rows)?;
-    check_length(ends.len(), rows)?;
-    // In ASCII, every byte is a character.
-    let ascii = data.is_ascii();
-    let mut before = 0;
-    for (row, &end) in ends.iter().enumerate() {
-        if end < before {
-            return Err(format!("the text in row {row} ends before it begins"));
-        }
-        if !ascii && !data.is_char_boundary(end as usize) {
-            return Err(format!("the text in row {row} ends within a character"));
-        }
-        before = end;
-    }
-    if before as usize != data.len() {
-        return Err(format!("its last text ends at {before}, and its data is {} bytes long", data.len()));
-    }
-    let column = TextColumn { data, ends, missing };
-    check_missing(&column.missing, rows, |row| is_empty(&column, row))?;
-    Ok(column)
+/// The next entries of a list.
+fn take<'a, T>(list: &mut &'a [T], count: usize) -> Result<&'a [T], String> {
+    let there = list.len();
+    let (taken, rest) =
+        list.split_at_checked(count).ok_or_else(|| format!("{there} entries are left for it, and it needs {count}"))?;
+    *list = rest;
+    Ok(taken)
 }
 
 fn is_empty(column: &TextColumn, row: usize) -> bool {
@@ -109,19 +161,6 @@ fn check_json(column: &TextColumn) -> Result<(), String> {
     Ok(())
 }
 
-fn check_length(length: usize, rows: usize) -> Result<(), String> {
-    if length == rows { Ok(()) } else { Err(format!("{length} rows, and the batch has {rows}")) }
-}
-
-/// A set of rows, none beyond the batch's.
-fn row_set(words: Vec<u32>, rows: usize) -> Result<RowSet, String> {
-    let bits_of_last_word = rows % 32;
-    let beyond = words.len() > rows.div_ceil(32)
-        || (bits_of_last_word != 0
-            && words.get(rows / 32).is_some_and(|last_word| last_word >> bits_of_last_word != 0));
-    if beyond { Err(format!("a set of rows goes beyond the {rows} rows")) } else { Ok(RowSet::from_words(words)) }
-}
-
 /// Missing rows hold nothing.
 fn check_missing(missing: &RowSet, rows: usize, is_nothing: impl Fn(usize) -> bool) -> Result<(), String> {
     if missing.is_empty() {
@@ -139,69 +178,120 @@ mod tests {
 
     use super::*;
 
-    fn text_of(data: &str, ends: &[u32], missing: &[u32]) -> types::ColumnResult {
-        types::ColumnResult::Text(raw_text(data, ends, missing))
+    /// A packed column of one type, which is all there is.
+    fn packed(field_type: types::FieldType) -> types::ColumnsResult {
+        types::ColumnsResult {
+            types: vec![field_type],
+            texts: String::new(),
+            ends: Vec::new(),
+            integers: Vec::new(),
+            numbers: Vec::new(),
+            bits: Vec::new(),
+        }
     }
 
-    fn raw_text(data: &str, ends: &[u32], missing: &[u32]) -> types::TextColumnResult {
-        types::TextColumnResult { data: data.to_owned(), ends: ends.to_vec(), missing: missing.to_vec() }
+    fn text_of(texts: &str, ends: &[u32], bits: &[u32]) -> types::ColumnsResult {
+        let column = packed(types::FieldType::Text);
+        types::ColumnsResult { texts: texts.to_owned(), ends: ends.to_vec(), bits: bits.to_vec(), ..column }
     }
 
-    fn json_of(data: &str) -> types::ColumnResult {
-        types::ColumnResult::Json(raw_text(data, &[data.len() as u32], &[]))
+    fn json_of(json: &str) -> types::ColumnsResult {
+        types::ColumnsResult { types: vec![types::FieldType::Json], ..text_of(json, &[json.len() as u32], &[0]) }
     }
 
-    fn integers(values: &[i64], missing: &[u32]) -> types::ColumnResult {
-        types::ColumnResult::Integer(types::IntegerColumnResult { values: values.to_vec(), missing: missing.to_vec() })
+    fn integers(values: &[i64], bits: &[u32]) -> types::ColumnsResult {
+        let column = packed(types::FieldType::Integer);
+        types::ColumnsResult { integers: values.to_vec(), bits: bits.to_vec(), ..column }
     }
 
-    fn numbers(values: &[f64]) -> types::ColumnResult {
-        types::ColumnResult::Number(types::NumberColumnResult { values: values.to_vec(), missing: Vec::new() })
+    fn numbers(values: &[f64]) -> types::ColumnsResult {
+        types::ColumnsResult { numbers: values.to_vec(), bits: vec![0], ..packed(types::FieldType::Number) }
     }
 
-    fn booleans(rows: u32, truths: &[u32], missing: &[u32]) -> types::ColumnResult {
-        types::ColumnResult::Boolean(types::BooleanColumnResult {
-            rows,
-            truths: truths.to_vec(),
-            missing: missing.to_vec(),
-        })
+    fn booleans(bits: &[u32]) -> types::ColumnsResult {
+        types::ColumnsResult { bits: bits.to_vec(), ..packed(types::FieldType::Boolean) }
+    }
+
+    fn field(field_type: FieldType) -> TypedField {
+        TypedField { name: "a".to_owned(), field_type }
+    }
+
+    /// The only column there is, taken for the type that it says it has.
+    fn lift(packed: types::ColumnsResult, rows: usize) -> Checked<Column> {
+        let declared = match packed.types[0] {
+            types::FieldType::Text => FieldType::Text,
+            types::FieldType::Integer => FieldType::Integer,
+            types::FieldType::Number => FieldType::Number,
+            types::FieldType::Boolean => FieldType::Boolean,
+            types::FieldType::Json => FieldType::Json,
+        };
+        Ok(columns(packed, &[field(declared)], rows)?.remove(0))
     }
 
     #[test]
     fn good_columns_come_out_as_they_went_in() {
         let column = lift(text_of("aüb", &[1, 1, 4], &[0b010]), 3).unwrap();
-        assert_eq!(column.value(0), Value::Text("a"));
-        assert_eq!(column.value(1), Value::Missing);
-        assert_eq!(column.value(2), Value::Text("üb"));
+        assert_eq!([0, 1, 2].map(|row| column.value(row)), [Value::Text("a"), Value::Missing, Value::Text("üb")]);
         assert_eq!(lift(integers(&[5, 0], &[0b10]), 2).unwrap().value(1), Value::Missing);
         assert_eq!(lift(numbers(&[-0.5]), 1).unwrap().value(0), Value::Number(-0.5));
-        assert_eq!(lift(booleans(2, &[0b01], &[0b10]), 2).unwrap().value(0), Value::Boolean(true));
+        assert_eq!(lift(booleans(&[0b10, 0b01]), 2).unwrap().value(0), Value::Boolean(true));
         assert_eq!(lift(json_of(" [1] "), 1).unwrap().value(0), Value::Json(" [1] "));
         assert_eq!(lift(json_of("[1,\n2]"), 1).unwrap().value(0), Value::Json("[1, 2]"));
         assert!(lift(text_of("", &[], &[]), 0).is_ok());
     }
 
     #[test]
+    fn columns_share_their_lists_in_their_order() {
+        use types::FieldType::{Boolean, Integer, Json, Text};
+        let packed = types::ColumnsResult {
+            types: vec![Text, Integer, Boolean, Integer, Json],
+            texts: "äb[]{}".to_owned(),
+            ends: vec![2, 3, 5, 7],
+            integers: vec![1, 0, 3, 4],
+            numbers: Vec::new(),
+            bits: vec![0, 0b10, 0b01, 0b10, 0, 0],
+        };
+        let sets = [FieldType::Text, FieldType::Integer, FieldType::Boolean, FieldType::Integer, FieldType::Json];
+        let columns = columns(packed, &sets.map(field), 2).unwrap();
+        let values: Vec<_> = columns.iter().map(|column| [column.value(0), column.value(1)]).collect();
+        assert_eq!(
+            values,
+            [
+                [Value::Text("ä"), Value::Text("b")],
+                [Value::Integer(1), Value::Missing],
+                [Value::Missing, Value::Boolean(true)],
+                [Value::Integer(3), Value::Integer(4)],
+                [Value::Json("[]"), Value::Json("{}")],
+            ]
+        );
+    }
+
+    #[test]
     fn lies_in_columns_break_the_contract() {
         for (column, rows) in [
-            (text_of("abc", &[2, 1, 3], &[]), 3),
-            (text_of("abc", &[1, 2], &[]), 2),
-            (text_of("abc", &[1, 9], &[]), 2),
-            (text_of("abc", &[3], &[]), 2),
-            (text_of("ü", &[1, 2], &[]), 2),
+            (text_of("abc", &[2, 1, 3], &[0]), 3),
+            (text_of("abc", &[1, 2], &[0]), 2),
+            (text_of("abc", &[1, 9], &[0]), 2),
+            (text_of("abc", &[3], &[0]), 2),
+            (text_of("abc", &[1, 2, 3], &[0]), 2),
+            (text_of("ü", &[1, 2], &[0]), 2),
             (text_of("x", &[], &[]), 0),
             (text_of("a", &[1], &[1]), 1),
             (text_of("ab", &[1, 2], &[0b100]), 2),
             (text_of("ab", &[1, 2], &[0, 0]), 2),
-            (integers(&[1], &[]), 2),
+            (text_of("ab", &[1, 2], &[]), 2),
+            (integers(&[1], &[0]), 2),
             (integers(&[1, 1], &[0b10]), 2),
             (integers(&[1], &[0b10]), 1),
+            (integers(&[1, 2], &[0]), 1),
             (numbers(&[f64::NAN]), 1),
             (numbers(&[f64::INFINITY]), 1),
             (numbers(&[]), 1),
-            (booleans(1, &[], &[]), 2),
-            (booleans(1, &[0b10], &[]), 1),
-            (booleans(1, &[0b1], &[0b1]), 1),
+            (booleans(&[0]), 2),
+            (booleans(&[0, 0b10]), 1),
+            (booleans(&[0b10, 0]), 1),
+            (booleans(&[0b1, 0b1]), 1),
+            (booleans(&[0, 0, 0]), 1),
             (json_of("{"), 1),
             (json_of("null"), 1),
             (json_of(""), 1),
@@ -213,19 +303,18 @@ mod tests {
 
     #[test]
     fn a_full_last_word_is_within_the_rows() {
-        assert!(row_set(vec![u32::MAX], 32).is_ok());
-        assert!(row_set(vec![u32::MAX, 1], 33).is_ok());
-        assert!(row_set(vec![u32::MAX, 2], 33).is_err());
-        assert!(row_set(vec![u32::MAX, 0], 32).is_err());
-        assert!(row_set(vec![], 5).is_ok());
+        assert!(lift(booleans(&[0, u32::MAX]), 32).is_ok());
+        assert!(lift(booleans(&[0, 0, u32::MAX, 1]), 33).is_ok());
+        assert!(lift(booleans(&[0, 0, u32::MAX, 2]), 33).is_err());
     }
 
     #[test]
     fn number_and_types_of_columns_are_the_declared_ones() {
-        let sets = [TypedField { name: "a".to_owned(), field_type: FieldType::Integer }];
-        assert!(columns(vec![integers(&[1], &[])], &sets, 1).is_ok());
-        assert!(columns(vec![numbers(&[1.0])], &sets, 1).is_err());
-        assert!(columns(vec![], &sets, 1).is_err());
-        assert!(columns(vec![integers(&[1], &[]), integers(&[1], &[])], &sets, 1).is_err());
+        let sets = [field(FieldType::Integer)];
+        assert!(columns(integers(&[1], &[0]), &sets, 1).is_ok());
+        assert!(columns(numbers(&[1.0]), &sets, 1).is_err());
+        assert!(columns(types::ColumnsResult { types: vec![], ..integers(&[], &[]) }, &sets, 1).is_err());
+        let two = types::ColumnsResult { types: vec![types::FieldType::Integer; 2], ..integers(&[1, 1], &[0, 0]) };
+        assert!(columns(two, &sets, 1).is_err());
     }
 }

@@ -130,7 +130,8 @@ fn rows_that_are_not_there_or_do_not_ascend_break_the_contract() {
 fn lies_in_columns_break_the_contract() {
     for (how, told) in [
         ("lie_ends", "ends before it begins"),
-        ("lie_length", "1 rows, and the batch has 2"),
+        ("lie_length", "1 entries are left for it, and it needs 2"),
+        ("lie_rest", "1 entries and 0 bytes of text belong to none"),
         ("lie_type", "another type"),
         ("lie_count", "2 columns for the 1 fields"),
         ("lie_missing", "beyond the 2 rows"),

@@ -63,6 +63,8 @@ impl Guest {
 
     fn text(&self) -> String {
         let Self { start, describe, validate, name, second_name, .. } = self;
+        // Its rows, then where each list of it begins and its length.
+        let batch = format!("(param {})", ["i32"; 15].join(" "));
         format!(
             r#"(module
               (memory (export "memory") 16)
@@ -81,7 +83,7 @@ impl Guest {
               ;; At 128 there are only zeros: a declaration without anything in it, and an empty list.
               (func (export "loginscope:plugin/validator@0.1.0#describe") (result i32) {describe} i32.const 64)
               (func (export "loginscope:plugin/validator@0.1.0#configure") (param i32 i32) (result i32) i32.const 128)
-              (func (export "loginscope:plugin/validator@0.1.0#validate") (param i32) (result i32) {validate} i32.const 128)
+              (func (export "loginscope:plugin/validator@0.1.0#validate") {batch} (result i32) {validate} i32.const 128)
               (func (export "loginscope:plugin/insight-generator@0.1.0#describe") (result i32) i32.const 80)
               (func (export "loginscope:plugin/insight-generator@0.1.0#configure") (param i32 i32) (result i32) i32.const 128)
               (func (export "loginscope:plugin/insight-generator@0.1.0#generate") (param i32) (result i32) i32.const 128)

@@ -7,10 +7,11 @@
 use crate::exports::loginscope::plugin::enricher::Enrichment;
 use crate::loginscope::plugin::aggregates::{self, Period};
 use crate::loginscope::plugin::types::{
-    Aggregate, Batch, Column, Declaration, Dimension, FieldType, HistoryRequest, Insight, IntegerColumn, LoginInsight,
-    LookUp, Measure, Rejection, Severity, Span, TextColumn, TypedField, Window,
+    Aggregate, Batch, Columns, Declaration, Dimension, FieldType, HistoryRequest, Insight, LoginInsight, LookUp,
+    Measure, Rejection, Severity, Span, TypedField, Window,
 };
-use crate::settings::{self, EchoType};
+use crate::packed::{Column, pack, unpack};
+use crate::settings::{self, EchoType, How};
 
 /// The aggregate that history and the insight generator are about.
 const USER_LOGINS: &str = "guest-user-logins";
@@ -29,19 +30,21 @@ const TABLE: [(&str, FieldType); 10] = [
     ("table_outcome", FieldType::Text),
 ];
 
-/// The text of a row.
-pub fn text(column: &TextColumn, row: usize) -> Option<&str> {
-    if column.missing.get(row / 32).is_some_and(|word| word >> (row % 32) & 1 == 1) {
-        return None;
-    }
-    let start = row.checked_sub(1).map_or(0, |before| column.ends[before] as usize);
-    Some(&column.data[start..column.ends[row] as usize])
+/// How many columns the login's own table has in a batch.
+const OWN: usize = 9;
+
+/// The user of a row. The first of all columns.
+pub fn user_id(batch: &Batch, row: usize) -> Option<&str> {
+    let fields = &batch.fields;
+    let start = row.checked_sub(1).map_or(0, |before| fields.ends[before] as usize);
+    let present = fields.bits[row / 32] >> (row % 32) & 1 == 0;
+    present.then(|| &fields.texts[start..fields.ends[row] as usize])
 }
 
 /// The rows of users whose id begins like this.
 fn rows_of<'a>(batch: &'a Batch, prefix: &'a str) -> impl Iterator<Item = (u32, &'a str)> {
     (0..batch.rows).filter_map(move |row| {
-        let user = text(&batch.user_id, row as usize)?;
+        let user = user_id(batch, row as usize)?;
         user.starts_with(prefix).then_some((row, user))
     })
 }
@@ -66,7 +69,7 @@ pub fn enricher_declaration() -> Declaration {
         EchoType::Json => FieldType::Json,
     };
     let field = |name: &str, field_type| TypedField { name: name.to_owned(), type_: field_type };
-    let mut sets = vec![field("guest_user_bytes", FieldType::Integer)];
+    let mut sets = vec![field("guest_user_bytes", first_type(&settings.how))];
     if settings.history {
         sets.push(field("guest_user_logins", FieldType::Integer));
     }
@@ -85,6 +88,15 @@ pub fn enricher_declaration() -> Declaration {
     }
 }
 
+/// The type of the first field: whoever is to lie about texts or numbers needs some.
+fn first_type(how: &How) -> FieldType {
+    match how {
+        How::LieEnds => FieldType::Text,
+        How::LieNumber => FieldType::Number,
+        _ => FieldType::Integer,
+    }
+}
+
 fn user_logins() -> Aggregate {
     Aggregate {
         name: USER_LOGINS.to_owned(),
@@ -96,47 +108,38 @@ fn user_logins() -> Aggregate {
     }
 }
 
-pub fn enrich(batch: Batch, history: Vec<Column>) -> Enrichment {
-    let rows = 0..batch.rows as usize;
-    let bytes = rows.map(|row| text(&batch.user_id, row).map_or(0, |user| user.len() as i64)).collect();
-    let insights = rows_of(&batch, "remark").map(|(row, user)| {
+pub fn enrich(batch: &Batch, history: &Columns) -> Enrichment {
+    let rows = batch.rows as usize;
+    let bytes = (0..rows).map(|row| user_id(batch, row).map(str::len));
+    let first = match first_type(&settings::get().how) {
+        FieldType::Text => Column::Text(bytes.map(|bytes| bytes.map(|bytes| bytes.to_string())).collect()),
+        FieldType::Number => Column::Number(bytes.map(|bytes| bytes.map(|bytes| bytes as f64)).collect()),
+        _ => Column::Integer(bytes.map(|bytes| bytes.map(|bytes| bytes as i64)).collect()),
+    };
+    let insights = rows_of(batch, "remark").map(|(row, user)| {
         let data = serde_json::json!({ "user_id": user }).to_string();
         LoginInsight { row, insight: Insight { kind: "guest_remark".to_owned(), severity: Severity::Low, data } }
     });
-    let insights = insights.collect();
-    let rejections = rejections(&batch, "refuse", "refused_by_guest");
-    let mut fields = vec![Column::Integer(IntegerColumn { values: bytes, missing: batch.user_id.missing.clone() })];
-    fields.extend(history);
-    let malformed = malformed_timestamps(&batch);
-    fields.extend(batch.more);
+    let mut fields = vec![first];
+    fields.extend(unpack(history, rows));
+    let mut given = unpack(&batch.fields, rows);
+    fields.extend(given.drain(OWN..));
     if settings::get().echo_table {
-        fields.extend([
-            Column::Text(batch.user_id),
-            Column::Integer(batch.timestamp),
-            Column::Text(malformed),
-            Column::Integer(batch.record_timestamp),
-            Column::Text(batch.ip),
-            Column::Text(batch.device_type),
-            Column::Text(batch.device_id),
-            Column::Text(batch.locale),
-            Column::Text(batch.app_version),
-            Column::Text(batch.outcome),
-        ]);
+        // The malformed timestamps stand behind the timestamps.
+        given.insert(2, Column::Text(malformed_timestamps(batch)));
+        fields.extend(given);
     }
-    Enrichment { fields, insights, rejections }
+    Enrichment {
+        fields: pack(fields),
+        insights: insights.collect(),
+        rejections: rejections(batch, "refuse", "refused_by_guest"),
+    }
 }
 
 /// The malformed timestamps as a column, empty where there is none.
-fn malformed_timestamps(batch: &Batch) -> TextColumn {
-    let mut column = TextColumn { data: String::new(), ends: Vec::new(), missing: Vec::new() };
-    let mut malformed = batch.malformed_timestamps.iter().peekable();
-    for row in 0..batch.rows {
-        if let Some(it) = malformed.next_if(|it| it.row == row) {
-            column.data.push_str(&it.text);
-        }
-        column.ends.push(column.data.len() as u32);
-    }
-    column
+fn malformed_timestamps(batch: &Batch) -> Vec<Option<String>> {
+    let text_of = |row| batch.malformed_timestamps.iter().find(|it| it.row == row).map(|it| it.text.clone());
+    (0..batch.rows).map(|row| Some(text_of(row).unwrap_or_default())).collect()
 }
 
 pub fn generator_declaration() -> Declaration {

@@ -5,10 +5,12 @@
 //! - `good`: what it does when it behaves.
 //! - `bad`: traps, loops, hoards.
 //! - `lies`: answers that the contract doesn't allow.
+//! - `packed`: columns one by one.
 
 mod bad;
 mod good;
 mod lies;
+mod packed;
 mod settings;
 
 wit_bindgen::generate!({ path: "../../../wit", world: "every-role" });
@@ -16,7 +18,7 @@ wit_bindgen::generate!({ path: "../../../wit", world: "every-role" });
 use exports::loginscope::plugin::enricher::{self, Enrichment};
 use exports::loginscope::plugin::{insight_generator, validator};
 use loginscope::plugin::log;
-use loginscope::plugin::types::{Batch, Column, Declaration, Description, Insight, Rejection, Window};
+use loginscope::plugin::types::{Batch, Columns, Declaration, Description, Insight, Rejection, Window};
 use settings::{How, Role};
 
 struct Misbehave;
@@ -50,7 +52,7 @@ fn bad_row(batch: &Batch, role: Role) -> Option<usize> {
         return None;
     }
     match &settings.when_user {
-        Some(user) => (0..batch.rows as usize).find(|row| good::text(&batch.user_id, *row) == Some(user)),
+        Some(user) => (0..batch.rows as usize).find(|row| good::user_id(batch, *row) == Some(user)),
         None => Some(0),
     }
 }
@@ -83,12 +85,12 @@ impl enricher::Guest for Misbehave {
         configure(&settings, Role::Enricher, good::enricher_declaration)
     }
 
-    fn enrich(batch: Batch, history: Vec<Column>) -> Enrichment {
-        let bad_row = bad_row(&batch, Role::Enricher);
-        let mut enrichment = good::enrich(batch, history);
+    fn enrich(batch: Batch, history: Columns) -> Enrichment {
+        let (bad_row, rows) = (bad_row(&batch, Role::Enricher), batch.rows as usize);
+        let mut enrichment = good::enrich(&batch, &history);
         if let Some(row) = bad_row {
             bad::misbehave(&settings::get().how);
-            lies::enrich(&settings::get().how, row, &mut enrichment);
+            lies::enrich(&settings::get().how, row, rows, &mut enrichment);
         }
         enrichment
     }

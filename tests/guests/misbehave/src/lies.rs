@@ -2,9 +2,9 @@
 
 use crate::exports::loginscope::plugin::enricher::Enrichment;
 use crate::loginscope::plugin::types::{
-    Batch, BooleanColumn, Column, Declaration, FieldType, Insight, IntegerColumn, LoginInsight, NumberColumn,
-    Rejection, Severity, TextColumn, TypedField,
+    Batch, Declaration, FieldType, Insight, LoginInsight, Rejection, Severity, TypedField,
 };
+use crate::packed::{Column, pack, unpack};
 use crate::settings::{How, Role};
 
 /// More insights than there is memory for.
@@ -41,11 +41,7 @@ pub fn validate(how: &How, row: usize, batch: &Batch, rejections: &mut Vec<Rejec
     }
 }
 
-pub fn enrich(how: &How, row: usize, enrichment: &mut Enrichment) {
-    let rows = match &enrichment.fields[0] {
-        Column::Integer(column) => column.values.len(),
-        _ => unreachable!(),
-    };
+pub fn enrich(how: &How, row: usize, rows: usize, enrichment: &mut Enrichment) {
     let about = |row, insight| LoginInsight { row, insight };
     match how {
         How::LieRow => enrichment.insights.push(about(rows as u32, insight("lie", "{}".to_owned()))),
@@ -62,26 +58,25 @@ pub fn enrich(how: &How, row: usize, enrichment: &mut Enrichment) {
             enrichment.insights = vec![about(row as u32, insight("lie", "{}".to_owned())); HUNDRED_THOUSAND];
         }
         How::HugeText => enrichment.insights = vec![about(row as u32, insight("lie", "x".repeat(HUGE)))],
-        How::LieCount => enrichment.fields.push(integers(rows)),
-        How::LieLength => enrichment.fields[0] = integers(rows - 1),
-        How::LieType => {
-            enrichment.fields[0] =
-                Column::Boolean(BooleanColumn { rows: rows as u32, truths: Vec::new(), missing: Vec::new() });
+        How::LieCount => replace_first(enrichment, rows, |column| vec![column.clone(), column]),
+        How::LieLength => {
+            enrichment.fields.integers.pop();
         }
-        How::LieMissing => {
-            let missing = vec![0; rows / 32].into_iter().chain([1 << (rows % 32)]).collect();
-            enrichment.fields[0] = Column::Integer(IntegerColumn { values: vec![0; rows], missing });
-        }
-        How::LieNumber => {
-            enrichment.fields[0] = Column::Number(NumberColumn { values: vec![f64::NAN; rows], missing: Vec::new() });
-        }
-        How::LieEnds => {
-            let mut ends = vec![3; rows];
-            ends[1.min(rows - 1)] = 2;
-            enrichment.fields[0] = Column::Text(TextColumn { data: "abc".to_owned(), ends, missing: Vec::new() });
-        }
+        How::LieRest => enrichment.fields.integers.push(0),
+        How::LieType => replace_first(enrichment, rows, |_| vec![Column::Boolean(vec![None; rows])]),
+        How::LieMissing => enrichment.fields.bits[rows / 32] |= 1 << (rows % 32),
+        How::LieNumber => enrichment.fields.numbers[0] = f64::NAN,
+        How::LieEnds => enrichment.fields.ends[0] = u32::MAX,
         _ => {}
     }
+}
+
+/// Puts other columns in the place of the first one.
+fn replace_first(enrichment: &mut Enrichment, rows: usize, replace: impl FnOnce(Column) -> Vec<Column>) {
+    let mut columns = unpack(&enrichment.fields, rows);
+    let first = columns.remove(0);
+    let columns = replace(first).into_iter().chain(columns).collect();
+    enrichment.fields = pack(columns);
 }
 
 pub fn generate(how: &How, insights: &mut Vec<Insight>) {
@@ -95,10 +90,6 @@ pub fn generate(how: &How, insights: &mut Vec<Insight>) {
         How::HugeText => *insights = vec![insight("lie", format!("{{\"a\":\"{}\"}}", "x".repeat(HUGE)))],
         _ => {}
     }
-}
-
-fn integers(rows: usize) -> Column {
-    Column::Integer(IntegerColumn { values: vec![0; rows], missing: Vec::new() })
 }
 
 fn insight(kind: &str, data: String) -> Insight {

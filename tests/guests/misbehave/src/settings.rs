@@ -92,6 +92,8 @@ pub enum How {
     LieEnds,
     /// Columns: one row too few.
     LieLength,
+    /// Columns: an entry that belongs to none.
+    LieRest,
     /// Columns: another type than declared.
     LieType,
     /// Columns: one too many.
