@@ -128,14 +128,17 @@ pub fn prepare_topics(
     }
     let names = [topics.processed.as_str(), topics.rejected.as_str(), topics.insights.as_str()];
     let limits = connection.message_limits(&names)?;
+    // What this side sends at most counts as well.
+    let sent =
+        kafka.properties.get("message.max.bytes").and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(u32::MAX);
     let limit = |place: usize| match limits.get(place) {
-        Some(MessageLimit::Known(bytes)) => *bytes,
+        Some(MessageLimit::Known(bytes)) => sent.min(*bytes),
         Some(MessageLimit::Unknown(reason)) => {
             let topic = names.get(place).copied().unwrap_or_default();
             tracing::warn!(topic, "cannot read max.message.bytes, 1 MiB is assumed: {reason}");
-            1 << 20
+            sent.min(1 << 20)
         }
-        None => 1 << 20,
+        None => sent.min(1 << 20),
     };
     Ok((partitions, TopicLimits { processed: limit(0), rejected: limit(1), insights: limit(2) }))
 }

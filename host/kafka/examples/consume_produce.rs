@@ -122,7 +122,9 @@ fn commit(consumer: &mut Consumer, unacknowledged: &mut Vec<(Epoch, i32, i64)>, 
     let done = unacknowledged.partition_point(|(epoch, ..)| *epoch <= upto);
     let offsets: std::collections::BTreeMap<i32, i64> =
         unacknowledged.drain(..done).map(|(_, partition, offset)| (partition, offset)).collect();
-    Ok(consumer.commit_async(&offsets.into_iter().collect::<Vec<_>>())?)
+    // Unwatched: what one doesn't commit, a later one does.
+    drop(consumer.commit_async(&offsets.into_iter().collect::<Vec<_>>())?);
+    Ok(())
 }
 
 fn cpu_time() -> Duration {

@@ -47,10 +47,12 @@ pub enum Error {
         reason: String,
     },
     /// The brokers don't allow what is asked for.
-    #[error("not allowed to {action}: {reason}")]
+    #[error("not allowed to {action}: it takes the right {right} ({reason})")]
     NotAuthorized {
         /// What is not allowed, with the topic or group.
         action: String,
+        /// The right that it takes, in Kafka's words.
+        right: String,
         /// The broker's reason.
         reason: String,
     },
@@ -148,8 +150,9 @@ pub(crate) enum Meaning {
     Permanent(Error),
 }
 
-/// Judges an error code. `action` is what was being done, as in "not allowed to …".
-pub(crate) fn judge(code: RDKafkaErrorCode, reason: &str, action: &str) -> Meaning {
+/// Judges an error code. `action` is what was being done, as in "not allowed to …", and `operation` the right that it takes on
+/// a topic.
+pub(crate) fn judge(code: RDKafkaErrorCode, reason: &str, action: &str, operation: &str) -> Meaning {
     let reason = if reason.is_empty() { describe(code) } else { reason.to_owned() };
     match code {
         RDKafkaErrorCode::Authentication
@@ -157,11 +160,26 @@ pub(crate) fn judge(code: RDKafkaErrorCode, reason: &str, action: &str) -> Meani
         | RDKafkaErrorCode::UnsupportedSASLMechanism => Meaning::Permanent(Error::Authentication { reason }),
         RDKafkaErrorCode::TopicAuthorizationFailed
         | RDKafkaErrorCode::GroupAuthorizationFailed
-        | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-            Meaning::Permanent(Error::NotAuthorized { action: action.to_owned(), reason })
-        }
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => Meaning::Permanent(Error::NotAuthorized {
+            action: action.to_owned(),
+            right: right(code, operation),
+            reason: describe(code),
+        }),
         RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId => Meaning::Permanent(Error::Fatal { reason }),
         RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Meaning::UnknownTopic,
         _ => Meaning::Transient,
+    }
+}
+
+/// The right whose lack an error code tells of.
+fn right(code: RDKafkaErrorCode, operation: &str) -> String {
+    match code {
+        RDKafkaErrorCode::GroupAuthorizationFailed => "Read on the group".to_owned(),
+        // A producer that repeats nothing: since Kafka 2.8, whoever may write to some topic may have one.
+        RDKafkaErrorCode::ClusterAuthorizationFailed if operation == "Write" => {
+            "Write on a topic, or IdempotentWrite on the cluster".to_owned()
+        }
+        RDKafkaErrorCode::ClusterAuthorizationFailed => format!("{operation} on the cluster"),
+        _ => format!("{operation} on the topic"),
     }
 }

@@ -167,7 +167,7 @@ impl Reader {
         if code == RDKafkaErrorCode::GroupAuthorizationFailed {
             return Ok(());
         }
-        match judge(code, reason, &format!("read the topic {:?}", self.topic)) {
+        match judge(code, reason, &format!("read the topic {:?}", self.topic), "Read") {
             Meaning::Permanent(error) => Err(error),
             Meaning::UnknownTopic => Err(Error::UnknownTopic { topic: self.topic.clone() }),
             Meaning::Transient => Ok(()),
@@ -299,7 +299,7 @@ impl Connection {
 
     fn partitions(&self, topic: &str) -> Result<Vec<i32>, Error> {
         let action = format!("look at the topic {topic:?}");
-        let failed = |code: RDKafkaErrorCode| match judge(code, "", &action) {
+        let failed = |code: RDKafkaErrorCode| match judge(code, "", &action, "Describe") {
             Meaning::UnknownTopic => Error::UnknownTopic { topic: topic.to_owned() },
             Meaning::Permanent(error) => error,
             Meaning::Transient => Error::Failed { what: format!("trying to {action}"), reason: describe(code) },

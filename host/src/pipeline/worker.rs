@@ -196,7 +196,7 @@ impl Worker {
     fn give_up(&mut self, partitions: &[i32]) -> Result<(), Error> {
         match self.settle(REVOKE_TIMEOUT) {
             // Whoever gets the partitions does what wasn't committed again: at least once.
-            Err(error @ (Error::CommitFenced { .. } | Error::Commit { .. })) => {
+            Err(error @ (Error::CommitFenced { .. } | Error::Commit { .. } | Error::TimedOut { .. })) => {
                 tracing::warn!(worker = self.number, ?partitions, "partitions go without their last commit: {error}");
             }
             settled => settled?,
