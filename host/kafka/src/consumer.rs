@@ -346,6 +346,11 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         // From here on librdkafka's rebalances are answered where they arrive; nobody polls for them any more.
         self.client.context().begin_closing();
+        // librdkafka 2.12 closes a cooperative member without partitions and doesn't leave the group, which then waits for it at the
+        // next rebalance until its session runs out. Unsubscribing does leave.
+        if self.partitions.is_empty() {
+            self.client.unsubscribe();
+        }
         self.partitions.clear();
         let given_up = match self.announced.take() {
             Some(Rebalance::Assign(_)) => give_up(&self.client, None),

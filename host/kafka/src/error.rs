@@ -137,7 +137,7 @@ pub(crate) fn describe(code: RDKafkaErrorCode) -> String {
     let text = code.to_string();
     // "MessageSizeTooLarge (Broker: Message size too large)": the words are in the brackets.
     let words = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(&text);
-    words.to_owned()
+    words.strip_prefix("Broker: ").unwrap_or(words).to_owned()
 }
 
 /// What an error that a client reports means for it.
@@ -180,6 +180,7 @@ fn right(code: RDKafkaErrorCode, operation: &str) -> String {
             "Write on a topic, or IdempotentWrite on the cluster".to_owned()
         }
         RDKafkaErrorCode::ClusterAuthorizationFailed => format!("{operation} on the cluster"),
+        _ if operation == "Describe" => "Describe on the topic, which Read and Write include".to_owned(),
         _ => format!("{operation} on the topic"),
     }
 }

@@ -289,7 +289,7 @@ impl Connection {
         ];
         let config = settings.configure(&defaults, &required)?;
         let signal = Arc::new(Signal::default());
-        let events = ConsumerEvents::new(settings, Arc::clone(&signal));
+        let events = ConsumerEvents::without_group(settings, Arc::clone(&signal));
         let mut client =
             BaseConsumer::from_config_and_context(&config, events).map_err(|error| settings.refused(&error))?;
         let on_event = Arc::clone(&signal);

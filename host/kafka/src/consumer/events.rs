@@ -38,6 +38,8 @@ pub(crate) struct ConsumerEvents {
     /// Commits on their way whose outcome somebody may want to know, the oldest first.
     expected: Mutex<Vec<Weak<ExpectedCommit>>>,
     is_closing: AtomicBool,
+    /// Whether it is no member of a group, and so needs no right on one; librdkafka looks for the coordinator all the same.
+    is_without_group: bool,
 }
 
 impl ConsumerEvents {
@@ -49,7 +51,13 @@ impl ConsumerEvents {
             committed: Mutex::new(HashMap::new()),
             expected: Mutex::new(Vec::new()),
             is_closing: AtomicBool::new(false),
+            is_without_group: false,
         }
+    }
+
+    /// Those of a consumer that is no member of a group.
+    pub(crate) fn without_group(settings: &ClientSettings, signal: Arc<Signal>) -> Self {
+        Self { is_without_group: true, ..Self::new(settings, signal) }
     }
 
     pub(crate) fn reporter(&self) -> &Reporter {
@@ -101,6 +109,10 @@ impl ClientContext for ConsumerEvents {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if self.is_without_group && error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            self.reporter.count_event();
+            return;
+        }
         self.reporter.error(&error, reason);
     }
 
