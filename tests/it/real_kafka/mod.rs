@@ -3,6 +3,7 @@
 mod delivery;
 mod end_to_end;
 mod operation;
+mod records;
 mod secured;
 
 use std::path::{Path, PathBuf};
