@@ -31,7 +31,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// No broker answered in time.
-    #[error("no Kafka broker answers at {brokers} (waited {waited:?}): {reason}")]
+    #[error("no Kafka broker answers at {brokers} (waited {waited:.1?}): {reason}")]
     Unreachable {
         /// The bootstrap servers.
         brokers: String,
@@ -93,7 +93,7 @@ pub enum Error {
         reason: String,
     },
     /// Something did not happen in time.
-    #[error("{what} took longer than {waited:?}")]
+    #[error("{what} took longer than {waited:.1?}")]
     TimedOut {
         /// What was waited for.
         what: String,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use chrono::{SecondsFormat, Utc};
 use loginscope_kafka::{Batch, Error, Header, Message as KafkaMessage, Producer, Record};
 
+use super::InsightRecord;
 use super::batch::{Output, Pipeline, Rejected};
 
 /// What a record takes beside key, value and headers, in bytes, generously.
@@ -54,6 +55,11 @@ fn size_of<'a>(headers: impl IntoIterator<Item = Header<'a>>) -> usize {
 /// The size of the headers that a processed login gets, in bytes.
 pub fn header_bytes(message: KafkaMessage<'_>, source_headers: bool) -> usize {
     size_of(carried_over(message)) + if source_headers { 400 } else { 0 }
+}
+
+/// The size of an insight's record, in bytes.
+pub fn insight_bytes(insight: &InsightRecord) -> usize {
+    insight.key.len() + insight.value.len() + RECORD_OVERHEAD_BYTES
 }
 
 /// What of a message goes into a record of limited size.

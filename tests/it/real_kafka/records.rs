@@ -185,3 +185,18 @@ fn no_part_of_a_message_is_too_large_to_be_rejected() {
     assert!(is_cut(sizes(5).0), "{:?}", sizes(5));
     assert_eq!((told(5), sizes(5).1), (("not_json", Some(0), 0), None));
 }
+
+#[test]
+fn an_insight_that_its_topic_does_not_take_is_left_out_and_told() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "small-insights", 1);
+    kafka.create_topic(&scene.insights, 1, &[("max.message.bytes", "1000")]).unwrap();
+    scene.write(&super::well_formed(350, 1));
+    let mut instance = scene.run_with_partitions(&[]);
+    let mut outputs = scene.outputs();
+    outputs.wait_for(350);
+    instance.metric_reaches("loginscope_insights_too_large_total{kind=\"summary\"}", 3);
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    assert_eq!(instance.lines_with("is left out, for its topic takes 1000"), 1);
+    assert!(scene.all(&scene.insights).is_empty());
+}
