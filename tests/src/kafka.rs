@@ -155,6 +155,13 @@ impl Scene {
         self.producer.flush(PATIENCE).expect("all messages are written");
     }
 
+    /// The same with a producer that has just come, and so knows the topic as it is now.
+    #[must_use]
+    pub fn with_new_producer(self) -> Self {
+        let producer = Producer::new(&self.settings, ProducerOptions::default()).expect("a producer");
+        Self { producer, ..self }
+    }
+
     /// How many messages have been written.
     pub fn written(&self) -> u64 {
         self.written

@@ -3,6 +3,7 @@
 mod delivery;
 mod end_to_end;
 mod operation;
+mod outage;
 mod records;
 mod secured;
 
