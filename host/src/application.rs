@@ -24,6 +24,9 @@ use crate::telemetry::Telemetry;
 /// How long a broker may take to answer at the start.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How often it is looked whether a worker has left the group.
+const LEAVE_POLL: Duration = Duration::from_millis(5);
+
 /// What records of topics that are created may take beyond `max_message_bytes`: room for key and headers.
 const RECORD_ROOM_BYTES: u32 = 64 * 1024;
 
@@ -128,14 +131,17 @@ pub fn prepare_topics(
     }
     let names = [topics.processed.as_str(), topics.rejected.as_str(), topics.insights.as_str()];
     let limits = connection.message_limits(&names)?;
+    // What this side sends at most counts as well.
+    let sent =
+        kafka.properties.get("message.max.bytes").and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(u32::MAX);
     let limit = |place: usize| match limits.get(place) {
-        Some(MessageLimit::Known(bytes)) => *bytes,
+        Some(MessageLimit::Known(bytes)) => sent.min(*bytes),
         Some(MessageLimit::Unknown(reason)) => {
             let topic = names.get(place).copied().unwrap_or_default();
             tracing::warn!(topic, "cannot read max.message.bytes, 1 MiB is assumed: {reason}");
-            1 << 20
+            sent.min(1 << 20)
         }
-        None => 1 << 20,
+        None => sent.min(1 << 20),
     };
     Ok((partitions, TopicLimits { processed: limit(0), rejected: limit(1), insights: limit(2) }))
 }
@@ -150,7 +156,23 @@ struct Thread {
 pub struct Application {
     shared: Arc<Shared>,
     threads: Vec<Thread>,
-    ended: Mutex<Receiver<(usize, Result<()>)>>,
+    ended: Mutex<Ended>,
+}
+
+/// What the workers came to.
+struct Ended {
+    results: Receiver<(usize, Result<()>)>,
+    /// How many have not said yet.
+    open: usize,
+}
+
+impl Ended {
+    /// What the next worker to end came to, if one does within this time.
+    fn next(&mut self, timeout: Duration) -> Option<(usize, Result<()>)> {
+        let ended = self.results.recv_timeout(timeout).ok()?;
+        self.open -= 1;
+        Some(ended)
+    }
 }
 
 impl Application {
@@ -166,12 +188,13 @@ impl Application {
             insight_every: settings.insight_every,
             several_partitions: settings.partitions > 1,
             source_headers: settings.source_headers,
+            insights_limit: settings.limits.insights as usize,
             drain_timeout: settings.drain_timeout,
         });
         let (report, ended) = mpsc::channel();
         let mut threads = Vec::new();
         for number in 0..settings.workers {
-            let worker = worker(number, settings, &shared)?;
+            let mut worker = worker(number, settings, &shared)?;
             let waker = worker.consumer.waker();
             let report = report.clone();
             let handle = std::thread::Builder::new()
@@ -180,17 +203,19 @@ impl Application {
                     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
                     let result = result.unwrap_or_else(|_| Err(anyhow::anyhow!("worker {number} panicked")));
                     report.send((number, result)).ok();
+                    // This leaves the group.
+                    drop(worker);
                 })
                 .context("cannot start a worker's thread")?;
             threads.push(Thread { waker, handle });
         }
-        Ok(Self { shared, threads, ended: Mutex::new(ended) })
+        let ended = Mutex::new(Ended { results: ended, open: threads.len() });
+        Ok(Self { shared, threads, ended })
     }
 
     /// Waits until a worker ends by itself, which only a failure makes it do, at most this long.
     pub fn failure(&self, timeout: Duration) -> Option<anyhow::Error> {
-        let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (number, result) = ended.recv_timeout(timeout).ok()?;
+        let (number, result) = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next(timeout)?;
         Some(match result {
             Ok(()) => anyhow::anyhow!("worker {number} ended"),
             Err(error) => error,
@@ -205,20 +230,25 @@ impl Application {
             thread.waker.wake();
         }
         let deadline = Instant::now() + timeout;
-        let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut first_failure = Ok(());
-        let mut open = self.threads.iter().filter(|thread| !thread.handle.is_finished()).count();
-        while open > 0 {
-            let Ok((_, result)) = ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
+        while ended.open > 0 {
+            let Some((_, result)) = ended.next(deadline.saturating_duration_since(Instant::now())) else {
                 self.shared.give_up.store(true, Ordering::Relaxed);
                 bail!(
-                    "{open} workers did not drain within {timeout:?}: what they had not committed will be done again"
+                    "{} of {} workers did not drain within {timeout:?}: what they had not committed will be done again",
+                    ended.open,
+                    self.threads.len()
                 );
             };
-            open -= 1;
             first_failure = first_failure.and(result);
         }
-        first_failure
+        first_failure?;
+        // What is left is to leave the group, so that others need not wait for our sessions to run out.
+        while self.threads.iter().any(|thread| !thread.handle.is_finished()) && Instant::now() < deadline {
+            std::thread::sleep(LEAVE_POLL);
+        }
+        Ok(())
     }
 }
 

@@ -63,6 +63,7 @@ pub struct Telemetry {
     processed: AtomicU64,
     rejected_messages: AtomicU64,
     insights: AtomicU64,
+    insights_too_large: AtomicU64,
     plugin_failures: AtomicU64,
     rejected: Mutex<BTreeMap<String, u64>>,
     partitions: Mutex<BTreeMap<i32, Progress>>,
@@ -80,6 +81,7 @@ impl Telemetry {
         describe_counter!("loginscope_logins_processed_total", "Accepted logins, written to the processed topic");
         describe_counter!("loginscope_logins_rejected_total", "Rejected logins by code, written to the rejected topic");
         describe_counter!("loginscope_insights_total", "Insights by kind");
+        describe_counter!("loginscope_insights_too_large_total", "Insights left out, for their topic takes no more");
         describe_counter!(
             "loginscope_plugin_failures_total",
             "Calls of a plugin that trapped, ran out of a limit or broke the contract"
@@ -121,6 +123,21 @@ impl Telemetry {
         self.insights.fetch_add(1, Ordering::Relaxed);
         counter!("loginscope_insights_total", "kind" => insight.kind.clone()).increment(1);
         *lock(&self.latest_insight) = Some(insight.clone());
+    }
+
+    /// An insight is larger than what its topic takes, and left out.
+    pub fn insight_too_large(&self, insight: &InsightRecord, limit: usize) {
+        let before = self.insights_too_large.fetch_add(1, Ordering::Relaxed);
+        counter!("loginscope_insights_too_large_total", "kind" => insight.kind.clone()).increment(1);
+        if before.is_multiple_of(1000) {
+            tracing::error!(
+                kind = insight.kind,
+                key = insight.key,
+                "an insight of {} bytes is left out, for its topic takes {limit} (max.message.bytes); {} so far",
+                insight.value.len(),
+                before + 1
+            );
+        }
     }
 
     /// The insight that was made last.

@@ -93,6 +93,11 @@ impl Instance {
         assert!(sent.success(), "the signal {name} was not sent");
     }
 
+    /// Its exit status, if it has ended by now.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// Waits for its end and for the last of its log.
     pub fn ended(&mut self) -> ExitStatus {
         let log = Arc::clone(&self.log);

@@ -1,25 +1,55 @@
 //! The other side of a pipeline on a real Kafka: what writes its input and reads its outputs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use loginscope::generator::{Generator, Made, Options};
 use loginscope_kafka::{
     ClientSettings, Header, OwnedRecord, Producer, ProducerOptions, Read, ReadFrom, Reader, Record,
 };
-use xtask::kafka::Kafka;
+use xtask::kafka::{Kafka, Listener, Security};
 
 use crate::instance::{Instance, PATIENCE, wait_until};
 
 /// The header by which tests tell messages apart.
 const ID: &str = "id";
 
+/// The listener where users log in with a password, by TLS.
+pub const SASL: &str = "SASL";
+
+/// The listener where clients show a certificate.
+pub const MUTUAL_TLS: &str = "MUTUAL";
+
+/// The password of all users.
+pub const PASSWORD: &str = "correctHorseBatteryStaple";
+
+/// How many users there are: `user0`, `user1`, …
+const USERS: usize = 24;
+
 /// The Kafka of all tests of this process, started by the first. One test has it at a time, so that it may do with it what
 /// it likes, and none waits for a machine that another one keeps busy.
 pub fn cluster() -> MutexGuard<'static, Kafka> {
     static KAFKA: OnceLock<Mutex<Kafka>> = OnceLock::new();
-    let start = || Mutex::new(Kafka::start(xtask::kafka::Options::default()).expect("a Kafka on this machine"));
+    let start = || Mutex::new(Kafka::start(options()).expect("a Kafka on this machine"));
     KAFKA.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// By the plain listener everything is allowed; whoever comes by another one has no right but those given to it.
+fn options() -> xtask::kafka::Options {
+    let options = xtask::kafka::Options::default()
+        .listener(Listener::new(SASL, Security::SaslTls))
+        .listener(Listener::new(MUTUAL_TLS, Security::MutualTls))
+        .authorizer();
+    (0..USERS).fold(options, |options, number| options.user(&format!("user{number}"), PASSWORD))
+}
+
+/// The name of a user that no other test has; it has no right yet.
+pub fn new_user() -> String {
+    static USED: AtomicUsize = AtomicUsize::new(0);
+    let number = USED.fetch_add(1, Ordering::Relaxed);
+    assert!(number < USERS, "there are only {USERS} users");
+    format!("user{number}")
 }
 
 /// A message that is to be written.
@@ -58,7 +88,8 @@ pub struct Scene {
     pub insights: String,
     /// The topic of rejected messages.
     pub rejected: String,
-    group: String,
+    /// The consumer group.
+    pub group: String,
     producer: Producer,
     written: u64,
 }
@@ -83,7 +114,12 @@ impl Scene {
 
     /// Starts `loginscope run` here, with further arguments.
     pub fn run(&self, more: &[&str]) -> Instance {
-        let mut arguments = vec!["run", "--brokers", &self.settings.brokers, "--group", &self.group];
+        self.run_at(&self.settings.brokers, more)
+    }
+
+    /// Starts `loginscope run` here, by another listener than the plain one.
+    pub fn run_at(&self, brokers: &str, more: &[&str]) -> Instance {
+        let mut arguments = vec!["run", "--brokers", brokers, "--group", &self.group];
         arguments.extend(["--input-topic", &self.input, "--processed-topic", &self.processed]);
         arguments.extend(["--insights-topic", &self.insights, "--rejected-topic", &self.rejected]);
         arguments.extend(["--listen", "127.0.0.1:0"]);
@@ -117,6 +153,13 @@ impl Scene {
             self.producer.send(&record, &|| false).expect("a message that can be sent");
         }
         self.producer.flush(PATIENCE).expect("all messages are written");
+    }
+
+    /// The same with a producer that has just come, and so knows the topic as it is now.
+    #[must_use]
+    pub fn with_new_producer(self) -> Self {
+        let producer = Producer::new(&self.settings, ProducerOptions::default()).expect("a producer");
+        Self { producer, ..self }
     }
 
     /// How many messages have been written.

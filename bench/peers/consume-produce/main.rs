@@ -139,7 +139,8 @@ impl<'a> Worker<'a> {
             let acknowledged = self.producer.acknowledged()?;
             if self.last_commit.elapsed() >= COMMIT_EVERY {
                 let done = self.take_done(acknowledged);
-                self.consumer.commit_async(&done)?;
+                // Unwatched: what one commit fails to bring, a later one does.
+                drop(self.consumer.commit_async(&done)?);
                 self.last_commit = Instant::now();
             }
         }

@@ -3,6 +3,7 @@
 //! Invariant: nothing passes through here with a secret in it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,17 +23,19 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Reporter {
     secrets: Secrets,
     last_error: Mutex<Option<(RDKafkaErrorCode, String)>>,
-    /// What was logged last, and when.
-    last_warning: Mutex<Option<(String, Instant)>>,
     events: AtomicU64,
 }
 
 /// An error that repeats is logged again only after this long.
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
 
+/// When errors were logged last, whichever client they came from: brokers that go away are noticed by all clients of a process, each
+/// many times a second.
+static LOGGED: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
+
 impl Reporter {
     pub(crate) fn new(secrets: Secrets) -> Self {
-        Self { secrets, last_error: Mutex::new(None), last_warning: Mutex::new(None), events: AtomicU64::new(0) }
+        Self { secrets, last_error: Mutex::new(None), events: AtomicU64::new(0) }
     }
 
     /// The log level to ask librdkafka for: debug lines only where someone listens.
@@ -92,22 +95,12 @@ impl Reporter {
             return;
         }
         let reason = self.secrets.hide(reason).into_owned();
-        self.warn(&reason);
+        warn(code, &reason);
         // "All brokers are down" only repeats what was said before, without the reason.
         let mut last = lock(&self.last_error);
         if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
             *last = Some((code, reason));
         }
-    }
-
-    fn warn(&self, reason: &str) {
-        let mut last = lock(&self.last_warning);
-        if last.as_ref().is_some_and(|(text, at)| text == reason && at.elapsed() < REPEAT_AFTER) {
-            tracing::debug!(target: "librdkafka", "{reason}");
-            return;
-        }
-        tracing::warn!(target: "librdkafka", "{reason}");
-        *last = Some((reason.to_owned(), Instant::now()));
     }
 
     /// The text without secrets.
@@ -116,10 +109,31 @@ impl Reporter {
     }
 }
 
-/// Log lines that say nothing to an operator: failures that come as an error too, and properties of another client type (one
-/// set of properties serves consumers and producers).
+/// Logs an error, unless it was logged a moment ago.
+fn warn(code: RDKafkaErrorCode, reason: &str) {
+    let mut logged = lock(&LOGGED);
+    logged.retain(|_, at| at.elapsed() < REPEAT_AFTER);
+    if code == RDKafkaErrorCode::AllBrokersDown || logged.contains_key(subject(code, reason)) {
+        tracing::debug!(target: "librdkafka", "{reason}");
+        return;
+    }
+    tracing::warn!(target: "librdkafka", "{reason}");
+    logged.insert(subject(code, reason).to_owned(), Instant::now());
+}
+
+/// What an error is about: two with the same subject need not both be logged.
+fn subject(code: RDKafkaErrorCode, reason: &str) -> &str {
+    match code {
+        // Each connection says it of itself, with times and counts.
+        RDKafkaErrorCode::BrokerTransportFailure => "a connection",
+        _ => reason,
+    }
+}
+
+/// Log lines that say nothing to an operator: failures that come as an error too, leaders that are just being elected, and
+/// properties of another client type (one set of properties serves consumers and producers).
 fn is_noise(facility: &str, text: &str) -> bool {
-    facility == "FAIL"
+    matches!(facility, "FAIL" | "METADATAUPDATE")
         || facility == "CONFWARN" && (text.contains("will be ignored by this") || text.contains("has no effect"))
 }
 

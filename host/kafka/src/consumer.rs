@@ -34,6 +34,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
+pub use self::commits::Commit;
 pub(crate) use self::events::ConsumerEvents;
 use self::events::{Rebalance, give_up};
 use self::rebalance::as_number;
@@ -299,7 +300,7 @@ impl Consumer {
 
     fn judge_code(&mut self, code: RDKafkaErrorCode, reason: &str) -> Result<(), Error> {
         let action = format!("read the topic {:?} in the group {:?}", self.options.topic, self.options.group);
-        match judge(code, reason, &action) {
+        match judge(code, reason, &action, "Read") {
             Meaning::Permanent(error) => Err(error),
             Meaning::UnknownTopic => {
                 self.missing_since.get_or_insert_with(Instant::now);
@@ -321,7 +322,7 @@ impl Consumer {
         let topic = &self.options.topic;
         let Ok(metadata) = self.client.fetch_metadata(Some(topic), REQUEST_TIMEOUT) else { return Ok(()) };
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        match found.and_then(MetadataTopic::error).map(|code| judge(code.into(), "", "")) {
+        match found.and_then(MetadataTopic::error).map(|code| judge(code.into(), "", "", "Describe")) {
             Some(Meaning::UnknownTopic) => Err(Error::UnknownTopic { topic: topic.clone() }),
             Some(_) => Ok(()),
             None => {
@@ -345,6 +346,11 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         // From here on librdkafka's rebalances are answered where they arrive; nobody polls for them any more.
         self.client.context().begin_closing();
+        // librdkafka 2.12 closes a cooperative member without partitions and doesn't leave the group, which then waits for it at the
+        // next rebalance until its session runs out. Unsubscribing does leave.
+        if self.partitions.is_empty() {
+            self.client.unsubscribe();
+        }
         self.partitions.clear();
         let given_up = match self.announced.take() {
             Some(Rebalance::Assign(_)) => give_up(&self.client, None),

@@ -12,6 +12,7 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, ClientContext};
 
 use crate::error::Error;
@@ -84,6 +85,19 @@ impl EmbeddedBroker {
     /// [`Error::Failed`].
     pub fn come_back(&self) -> Result<(), Error> {
         self.on_cluster("bringing the embedded broker back", |cluster| cluster.broker_up(-1))
+    }
+
+    /// Refuses the next commits of offsets, so many, as a broker with a problem of its own does.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    pub fn refuse_commits(&self, count: usize) -> Result<(), Error> {
+        // One that librdkafka neither retries by itself nor takes for a rebalance.
+        let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE; count];
+        self.on_cluster("making the embedded broker refuse commits", |cluster| {
+            cluster.request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+            Ok(())
+        })
     }
 
     fn on_cluster(

@@ -31,7 +31,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// No broker answered in time.
-    #[error("no Kafka broker answers at {brokers} (waited {waited:?}): {reason}")]
+    #[error("no Kafka broker answers at {brokers} (waited {waited:.1?}): {reason}")]
     Unreachable {
         /// The bootstrap servers.
         brokers: String,
@@ -47,10 +47,12 @@ pub enum Error {
         reason: String,
     },
     /// The brokers don't allow what is asked for.
-    #[error("not allowed to {action}: {reason}")]
+    #[error("not allowed to {action}: it takes the right {right} ({reason})")]
     NotAuthorized {
         /// What is not allowed, with the topic or group.
         action: String,
+        /// The right that it takes, in Kafka's words.
+        right: String,
         /// The broker's reason.
         reason: String,
     },
@@ -91,7 +93,7 @@ pub enum Error {
         reason: String,
     },
     /// Something did not happen in time.
-    #[error("{what} took longer than {waited:?}")]
+    #[error("{what} took longer than {waited:.1?}")]
     TimedOut {
         /// What was waited for.
         what: String,
@@ -135,7 +137,7 @@ pub(crate) fn describe(code: RDKafkaErrorCode) -> String {
     let text = code.to_string();
     // "MessageSizeTooLarge (Broker: Message size too large)": the words are in the brackets.
     let words = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(&text);
-    words.to_owned()
+    words.strip_prefix("Broker: ").unwrap_or(words).to_owned()
 }
 
 /// What an error that a client reports means for it.
@@ -148,8 +150,9 @@ pub(crate) enum Meaning {
     Permanent(Error),
 }
 
-/// Judges an error code. `action` is what was being done, as in "not allowed to …".
-pub(crate) fn judge(code: RDKafkaErrorCode, reason: &str, action: &str) -> Meaning {
+/// Judges an error code. `action` is what was being done, as in "not allowed to …", and `operation` the right that it takes on
+/// a topic.
+pub(crate) fn judge(code: RDKafkaErrorCode, reason: &str, action: &str, operation: &str) -> Meaning {
     let reason = if reason.is_empty() { describe(code) } else { reason.to_owned() };
     match code {
         RDKafkaErrorCode::Authentication
@@ -157,11 +160,27 @@ pub(crate) fn judge(code: RDKafkaErrorCode, reason: &str, action: &str) -> Meani
         | RDKafkaErrorCode::UnsupportedSASLMechanism => Meaning::Permanent(Error::Authentication { reason }),
         RDKafkaErrorCode::TopicAuthorizationFailed
         | RDKafkaErrorCode::GroupAuthorizationFailed
-        | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-            Meaning::Permanent(Error::NotAuthorized { action: action.to_owned(), reason })
-        }
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => Meaning::Permanent(Error::NotAuthorized {
+            action: action.to_owned(),
+            right: right(code, operation),
+            reason: describe(code),
+        }),
         RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId => Meaning::Permanent(Error::Fatal { reason }),
         RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Meaning::UnknownTopic,
         _ => Meaning::Transient,
+    }
+}
+
+/// The right whose lack an error code tells of.
+fn right(code: RDKafkaErrorCode, operation: &str) -> String {
+    match code {
+        RDKafkaErrorCode::GroupAuthorizationFailed => "Read on the group".to_owned(),
+        // A producer that repeats nothing: since Kafka 2.8, whoever may write to some topic may have one.
+        RDKafkaErrorCode::ClusterAuthorizationFailed if operation == "Write" => {
+            "Write on a topic, or IdempotentWrite on the cluster".to_owned()
+        }
+        RDKafkaErrorCode::ClusterAuthorizationFailed => format!("{operation} on the cluster"),
+        _ if operation == "Describe" => "Describe on the topic, which Read and Write include".to_owned(),
+        _ => format!("{operation} on the topic"),
     }
 }

@@ -24,7 +24,7 @@ pub mod read;
 pub mod settings;
 pub mod topics;
 
-pub use consumer::{Assigned, Consumer, ConsumerOptions, PartitionProgress, Polled, StartPosition, Waker};
+pub use consumer::{Assigned, Commit, Consumer, ConsumerOptions, PartitionProgress, Polled, StartPosition, Waker};
 pub use embedded::EmbeddedBroker;
 pub use error::Error;
 pub use native::{Batch, Header, Headers, Message};

@@ -78,7 +78,8 @@ impl Producer {
     /// # Errors
     /// The errors of properties.
     pub fn new(settings: &ClientSettings, options: ProducerOptions) -> Result<Self, Error> {
-        let largest = options.max_message_bytes.to_string();
+        // What librdkafka takes at most, and at least, whatever a topic says.
+        let largest = options.max_message_bytes.clamp(1_000, 1_000_000_000).to_string();
         let queue = (64 * 1024).max(options.max_message_bytes / 256).to_string();
         let defaults = [
             ("message.max.bytes", largest.as_str()),
@@ -253,7 +254,7 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         self.reporter.error(&error, reason);
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        if let Meaning::Permanent(error) = judge(code, &self.reporter.hide(reason), "write") {
+        if let Meaning::Permanent(error) = judge(code, &self.reporter.hide(reason), "write", "Write") {
             self.fail(error);
         }
     }
@@ -273,7 +274,8 @@ impl ProducerContext for Deliveries {
             Ok(_) => self.counts.count_delivered(epoch),
             Err((error, message)) => {
                 let action = format!("write to the topic {:?}", message.topic());
-                let meaning = error.rdkafka_error_code().map(|code| (judge(code, "", &action), describe(code)));
+                let meaning =
+                    error.rdkafka_error_code().map(|code| (judge(code, "", &action, "Write"), describe(code)));
                 self.fail(match meaning {
                     Some((Meaning::Permanent(error), _)) => error,
                     other => Error::Delivery {

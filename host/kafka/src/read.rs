@@ -167,7 +167,7 @@ impl Reader {
         if code == RDKafkaErrorCode::GroupAuthorizationFailed {
             return Ok(());
         }
-        match judge(code, reason, &format!("read the topic {:?}", self.topic)) {
+        match judge(code, reason, &format!("read the topic {:?}", self.topic), "Read") {
             Meaning::Permanent(error) => Err(error),
             Meaning::UnknownTopic => Err(Error::UnknownTopic { topic: self.topic.clone() }),
             Meaning::Transient => Ok(()),
@@ -289,7 +289,7 @@ impl Connection {
         ];
         let config = settings.configure(&defaults, &required)?;
         let signal = Arc::new(Signal::default());
-        let events = ConsumerEvents::new(settings, Arc::clone(&signal));
+        let events = ConsumerEvents::without_group(settings, Arc::clone(&signal));
         let mut client =
             BaseConsumer::from_config_and_context(&config, events).map_err(|error| settings.refused(&error))?;
         let on_event = Arc::clone(&signal);
@@ -299,7 +299,7 @@ impl Connection {
 
     fn partitions(&self, topic: &str) -> Result<Vec<i32>, Error> {
         let action = format!("look at the topic {topic:?}");
-        let failed = |code: RDKafkaErrorCode| match judge(code, "", &action) {
+        let failed = |code: RDKafkaErrorCode| match judge(code, "", &action, "Describe") {
             Meaning::UnknownTopic => Error::UnknownTopic { topic: topic.to_owned() },
             Meaning::Permanent(error) => error,
             Meaning::Transient => Error::Failed { what: format!("trying to {action}"), reason: describe(code) },

@@ -116,11 +116,13 @@ impl fmt::Debug for ClientSettings {
 }
 
 /// Defaults of every client.
-const COMMON_DEFAULTS: [(&str, &str); 4] = [
+const COMMON_DEFAULTS: [(&str, &str); 5] = [
     ("client.id", "loginscope"),
     ("socket.keepalive.enable", "true"),
     // A broker that comes back is noticed within two seconds, not ten.
     ("reconnect.backoff.max.ms", "2000"),
+    // New partitions of a topic are noticed within half a minute, not five.
+    ("topic.metadata.refresh.interval.ms", "30000"),
     // An idle connection that a broker closes is nothing to report.
     ("log.connection.close", "false"),
 ];

@@ -88,12 +88,14 @@ impl Topics {
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
         check_name(topic)?;
         let action = format!("look at the topic {topic:?}");
-        let metadata =
-            self.client.fetch_metadata(Some(topic), self.timeout).map_err(|error| self.refused(&error, &action))?;
+        let metadata = self
+            .client
+            .fetch_metadata(Some(topic), self.timeout)
+            .map_err(|error| self.refused(&error, &action, "Describe"))?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
         match found.error().map(RDKafkaErrorCode::from) {
             None => Ok(i32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
-            Some(code) => match judge(code, "", &action) {
+            Some(code) => match judge(code, "", &action, "Describe") {
                 Meaning::UnknownTopic => Ok(None),
                 Meaning::Permanent(error) => Err(error),
                 // No leader yet: it exists.
@@ -125,11 +127,13 @@ impl Topics {
         let names = topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>().join(", ");
         let action = format!("create the topics {names}");
         let results = block_on(self.admin()?.create_topics(&requests, &self.admin_options()))
-            .map_err(|error| self.refused(&error, &action))?;
+            .map_err(|error| self.refused(&error, &action, "Create"))?;
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err(self.refused_code(code, &format!("create the topic {topic:?}"))),
+                Err((topic, code)) => {
+                    return Err(self.refused_code(code, &format!("create the topic {topic:?}"), "Create"));
+                }
             }
         }
         topics.iter().try_for_each(|topic| self.wait_until_seen(&topic.name))
@@ -205,24 +209,24 @@ impl Topics {
     }
 
     fn fail_if_hopeless(&self, action: &str) -> Result<(), Error> {
-        match self.reporter().last_error().map(|(code, reason)| judge(code, &reason, action)) {
+        match self.reporter().last_error().map(|(code, reason)| judge(code, &reason, action, "Describe")) {
             Some(Meaning::Permanent(error)) => Err(error),
             _ => Ok(()),
         }
     }
 
-    fn refused(&self, error: &KafkaError, action: &str) -> Error {
+    fn refused(&self, error: &KafkaError, action: &str, operation: &str) -> Error {
         self.serve_events();
         match error.rdkafka_error_code() {
-            Some(code) => self.refused_code(code, action),
+            Some(code) => self.refused_code(code, action, operation),
             None => {
                 Error::Failed { what: action.to_owned(), reason: self.reporter().hide(&error.to_string()).into_owned() }
             }
         }
     }
 
-    fn refused_code(&self, code: RDKafkaErrorCode, action: &str) -> Error {
-        match judge(code, "", action) {
+    fn refused_code(&self, code: RDKafkaErrorCode, action: &str, operation: &str) -> Error {
+        match judge(code, "", action, operation) {
             Meaning::Permanent(error) => error,
             Meaning::UnknownTopic | Meaning::Transient => match code {
                 RDKafkaErrorCode::BrokerTransportFailure

@@ -1,7 +1,8 @@
 //! What a batch came to, as records for the output topics.
 //!
 //! Headers of the input are carried over, but those that begin with `loginscope-` (other than the two that travel with a
-//! login) are dropped. A rejected record carries the input's bytes unchanged; what is too large for its topic is cut.
+//! login) are dropped. A rejected record carries the input's bytes unchanged; what is too large for its topic is cut, so that
+//! no message whatsoever can stand in the way of those behind it.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use chrono::{SecondsFormat, Utc};
 use loginscope_kafka::{Batch, Error, Header, Message as KafkaMessage, Producer, Record};
 
+use super::InsightRecord;
 use super::batch::{Output, Pipeline, Rejected};
 
 /// What a record takes beside key, value and headers, in bytes, generously.
@@ -16,6 +18,9 @@ const RECORD_OVERHEAD_BYTES: usize = 128;
 
 /// What a header takes beside name and value, in bytes.
 const HEADER_OVERHEAD_BYTES: usize = 10;
+
+/// What the header that tells of a cut value takes, in bytes.
+const TRUNCATED_BYTES: usize = 64;
 
 /// The names of the output topics, and what they take.
 #[derive(Clone, Debug)]
@@ -41,10 +46,42 @@ fn carried_over(message: KafkaMessage<'_>) -> impl Iterator<Item = Header<'_>> {
     })
 }
 
+/// The size of headers in a record, in bytes.
+fn size_of<'a>(headers: impl IntoIterator<Item = Header<'a>>) -> usize {
+    let size = |header: Header<'_>| header.name.len() + header.value.map_or(0, <[u8]>::len) + HEADER_OVERHEAD_BYTES;
+    headers.into_iter().map(size).sum()
+}
+
 /// The size of the headers that a processed login gets, in bytes.
 pub fn header_bytes(message: KafkaMessage<'_>, source_headers: bool) -> usize {
-    let size = |header: Header<'_>| header.name.len() + header.value.map_or(0, <[u8]>::len) + HEADER_OVERHEAD_BYTES;
-    carried_over(message).map(size).sum::<usize>() + if source_headers { 400 } else { 0 }
+    size_of(carried_over(message)) + if source_headers { 400 } else { 0 }
+}
+
+/// The size of an insight's record, in bytes.
+pub fn insight_bytes(insight: &InsightRecord) -> usize {
+    insight.key.len() + insight.value.len() + RECORD_OVERHEAD_BYTES
+}
+
+/// What of a message goes into a record of limited size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fit {
+    /// So many bytes of its value.
+    value: usize,
+    /// Whether its headers do.
+    headers: bool,
+    /// So many bytes of its key.
+    key: usize,
+}
+
+/// What of a message goes into so many bytes: if not all of it, less of its value; if that isn't enough, none of its headers; and
+/// then less of its key.
+fn fit(room: usize, value: usize, headers: usize, key: usize) -> Fit {
+    if key + headers <= room {
+        Fit { value: value.min(room - key - headers), headers: true, key }
+    } else {
+        let key = key.min(room);
+        Fit { value: value.min(room - key), headers: false, key }
+    }
 }
 
 /// The messages of a batch from one on.
@@ -156,35 +193,34 @@ impl Sender {
         stop: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
         let source = self.source(partition, message.offset());
+        let mut told = vec![
+            text("loginscope-code", &rejected.rejection.code),
+            text("loginscope-reason", &rejected.rejection.reason),
+            text("loginscope-stage", rejected.stage.as_str()),
+        ];
+        told.extend(plugin.map(|plugin| text("loginscope-plugin", plugin)));
+        told.push(text("loginscope-rejected-at", &self.now));
+        told.extend(source.headers());
         let mut headers: Vec<Header<'_>> = carried_over(message).collect();
-        headers.push(text("loginscope-code", &rejected.rejection.code));
-        headers.push(text("loginscope-reason", &rejected.rejection.reason));
-        headers.push(text("loginscope-stage", rejected.stage.as_str()));
-        headers.extend(plugin.map(|plugin| text("loginscope-plugin", plugin)));
-        headers.push(text("loginscope-rejected-at", &self.now));
-        headers.extend(source.headers());
-        let payload = message.payload();
-        let size = payload.map_or(0, <[u8]>::len);
-        let besides = message.key().map_or(0, <[u8]>::len)
-            + headers
-                .iter()
-                .map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len) + HEADER_OVERHEAD_BYTES)
-                .sum::<usize>()
-            + RECORD_OVERHEAD_BYTES;
-        let room = self.topics.rejected_limit.saturating_sub(besides + 64);
-        self.numbers.clear();
-        let mut payload = payload;
-        if size > room {
-            let _ = write!(self.numbers, "{size}");
-            payload = payload.and_then(|payload| payload.get(..room));
+        let carried = size_of(headers.iter().copied());
+        let (value, key) = (message.payload().map_or(0, <[u8]>::len), message.key().map_or(0, <[u8]>::len));
+        let besides = size_of(told.iter().copied()) + TRUNCATED_BYTES + RECORD_OVERHEAD_BYTES;
+        let fit = fit(self.topics.rejected_limit.saturating_sub(besides), value, carried, key);
+        if !fit.headers {
+            headers.clear();
+        }
+        headers.extend(told);
+        if fit != (Fit { value, headers: true, key }) {
+            self.numbers.clear();
+            let _ = write!(self.numbers, "{value}");
             headers.push(Header { name: b"loginscope-truncated-from", value: Some(&self.numbers) });
         }
         producer.send(
             &Record {
                 topic: &self.topics.rejected,
                 partition: None,
-                key: message.key(),
-                payload,
+                key: message.key().and_then(|bytes| bytes.get(..fit.key)),
+                payload: message.payload().and_then(|bytes| bytes.get(..fit.value)),
                 timestamp,
                 headers: &headers,
             },
@@ -216,4 +252,22 @@ impl Source {
 
 fn text<'a>(name: &'static str, value: &'a str) -> Header<'a> {
     Header { name: name.as_bytes(), value: Some(value.as_bytes()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_goes_whole_and_else_the_value_the_headers_and_the_key_are_cut_in_this_order() {
+        let whole = Fit { value: 50, headers: true, key: 10 };
+        assert_eq!(fit(80, 50, 20, 10), whole);
+        assert_eq!(fit(79, 50, 20, 10), Fit { value: 49, ..whole });
+        assert_eq!(fit(30, 50, 20, 10), Fit { value: 0, ..whole });
+        assert_eq!(fit(29, 50, 20, 10), Fit { value: 19, headers: false, key: 10 });
+        assert_eq!(fit(10, 50, 20, 10), Fit { value: 0, headers: false, key: 10 });
+        assert_eq!(fit(9, 50, 20, 10), Fit { value: 0, headers: false, key: 9 });
+        assert_eq!(fit(0, 50, 20, 10), Fit { value: 0, headers: false, key: 0 });
+        assert_eq!(fit(0, 0, 0, 0), Fit { value: 0, headers: true, key: 0 });
+    }
 }

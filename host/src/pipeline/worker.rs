@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use loginscope_kafka::{Batch, Consumer, Error, Polled, Producer};
 use loginscope_state::Partition;
 
 use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::commit::Committer;
-use super::outputs::{BatchPart, Sender, header_bytes};
+use super::outputs::{BatchPart, Sender, header_bytes, insight_bytes};
 use super::totals::TotalsBoard;
 use crate::control::watch::Serving;
 use crate::telemetry::{Progress, Telemetry};
@@ -53,6 +54,8 @@ pub struct Shared {
     pub several_partitions: bool,
     /// Whether processed logins tell where they came from.
     pub source_headers: bool,
+    /// The largest record of the insights topic, in bytes.
+    pub insights_limit: usize,
     /// How long a worker may take to have its outputs acknowledged when it is told to stop.
     pub drain_timeout: Duration,
 }
@@ -84,9 +87,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Takes logins until it is told to stop or something happens that a person must solve; then drains, commits and leaves the
-    /// group.
-    pub fn run(mut self) -> anyhow::Result<()> {
+    /// Takes logins until it is told to stop or something happens that a person must solve; then drains and commits. Dropped,
+    /// it leaves the group.
+    pub fn run(&mut self) -> anyhow::Result<()> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.take_over_new_plugins()?;
             match self.consumer.poll(MAX_BATCH, self.patience())? {
@@ -147,6 +150,15 @@ impl Worker {
         let Some(partition) = self.partitions.get_mut(&batch.partition()) else { return Ok(()) };
         self.output.clear();
         self.pipeline.process(partition, messages, &self.shared.totals, &mut self.output);
+        let (limit, telemetry) = (self.shared.insights_limit, &self.shared.telemetry);
+        // Its delivery would fail, and again after every restart.
+        self.output.insights.retain(|insight| {
+            let fits = insight_bytes(insight) <= limit;
+            if !fits {
+                telemetry.insight_too_large(insight, limit);
+            }
+            fits
+        });
         let stop = || self.shared.give_up.load(Ordering::Relaxed);
         let part = BatchPart { batch, first };
         self.sender.send(&mut self.producer, part, &self.pipeline, &self.output, &stop)?;
@@ -196,7 +208,7 @@ impl Worker {
     fn give_up(&mut self, partitions: &[i32]) -> Result<(), Error> {
         match self.settle(REVOKE_TIMEOUT) {
             // Whoever gets the partitions does what wasn't committed again: at least once.
-            Err(error @ (Error::CommitFenced { .. } | Error::Commit { .. })) => {
+            Err(error @ (Error::CommitFenced { .. } | Error::Commit { .. } | Error::TimedOut { .. })) => {
                 tracing::warn!(worker = self.number, ?partitions, "partitions go without their last commit: {error}");
             }
             settled => settled?,
@@ -243,8 +255,9 @@ impl Worker {
         }
     }
 
-    fn drain(mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + self.shared.drain_timeout;
+    fn drain(&mut self) -> anyhow::Result<()> {
+        // A little less than all of it, so that what went wrong can be told within it.
+        let deadline = Instant::now() + self.shared.drain_timeout.mul_f64(0.9);
         let settled = loop {
             match self.settle(deadline.saturating_duration_since(Instant::now())) {
                 // A group that is being rebalanced takes no commits; when that is done, it does.
@@ -257,8 +270,7 @@ impl Worker {
                 settled => break settled,
             }
         };
-        self.consumer.close();
-        Ok(settled?)
+        settled.context("not everything could be committed before the end, so some will be done again")
     }
 }
 

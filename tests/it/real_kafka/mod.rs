@@ -3,6 +3,9 @@
 mod delivery;
 mod end_to_end;
 mod operation;
+mod outage;
+mod records;
+mod secured;
 
 use std::path::{Path, PathBuf};
 

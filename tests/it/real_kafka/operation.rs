@@ -44,6 +44,20 @@ fn a_keyed_topic_is_not_warned_of() {
     assert_eq!(instance.lines_with("is not keyed by user_id"), 0);
 }
 
+/// A member that went without a word would be waited for until its session runs out, longer than this test waits for anything.
+#[test]
+fn workers_without_a_partition_leave_the_group_too_so_that_a_restart_goes_on_at_once() {
+    let mut kafka = cluster();
+    let scene = Scene::new(&mut kafka, "idle-workers", 1);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("loginscope.toml");
+    fs::write(&config, "[kafka]\nsession.timeout.ms = 250000\n").unwrap();
+    for _ in 0..3 {
+        let mut instance = scene.run_with_partitions(&["--workers", "3", "--config", config.to_str().unwrap()]);
+        assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    }
+}
+
 /// The last thing it says is one sentence on one line.
 fn last_words(instance: &Instance) -> String {
     let log = instance.log();

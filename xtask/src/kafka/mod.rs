@@ -184,12 +184,26 @@ impl Kafka {
         })
     }
 
-    /// Deletes a topic. Its files may stay a while longer (`file.delete.delay.ms`).
+    /// Gives a topic more partitions, so that it has so many.
     ///
     /// # Errors
-    /// If there is none, or the broker refuses.
-    pub fn delete_topic(&mut self, name: &str) -> Result<()> {
-        protocol::delete_topic(&self.any_address()?, name)
+    /// If there is no such topic, or it has as many already.
+    pub fn add_partitions(&mut self, topic: &str, partitions: u16) -> Result<()> {
+        protocol::add_partitions(&self.any_address()?, topic, i32::from(partitions))?;
+        self.wait_for_every_running(&format!("new partitions of {topic}"), |address| {
+            protocol::metadata(address, Some(topic)).is_ok_and(|known| known.led_partitions == usize::from(partitions))
+        })
+    }
+
+    /// Deletes a topic and waits until no running broker knows it any more.
+    ///
+    /// # Errors
+    /// If there is no such topic.
+    pub fn delete_topic(&mut self, topic: &str) -> Result<()> {
+        protocol::delete_topic(&self.any_address()?, topic)?;
+        self.wait_for_every_running(&format!("deleting {topic}"), |address| {
+            protocol::metadata(address, Some(topic)).is_ok_and(|known| known.led_partitions == 0)
+        })
     }
 
     /// Gives a principal (`User:alice`, `User:CN=client`) a right. It has effect where [`Options::authorizer`] was chosen.

@@ -1,4 +1,4 @@
-//! As much of Kafka's protocol as it takes to see that brokers are ready, to create and delete topics and to give rights.
+//! As much of Kafka's protocol as it takes to see that brokers are ready, to create, extend and delete topics, and to give rights.
 //!
 //! So none of that needs another JVM, nor a client library that takes minutes to compile. All requests are of versions
 //! from before the "flexible" encoding: integers are big-endian, a string is a 16-bit length and its bytes, an array is a
@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result, bail};
 
 const METADATA: (i16, i16) = (3, 5);
 const CREATE_TOPICS: (i16, i16) = (19, 4);
-const DELETE_TOPICS: (i16, i16) = (20, 3);
 const CREATE_ACLS: (i16, i16) = (30, 1);
+const CREATE_PARTITIONS: (i16, i16) = (37, 1);
+const DELETE_TOPICS: (i16, i16) = (20, 3);
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -99,10 +100,29 @@ pub(super) fn create_topic(address: &str, name: &str, partitions: i32, configs: 
     outcomes.into_iter().collect::<Result<()>>().with_context(|| format!("topic {name} could not be created"))
 }
 
-/// Deletes a topic.
-pub(super) fn delete_topic(address: &str, name: &str) -> Result<()> {
+/// Gives a topic more partitions.
+pub(super) fn add_partitions(address: &str, topic: &str, partitions: i32) -> Result<()> {
     let mut request = Writer::default();
-    request.array(&[name], |request, name| request.string(name));
+    request.array(&[topic], |request, topic| {
+        request.string(topic);
+        request.int32(partitions);
+        request.int32(-1); // assignments: the broker's choice
+    });
+    request.int32(PATIENCE.as_millis() as i32);
+    request.bytes.push(0); // validate_only
+    let mut answer = exchange(address, CREATE_PARTITIONS, &request)?;
+    answer.int32()?; // throttle_time_ms
+    let outcomes = answer.array(|topic| {
+        topic.string()?; // name
+        topic.outcome()
+    })?;
+    outcomes.into_iter().collect::<Result<()>>().with_context(|| format!("topic {topic} could not get more partitions"))
+}
+
+/// Deletes a topic.
+pub(super) fn delete_topic(address: &str, topic: &str) -> Result<()> {
+    let mut request = Writer::default();
+    request.array(&[topic], |request, topic| request.string(topic));
     request.int32(PATIENCE.as_millis() as i32);
     let mut answer = exchange(address, DELETE_TOPICS, &request)?;
     answer.int32()?; // throttle_time_ms
@@ -110,9 +130,9 @@ pub(super) fn delete_topic(address: &str, name: &str) -> Result<()> {
         topic.string()?; // name
         topic.int16()
     })?;
-    match codes.iter().find(|code| **code != 0) {
-        Some(code) => bail!("topic {name} could not be deleted: Kafka's error {code}"),
+    match codes.into_iter().find(|code| *code != 0) {
         None => Ok(()),
+        Some(code) => bail!("topic {topic} could not be deleted: Kafka's error {code}"),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
@@ -35,9 +35,11 @@ pub(crate) struct ConsumerEvents {
     signal: Arc<Signal>,
     rebalance: Mutex<Option<Rebalance>>,
     committed: Mutex<HashMap<i32, i64>>,
-    /// The commit whose outcome somebody waits for.
-    expected: Mutex<Option<Arc<ExpectedCommit>>>,
+    /// Commits on their way whose outcome somebody may want to know, the oldest first.
+    expected: Mutex<Vec<Weak<ExpectedCommit>>>,
     is_closing: AtomicBool,
+    /// Whether it is no member of a group, and so needs no right on one; librdkafka looks for the coordinator all the same.
+    is_without_group: bool,
 }
 
 impl ConsumerEvents {
@@ -47,9 +49,15 @@ impl ConsumerEvents {
             signal,
             rebalance: Mutex::new(None),
             committed: Mutex::new(HashMap::new()),
-            expected: Mutex::new(None),
+            expected: Mutex::new(Vec::new()),
             is_closing: AtomicBool::new(false),
+            is_without_group: false,
         }
+    }
+
+    /// Those of a consumer that is no member of a group.
+    pub(crate) fn without_group(settings: &ClientSettings, signal: Arc<Signal>) -> Self {
+        Self { is_without_group: true, ..Self::new(settings, signal) }
     }
 
     pub(crate) fn reporter(&self) -> &Reporter {
@@ -70,9 +78,21 @@ impl ConsumerEvents {
 
     /// Says beforehand which commit's outcome is wanted; the answer tells it when it is there.
     pub(super) fn expect_commit(&self, offsets: &[(i32, i64)]) -> Arc<ExpectedCommit> {
-        let expected = Arc::new(ExpectedCommit { offsets: offsets.to_vec(), outcome: Mutex::new(None) });
-        *lock(&self.expected) = Some(Arc::clone(&expected));
-        expected
+        let new = Arc::new(ExpectedCommit { offsets: offsets.to_vec(), outcome: Mutex::new(None) });
+        let mut expected = lock(&self.expected);
+        expected.retain(|commit| commit.strong_count() > 0);
+        expected.push(Arc::downgrade(&new));
+        new
+    }
+
+    /// The commit of these offsets (or of any, where librdkafka doesn't say) that has been on its way for the longest.
+    fn take_expected(&self, offsets: &[(i32, i64)]) -> Option<Arc<ExpectedCommit>> {
+        let mut expected = lock(&self.expected);
+        let is_for = |commit: &Weak<ExpectedCommit>| {
+            commit.upgrade().is_some_and(|commit| offsets.is_empty() || commit.is_for(offsets))
+        };
+        let place = expected.iter().position(is_for)?;
+        expected.remove(place).upgrade()
     }
 
     pub(super) fn forget_committed(&self, list: &TopicPartitionList) {
@@ -89,6 +109,10 @@ impl ClientContext for ConsumerEvents {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if self.is_without_group && error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            self.reporter.count_event();
+            return;
+        }
         self.reporter.error(&error, reason);
     }
 
@@ -137,8 +161,7 @@ impl ConsumerContext for ConsumerEvents {
                 Err(code) => outcome = Err(code),
             }
         }
-        let was_expected = lock(&self.expected).take_if(|expected| expected.is_for(&named));
-        match (was_expected, outcome) {
+        match (self.take_expected(&named), outcome) {
             (Some(expected), outcome) => *lock(&expected.outcome) = Some(outcome),
             (None, Ok(())) => {}
             (None, Err(code)) => {
@@ -149,7 +172,8 @@ impl ConsumerContext for ConsumerEvents {
     }
 }
 
-/// A commit whose outcome somebody waits for.
+/// A commit whose outcome somebody may want to know.
+#[derive(Debug)]
 pub(super) struct ExpectedCommit {
     offsets: Vec<(i32, i64)>,
     outcome: Mutex<Option<Result<(), RDKafkaErrorCode>>>,

@@ -20,9 +20,10 @@ pub(super) fn as_number(offset: Offset) -> Option<i64> {
 impl Consumer {
     /// Turns a rebalance into an event; `None` where there is nothing to announce.
     pub(super) fn announce(&mut self, rebalance: Rebalance) -> Result<Option<Polled>, Error> {
-        self.missing_since = None;
         let event = match rebalance {
             Rebalance::Assign(list) => {
+                // Partitions that go may go with their topic; if any come, it is there.
+                self.missing_since = self.missing_since.filter(|_| list.count() == 0);
                 let Some(list) = self.resolve_starts(list)? else { return Ok(None) };
                 let assigned = |element: &TopicPartitionListElem<'_>| Assigned {
                     partition: element.partition(),

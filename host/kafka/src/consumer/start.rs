@@ -62,7 +62,7 @@ impl Consumer {
                 self.unresolved = Some(list);
                 let action = format!("read the offsets of the group {:?}", self.options.group);
                 let code = error.rdkafka_error_code();
-                if let Some(Meaning::Permanent(error)) = code.map(|code| judge(code, "", &action)) {
+                if let Some(Meaning::Permanent(error)) = code.map(|code| judge(code, "", &action, "Describe")) {
                     return Err(error);
                 }
                 let reason = code.map_or_else(|| error.to_string(), describe);

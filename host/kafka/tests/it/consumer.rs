@@ -67,13 +67,33 @@ fn an_asynchronous_commit_shows_in_the_progress_and_is_resumed_at() {
     write_numbers(&broker, "in", 0, 0..10);
     let mut first = join(&broker, ConsumerOptions::new("in", "group"));
     read(&mut first, 10);
-    first.commit_async(&[(0, 7)]).unwrap();
+    let commit = first.commit_async(&[(0, 7)]).unwrap();
     while first.progress()[0].committed != Some(7) {
         assert!(matches!(first.poll(0, Duration::from_millis(10)), Ok(Polled::Nothing)));
     }
+    assert_eq!(commit.outcome(), Some(Ok(())));
     first.close();
     let mut second = join(&broker, ConsumerOptions::new("in", "group"));
     assert_eq!(next_assigned(&mut second)[0].next_offset, Some(7));
+}
+
+#[test]
+fn each_commit_tells_its_own_outcome() {
+    let broker = broker_with("in", 1);
+    write_numbers(&broker, "in", 0, 0..10);
+    let mut consumer = join(&broker, ConsumerOptions::new("in", "group"));
+    read(&mut consumer, 10);
+    broker.refuse_commits(1).unwrap();
+    let (refused, taken) = (consumer.commit_async(&[(0, 3)]).unwrap(), consumer.commit_async(&[(0, 5)]).unwrap());
+    while taken.outcome().is_none() {
+        assert!(matches!(consumer.poll(0, Duration::from_millis(10)), Ok(Polled::Nothing)));
+    }
+    assert!(matches!(refused.outcome(), Some(Err(Error::Commit { group, .. })) if group == "group"));
+    assert_eq!(taken.outcome(), Some(Ok(())));
+    assert_eq!(consumer.progress()[0].committed, Some(5));
+    broker.refuse_commits(1).unwrap();
+    assert!(matches!(consumer.commit(&[(0, 6)]), Err(Error::Commit { .. })));
+    assert_eq!(consumer.commit_async(&[]).unwrap().outcome(), Some(Ok(())), "nothing to commit is committed");
 }
 
 #[test]

@@ -59,7 +59,8 @@ fn a_message_without_a_timestamp_gets_the_present_one() {
 /// The hashes are those of Kafka's own test of `Utils.murmur2`.
 #[test]
 fn keys_go_to_the_partitions_where_java_clients_put_them() {
-    let known: [(&[u8], i32); 6] = [
+    let known: [(&[u8], i32); 7] = [
+        (b"", 275_646_681),
         (b"21", -973_932_308),
         (b"foobar", -790_332_482),
         (b"a-little-bit-long-string", -985_981_536),

@@ -1,0 +1,102 @@
+//! Kafka goes away, comes back, or changes under a running instance.
+
+use std::fs;
+
+use loginscope_tests::instance::Instance;
+use loginscope_tests::kafka::{Scene, cluster};
+use tempfile::TempDir;
+
+use super::well_formed;
+
+/// A folder with a configuration file, and the file's path.
+fn configuration(text: &str) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("loginscope.toml");
+    fs::write(&file, text).unwrap();
+    (folder, file.to_str().unwrap().to_owned())
+}
+
+/// An instance that has done something and committed nothing.
+fn with_uncommitted_logins(scene: &mut Scene, config: &str) -> Instance {
+    let mut instance = scene.run_with_partitions(&["--workers", "2", "--config", config]);
+    scene.write(&well_formed(500, 1));
+    scene.outputs().wait_for(scene.written());
+    instance.metric_reaches("loginscope_logins_processed_total", 500);
+    instance
+}
+
+#[test]
+fn without_a_broker_a_drain_ends_in_time_and_what_it_could_not_commit_is_done_again() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "drain-away", 2);
+    let (_folder, config) =
+        configuration("commit_interval = \"1h\"\ndrain_timeout = \"2s\"\nstatus_interval = \"1s\"\n");
+    let mut instance = with_uncommitted_logins(&mut scene, &config);
+    kafka.kill();
+    let said = instance.lines_with("logins/s");
+    loginscope_tests::instance::wait_until("status lines", String::new, || {
+        (instance.lines_with("logins/s") >= said + 5).then_some(())
+    });
+    assert!(instance.lines_with("WARN") <= 5, "a flood: {}", instance.log());
+    assert_eq!(instance.ended_by("TERM"), Some(1), "{}", instance.log());
+    let words = instance.log().lines().last().unwrap().to_owned();
+    assert!(words.starts_with("loginscope: not everything could be committed before the end"), "{words}");
+
+    kafka.restart().unwrap();
+    let mut outputs = scene.outputs();
+    let mut instance = scene.run(&["--workers", "2"]);
+    instance.metric_reaches("loginscope_logins_processed_total", 500);
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    outputs.wait_for(scene.written());
+    outputs.arrived();
+    outputs.assert_complete(scene.written());
+    assert_eq!(outputs.repeated().len(), 500);
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_at_once() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "second-signal", 1);
+    let (_folder, config) = configuration("commit_interval = \"1h\"\ndrain_timeout = \"1h\"\n");
+    let mut instance = with_uncommitted_logins(&mut scene, &config);
+    kafka.kill();
+    instance.signal("INT");
+    instance.line_with("draining");
+    assert_eq!(instance.ended_by("INT"), Some(130), "{}", instance.log());
+    kafka.restart().unwrap();
+}
+
+#[test]
+fn partitions_that_are_added_are_read_from_their_beginning() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "more-partitions", 1);
+    let (_folder, config) = configuration("[kafka]\ntopic.metadata.refresh.interval.ms = 500\n");
+    let mut instance = with_uncommitted_logins(&mut scene, &config);
+    kafka.add_partitions(&scene.input, 4).unwrap();
+    let mut messages = well_formed(2000, 2);
+    for (message, partition) in messages.iter_mut().zip((0..4).cycle()) {
+        message.partition = Some(partition);
+    }
+    // The producer so far still believes in one partition.
+    let mut scene = scene.with_new_producer();
+    scene.write(&messages);
+    let mut outputs = scene.outputs();
+    outputs.wait_for(scene.written());
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    outputs.arrived();
+    outputs.assert_complete(scene.written());
+}
+
+#[test]
+fn an_input_topic_that_is_deleted_ends_it_with_its_name() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "deleted", 1);
+    let (_folder, config) = configuration("[kafka]\ntopic.metadata.refresh.interval.ms = 500\n");
+    let mut instance = with_uncommitted_logins(&mut scene, &config);
+    // A producer that has written to the topic would have the broker create it again.
+    let scene = scene.with_new_producer();
+    kafka.delete_topic(&scene.input).unwrap();
+    assert_eq!(instance.ended().code(), Some(1), "{}", instance.log());
+    let words = instance.log().lines().last().unwrap().to_owned();
+    assert_eq!(words, format!("loginscope: the topic {:?} does not exist", scene.input));
+}
