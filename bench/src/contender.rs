@@ -13,7 +13,7 @@ pub(crate) enum Contender {
     /// Reads and writes the same bytes, or some more.
     PlainLoop {
         /// By how many bytes each message grows.
-        extra_bytes: usize,
+        extra_bytes: u64,
     },
     /// `loginscope run` with its three default plugins.
     Loginscope {
@@ -23,7 +23,7 @@ pub(crate) enum Contender {
 }
 
 /// The contenders in their order; all others are held against the first.
-pub(crate) fn all(extra_bytes: usize, workers: &[u8]) -> Vec<Contender> {
+pub(crate) fn all(extra_bytes: u64, workers: &[u8]) -> Vec<Contender> {
     let plain = [0, extra_bytes].map(|extra_bytes| Contender::PlainLoop { extra_bytes });
     let ours = workers.iter().map(|workers| Contender::Loginscope { workers: *workers });
     plain.into_iter().chain(ours).collect()
@@ -32,7 +32,8 @@ pub(crate) fn all(extra_bytes: usize, workers: &[u8]) -> Vec<Contender> {
 /// The programs that were built for a measurement.
 pub(crate) struct Programs {
     consume_produce: PathBuf,
-    loginscope: PathBuf,
+    /// The program itself, which also makes the input.
+    pub(crate) loginscope: PathBuf,
 }
 
 impl Programs {
@@ -96,12 +97,11 @@ impl Contender {
                 command.args(["--extra-bytes", &extra_bytes.to_string()]);
             }
             Self::Loginscope { workers } => {
-                command = Command::new(&programs.loginscope);
+                command = unconfigured(&programs.loginscope);
                 command.args(["run", "--delivery", "at_least_once", "--listen", "off"]);
                 command.args(["--workers", &workers.to_string(), "--input-topic", INPUT]);
                 command.args(["--processed-topic", output(0), "--rejected-topic", output(1)]);
                 command.args(["--insights-topic", scene.besides.first().map_or("", String::as_str)]);
-                remove_configuration(&mut command);
             }
         }
         command.args(["--brokers", brokers, "--group", &scene.group]);
@@ -109,13 +109,15 @@ impl Contender {
     }
 }
 
-/// The environment of whoever measures is not to configure what is measured.
-fn remove_configuration(command: &mut Command) {
+/// A command of loginscope, which the environment of whoever measures is not to configure.
+pub(crate) fn unconfigured(loginscope: &Path) -> Command {
+    let mut command = Command::new(loginscope);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LOGINSCOPE_") {
             command.env_remove(name);
         }
     }
+    command
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use xtask::bench::Options;
 
 use crate::cluster::PARTITIONS;
 use crate::contender::Contender;
+use crate::input::USERS;
 use crate::race::Measurement;
 use crate::statistics::Summary;
 use crate::table::{grouped, render};
@@ -15,7 +16,7 @@ pub(crate) struct Report<'a> {
     pub(crate) options: &'a Options,
     pub(crate) machine: Vec<String>,
     /// By how many bytes loginscope makes a login longer.
-    pub(crate) extra_bytes: usize,
+    pub(crate) extra_bytes: u64,
     /// The contenders; the first is the one that all are held against.
     pub(crate) contenders: Vec<Contender>,
     /// For each round the measurements, in the contenders' order.
@@ -68,7 +69,7 @@ impl Report<'_> {
              {machine}",
             command = self.options.words().join(" "),
             table = self.table(),
-            users = grouped(loginscope_bench::USERS),
+            users = grouped(USERS),
             extra = self.extra_bytes,
         )
     }
