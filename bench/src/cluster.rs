@@ -3,14 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use loginscope::commands::generate::{self, Pace};
-use loginscope_kafka::{ClientSettings, Producer, ProducerOptions};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use xtask::kafka::{Kafka, Options};
-
-use crate::Stop;
 
 /// The topic that all contenders read.
 pub(crate) const INPUT: &str = "user-login";
@@ -39,20 +35,6 @@ impl Cluster {
     /// The address of the broker.
     pub(crate) fn brokers(&self) -> String {
         self.kafka.bootstrap()
-    }
-
-    /// Writes the input, keyed by user.
-    pub(crate) fn fill(&self, logins: u64, stop: &Stop) -> Result<()> {
-        let mut producer = Producer::new(&ClientSettings::new(self.brokers()), ProducerOptions::default())?;
-        let mut generator = loginscope_bench::generator()?;
-        let stopped = || stop.wanted();
-        let pace = Pace { count: Some(logins), rate: None };
-        generate::drive(&mut generator, pace, &stopped, &mut |made, _| {
-            generate::send(&mut producer, INPUT, made, &stopped)
-        })?;
-        stop.check()?;
-        producer.flush(PATIENCE)?;
-        Ok(())
     }
 
     /// Creates topics that contenders write to.

@@ -12,8 +12,10 @@ use crate::cluster::INPUT;
 pub(crate) enum Contender {
     /// Reads and writes the same bytes, or some more.
     PlainLoop {
+        /// Worker threads.
+        workers: u8,
         /// By how many bytes each message grows.
-        extra_bytes: usize,
+        extra_bytes: u64,
     },
     /// `loginscope run` with its three default plugins.
     Loginscope {
@@ -22,17 +24,20 @@ pub(crate) enum Contender {
     },
 }
 
-/// The contenders in their order; all others are held against the first.
-pub(crate) fn all(extra_bytes: usize, workers: &[u8]) -> Vec<Contender> {
-    let plain = [0, extra_bytes].map(|extra_bytes| Contender::PlainLoop { extra_bytes });
+/// The contenders in their order; all others are held against the first. The plain loop runs with every number of workers,
+/// so that it shows which is its best.
+pub(crate) fn all(extra_bytes: u64, workers: &[u8]) -> Vec<Contender> {
+    let plain = workers.iter().map(|workers| Contender::PlainLoop { workers: *workers, extra_bytes: 0 });
+    let longer = workers.first().map(|workers| Contender::PlainLoop { workers: *workers, extra_bytes });
     let ours = workers.iter().map(|workers| Contender::Loginscope { workers: *workers });
-    plain.into_iter().chain(ours).collect()
+    plain.chain(longer).chain(ours).collect()
 }
 
 /// The programs that were built for a measurement.
 pub(crate) struct Programs {
     consume_produce: PathBuf,
-    loginscope: PathBuf,
+    /// The program itself, which also makes the input.
+    pub(crate) loginscope: PathBuf,
 }
 
 impl Programs {
@@ -63,18 +68,27 @@ pub(crate) struct Scene {
 
 impl Contender {
     pub(crate) fn name(self) -> String {
+        let what = match self {
+            Self::PlainLoop { extra_bytes: 0, .. } => "plain loop".to_owned(),
+            Self::PlainLoop { extra_bytes, .. } => format!("plain loop, +{extra_bytes} bytes"),
+            Self::Loginscope { .. } => "loginscope".to_owned(),
+        };
+        match self.workers() {
+            1 => format!("{what}, 1 worker"),
+            workers => format!("{what}, {workers} workers"),
+        }
+    }
+
+    fn workers(self) -> u8 {
         match self {
-            Self::PlainLoop { extra_bytes: 0 } => "plain loop".to_owned(),
-            Self::PlainLoop { extra_bytes } => format!("plain loop, +{extra_bytes} bytes"),
-            Self::Loginscope { workers: 1 } => "loginscope, 1 worker".to_owned(),
-            Self::Loginscope { workers } => format!("loginscope, {workers} workers"),
+            Self::PlainLoop { workers, .. } | Self::Loginscope { workers } => workers,
         }
     }
 
     /// What the run of this name has to itself.
     pub(crate) fn scene(self, run: &str) -> Scene {
         let group = match self {
-            Self::PlainLoop { extra_bytes } => format!("plain-{extra_bytes}-{run}"),
+            Self::PlainLoop { workers, extra_bytes } => format!("plain-{workers}-{extra_bytes}-{run}"),
             Self::Loginscope { workers } => format!("loginscope-{workers}-{run}"),
         };
         let topic = |what: &str| format!("{group}-{what}");
@@ -90,32 +104,33 @@ impl Contender {
         let output = |place: usize| scene.outputs.get(place).map_or("", String::as_str);
         let mut command;
         match self {
-            Self::PlainLoop { extra_bytes } => {
+            Self::PlainLoop { extra_bytes, .. } => {
                 command = Command::new(&programs.consume_produce);
                 command.args(["--from", INPUT, "--to", output(0)]);
                 command.args(["--extra-bytes", &extra_bytes.to_string()]);
             }
-            Self::Loginscope { workers } => {
-                command = Command::new(&programs.loginscope);
+            Self::Loginscope { .. } => {
+                command = unconfigured(&programs.loginscope);
                 command.args(["run", "--delivery", "at_least_once", "--listen", "off"]);
-                command.args(["--workers", &workers.to_string(), "--input-topic", INPUT]);
+                command.args(["--input-topic", INPUT]);
                 command.args(["--processed-topic", output(0), "--rejected-topic", output(1)]);
                 command.args(["--insights-topic", scene.besides.first().map_or("", String::as_str)]);
-                remove_configuration(&mut command);
             }
         }
-        command.args(["--brokers", brokers, "--group", &scene.group]);
+        command.args(["--workers", &self.workers().to_string(), "--brokers", brokers, "--group", &scene.group]);
         command
     }
 }
 
-/// The environment of whoever measures is not to configure what is measured.
-fn remove_configuration(command: &mut Command) {
+/// A command of loginscope, which the environment of whoever measures is not to configure.
+pub(crate) fn unconfigured(loginscope: &Path) -> Command {
+    let mut command = Command::new(loginscope);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LOGINSCOPE_") {
             command.env_remove(name);
         }
     }
+    command
 }
 
 #[cfg(test)]
@@ -142,9 +157,15 @@ mod tests {
     #[test]
     fn the_plain_loop_comes_first_and_nobody_has_the_name_of_another() {
         let contenders = all(155, &[1, 2]);
-        assert_eq!(contenders.first(), Some(&Contender::PlainLoop { extra_bytes: 0 }));
+        assert_eq!(contenders.first(), Some(&Contender::PlainLoop { workers: 1, extra_bytes: 0 }));
         let names: Vec<String> = contenders.into_iter().map(Contender::name).collect();
-        let expected = ["plain loop", "plain loop, +155 bytes", "loginscope, 1 worker", "loginscope, 2 workers"];
+        let expected = [
+            "plain loop, 1 worker",
+            "plain loop, 2 workers",
+            "plain loop, +155 bytes, 1 worker",
+            "loginscope, 1 worker",
+            "loginscope, 2 workers",
+        ];
         assert_eq!(names, expected);
     }
 }

@@ -1,6 +1,7 @@
 //! Measures whole processes on a real Kafka: loginscope and the programs that it is compared with, in turns, on the same
 //! broker, data and machine. `cargo xtask bench` builds everything and starts it.
 //!
+//! - `input`: the logins, and what becomes of their size.
 //! - `contender`: who is measured, and how each is started.
 //! - `cluster`: Kafka with the input in it, and how far a group is.
 //! - `process`: a running process, its CPU time and memory.
@@ -13,6 +14,7 @@
 
 mod cluster;
 mod contender;
+mod input;
 mod machine;
 mod process;
 mod race;
@@ -33,9 +35,6 @@ use crate::cluster::Cluster;
 use crate::contender::{Contender, Programs};
 use crate::race::{Measurement, Track};
 use crate::report::Report;
-
-/// How many logins the sample has from which it is learnt how much longer a login becomes.
-const SAMPLE: usize = 100_000;
 
 /// Measures what stands beside it; `cargo xtask bench` builds all that and starts it.
 #[derive(Debug, clap::Parser)]
@@ -58,11 +57,11 @@ fn run(options: &Options) -> Result<()> {
     let programs = Programs::beside_this_one()?;
     let stop = Stop::on_signals()?;
     let machine = machine::describe();
-    let extra_bytes = loginscope_bench::added_bytes(SAMPLE)?;
+    let extra_bytes = input::added_bytes(&programs.loginscope)?;
     let contenders = contender::all(extra_bytes, options.workers());
     eprintln!("starting Kafka and writing {} logins", table::grouped(options.logins()));
     let mut cluster = Cluster::start()?;
-    cluster.fill(options.logins(), &stop)?;
+    input::write(&programs.loginscope, &cluster.brokers(), options.logins(), &stop)?;
     let mut track = Track { cluster: &mut cluster, programs: &programs, logins: options.logins(), stop: &stop };
     let rounds = race_in_turns(&mut track, &contenders, options.rounds())?;
     let report = Report { options, machine, extra_bytes, contenders, rounds };

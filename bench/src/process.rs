@@ -49,6 +49,17 @@ impl Running {
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}: measuring needs Linux"))
     }
 
+    /// Whether it has done its work and ended.
+    ///
+    /// # Errors
+    /// It has ended, but not well.
+    pub(crate) fn has_ended_well(&mut self) -> Result<bool> {
+        match self.child.try_wait()? {
+            Some(status) if !status.success() => bail!("{} ended with {status}:\n{}", self.name, self.last_words()),
+            ended => Ok(ended.is_some()),
+        }
+    }
+
     /// Fails if it has ended by itself.
     pub(crate) fn check_alive(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {

@@ -6,6 +6,7 @@ use xtask::bench::Options;
 
 use crate::cluster::PARTITIONS;
 use crate::contender::Contender;
+use crate::input::USERS;
 use crate::race::Measurement;
 use crate::statistics::Summary;
 use crate::table::{grouped, render};
@@ -15,14 +16,14 @@ pub(crate) struct Report<'a> {
     pub(crate) options: &'a Options,
     pub(crate) machine: Vec<String>,
     /// By how many bytes loginscope makes a login longer.
-    pub(crate) extra_bytes: usize,
+    pub(crate) extra_bytes: u64,
     /// The contenders; the first is the one that all are held against.
     pub(crate) contenders: Vec<Contender>,
     /// For each round the measurements, in the contenders' order.
     pub(crate) rounds: Vec<Vec<Measurement>>,
 }
 
-const HEAD: [&str; 6] = ["", "logins/s", "× plain loop", "client CPU µs a login", "× plain loop", "peak MiB"];
+const HEAD: [&str; 6] = ["", "logins/s", "× first", "client CPU µs a login", "× first", "peak MiB"];
 
 impl Report<'_> {
     /// The figures: medians over the rounds, with the least and the most in brackets.
@@ -51,13 +52,13 @@ impl Report<'_> {
         format!(
             "# Results\n\n\
              Written by `cargo xtask bench {command}`. Figures are medians of {rounds} rounds, with the least and the most in brackets; ratios \
-             are taken within each round, as the machine may be faster in one than in another.\n\n\
+             are those to the first row, taken within each round, as the machine may be faster in one than in another.\n\n\
              {table}\n\
              - **The job**: {logins} logins by {users} users (Zipf's law, exponent 1), as `loginscope generate` makes them, in \
              {PARTITIONS} partitions keyed by user; at least once, offsets committed every 100 ms. Client and broker share \
              the machine.\n\
-             - **plain loop** (`bench/peers/consume-produce`): one thread with loginscope's own clients, which writes what it reads. The \
-             second one writes {extra} bytes more with each message, as loginscope does on average, insights included.\n\
+             - **plain loop** (`bench/peers/consume-produce`): loginscope's own clients, and nothing but them: it writes what it reads. \
+             With +{extra} bytes it writes so many more with each message, as loginscope does on average, insights included.\n\
              - **loginscope**: `loginscope run` with its three default plugins: each login is validated, enriched and counted by \
              user, address, device type and hour, with an insight every 100.\n\
              - **When the clock runs**: from the first commit of the consumer group that is seen to the last one before the input \
@@ -68,7 +69,7 @@ impl Report<'_> {
              {machine}",
             command = self.options.words().join(" "),
             table = self.table(),
-            users = grouped(loginscope_bench::USERS),
+            users = grouped(USERS),
             extra = self.extra_bytes,
         )
     }
@@ -141,7 +142,7 @@ mod tests {
         let options = Arguments::parse_from(["bench", "--logins", "3000000"]).options;
         let report = report(&options);
         let document = report.document();
-        for part in [&report.table(), "3,000,000 logins by 200,000 users", "155 bytes more", "- 2 cores"] {
+        for part in [&report.table(), "3,000,000 logins by 200,000 users", "With +155 bytes", "- 2 cores"] {
             assert!(document.contains(part), "{part}\n{document}");
         }
         assert!(document.contains("`cargo xtask bench --logins 3000000 --rounds 3 --workers 1,2`"), "{document}");

@@ -15,7 +15,7 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 
-    /// The numbers of workers with which loginscope runs
+    /// The numbers of workers with which loginscope and the plain loop run
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u8).range(1..))]
     workers: Vec<u8>,
 
@@ -39,7 +39,7 @@ impl Options {
         self.rounds.unwrap_or(if self.quick { 2 } else { 3 })
     }
 
-    /// The numbers of workers with which loginscope runs.
+    /// The numbers of workers with which loginscope and the plain loop run.
     pub fn workers(&self) -> &[u8] {
         &self.workers
     }

@@ -1,31 +1,25 @@
-//! The whole way of a login without Kafka, three plugins and an insight every 100 logins included, by batch size; `thrpt`
-//! counts logins.
-#![allow(clippy::unwrap_used, reason = "a benchmark without its data can only end")]
+//! The whole way of a login without Kafka, three plugins and an insight every 100 logins included, by batch size.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use loginscope::pipeline::{Output, TotalsBoard};
-use loginscope_bench::{chain, messages, partition, payloads, pipeline};
+use loginscope::pipeline::{Chain, Output, TotalsBoard};
+
+use crate::source::{messages, partition, payloads, pipeline};
 
 /// How many logins are gone through in turns.
 const LOGINS: usize = 400_000;
 
-fn main() {
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(4))
-        .sample_size(50)
-        .configure_from_args();
-    let chain = chain().unwrap();
+pub(crate) fn bench(criterion: &mut Criterion, chain: &Arc<Chain>) {
     let payloads = payloads(LOGINS).unwrap();
     let mut group = criterion.benchmark_group("pipeline");
     for size in [1, 100, 2_000, 4_096] {
-        let (mut pipeline, mut partition) = (pipeline(&chain).unwrap(), partition(&chain));
+        let (mut pipeline, mut partition) = (pipeline(chain).unwrap(), partition(chain));
         let (totals, mut output) = (TotalsBoard::default(), Output::default());
         // Every user is known by then, whatever the batch size.
         pipeline.process(&mut partition, &messages(0, &payloads), &totals, &mut output);
+        assert_eq!(output.processed.len(), LOGINS, "every login of the benchmarks is accepted");
         let mut batches = payloads.chunks_exact(size).cycle();
         let mut offset = payloads.len() as i64;
         group.throughput(Throughput::Elements(size as u64));
@@ -40,5 +34,4 @@ fn main() {
         });
     }
     group.finish();
-    criterion.final_summary();
 }

@@ -1,25 +1,20 @@
-//! Native decoding and encoding: `thrpt` counts logins.
-#![allow(clippy::unwrap_used, reason = "a benchmark without its data can only end")]
+//! Native decoding and encoding.
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use loginscope_bench::{chain, decoded, payloads};
+use loginscope::pipeline::Chain;
 use loginscope_login::Value;
 use loginscope_login::decode::Decoder;
 use loginscope_login::encode::Encoder;
 
+use crate::source::{decoded, payloads};
+
 const LOGINS: usize = 2_000;
 
-fn main() {
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(3))
-        .configure_from_args();
-    let chain = chain().unwrap();
+pub(crate) fn bench(criterion: &mut Criterion, chain: &Chain) {
     let payloads = payloads(LOGINS).unwrap();
-    let (mut logins, mut layouts) = decoded(&chain, &payloads).unwrap();
+    let (mut logins, mut layouts) = decoded(chain, &payloads).unwrap();
     let mut group = criterion.benchmark_group("login");
     group.throughput(Throughput::Elements(LOGINS as u64));
 
@@ -57,5 +52,4 @@ fn main() {
         });
     });
     group.finish();
-    criterion.final_summary();
 }

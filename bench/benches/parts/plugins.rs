@@ -1,33 +1,24 @@
-//! The three default plugins: loading, configuring, starting, and their calls by batch size; `thrpt` counts logins. An
-//! insight generator's call doesn't depend on a batch: it is measured for a window of 100 logins by the number of users.
-#![allow(clippy::unwrap_used, reason = "a benchmark without its data can only end")]
+//! The three default plugins: loading, configuring, starting, and their calls by batch size. An insight generator's call doesn't depend on a batch: it is measured for a window of 100 logins by the number of users.
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use loginscope::pipeline::insight::{View, window_argument};
 use loginscope::pipeline::plugins::DEFAULTS;
 use loginscope::pipeline::{Chain, Output, TotalsBoard};
-use loginscope_bench::{WINDOW, chain, decoded, messages, partition, payloads, pipeline};
 use loginscope_login::Logins;
 use loginscope_state::Partition;
 use loginscope_wasm::{Engine, Instance, Limits, Window};
 
-fn main() {
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .sample_size(50)
-        .configure_from_args();
-    let chain = chain().unwrap();
-    load(&mut criterion);
-    start(&mut criterion, &chain);
-    validate(&mut criterion, &chain);
-    enrich(&mut criterion, &chain);
-    generate(&mut criterion, &chain);
-    criterion.final_summary();
+use crate::source::{WINDOW, decoded, messages, partition, payloads, pipeline};
+
+pub(crate) fn bench(criterion: &mut Criterion, chain: &Arc<Chain>) {
+    load(criterion);
+    start(criterion, chain);
+    validate(criterion, chain);
+    enrich(criterion, chain);
+    generate(criterion, chain);
 }
 
 /// From bytes to a compiled component, and from there to a configured plugin.

@@ -1,57 +1,54 @@
 //! What the state costs a login with the default plugins' aggregates, by the number of users: the history before each
-//! login of a window, then counting it. `thrpt` counts logins; the memory a user takes is printed beside.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for a person to read")]
+//! login of a window, then counting it. The memory a user takes is printed beside.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use loginscope::pipeline::Chain;
-use loginscope_bench::{WINDOW, chain};
 use loginscope_login::{Column, Logins, Slot, Value};
 use loginscope_state::{HistoryPlan, Partition};
+
+use crate::source::WINDOW;
 
 /// How many windows are gone through in turns: so many that their users don't all stay in the processor's caches.
 const WINDOWS: usize = 4_000;
 
-fn main() {
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(3))
-        .configure_from_args();
-    let chain = chain().unwrap();
+pub(crate) fn bench(criterion: &mut Criterion, chain: &Chain) {
     let plan = &chain.enrichers.first().unwrap().history;
-    // All of them stay until the end, so that none is built in memory that another one has left behind.
-    let partitions: Vec<_> = [1_000, 200_000, 1_000_000].into_iter().map(|users| filled(&chain, plan, users)).collect();
+    let partitions: Vec<_> = [1_000, 200_000, 1_000_000].into_iter().map(|users| filled(chain, plan, users)).collect();
     let mut group = criterion.benchmark_group("state");
     group.throughput(Throughput::Elements(u64::from(WINDOW)));
     for (mut source, mut partition) in partitions {
-        let windows: Vec<Logins> = (0..WINDOWS).map(|_| source.window(&chain, None)).collect();
+        let windows: Vec<Logins> = (0..WINDOWS).map(|_| source.window(chain, None)).collect();
         let mut turn = windows.iter().cycle();
         group.bench_function(BenchmarkId::new("history and observe, users", source.users), |bencher| {
             bencher.iter(|| accept(&mut partition, plan, turn.next().unwrap()));
         });
     }
     group.finish();
-    criterion.final_summary();
 }
 
-/// A partition in which every user has logged in three times, and a source of more logins. Prints how large it is.
+/// A partition in which every user has logged in three times, and a source of more logins.
 fn filled(chain: &Chain, plan: &HistoryPlan, users: u64) -> (Source, Partition) {
     let mut source = Source { numbers: Numbers(users), users, offset: 0 };
-    let before = resident_bytes();
     let mut partition = Partition::new(Arc::clone(&chain.catalog), WINDOW);
-    for first in (0..3 * users).step_by(WINDOW as usize) {
-        let logins = source.window(chain, Some(first));
-        black_box(accept(&mut partition, plan, &logins));
+    let mut half_full = 0;
+    for first in (0..users).step_by(WINDOW as usize) {
+        if first == users / 2 {
+            half_full = resident_bytes();
+        }
+        for _ in 0..3 {
+            let logins = source.window(chain, Some(first));
+            black_box(accept(&mut partition, plan, &logins));
+        }
     }
-    let resident = resident_bytes().saturating_sub(before) as f64 / users as f64;
-    let saved = partition.to_bytes().len() as f64 / users as f64;
-    // What few users take is hidden in memory that the process has anyway.
-    if users >= 100_000 {
-        println!("{users} users: {resident:.0} bytes a user in memory, {saved:.0} saved");
+    // What the first half takes may be memory that the process had anyway, and so may be all that few users take.
+    if users >= 1_000_000 {
+        let resident = resident_bytes().saturating_sub(half_full) as f64 / (users / 2) as f64;
+        let saved = partition.to_bytes().len() as f64 / users as f64;
+        println!("each of {users} users takes {resident:.0} bytes in memory, {saved:.0} saved");
     }
     (source, partition)
 }
