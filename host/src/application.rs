@@ -256,6 +256,7 @@ fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>) -> Result<Wo
     let serving = shared.serving.load();
     let options = ConsumerOptions {
         start: settings.start,
+        likely_partitions: settings.partitions.unsigned_abs().div_ceil(settings.workers.max(1) as u32),
         ..ConsumerOptions::new(settings.topics.input.as_str(), settings.group.as_str())
     };
     let limits = OutputLimits {

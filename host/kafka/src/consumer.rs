@@ -19,6 +19,7 @@
 
 mod commits;
 mod events;
+mod queues;
 mod rebalance;
 mod start;
 mod types;
@@ -37,6 +38,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 pub use self::commits::Commit;
 pub(crate) use self::events::ConsumerEvents;
 use self::events::{Rebalance, give_up};
+use self::queues::queue_sizes;
 use self::rebalance::as_number;
 pub use self::start::StartPosition;
 pub use self::types::{Assigned, ConsumerOptions, PartitionProgress, Polled, Waker};
@@ -72,13 +74,10 @@ struct OwnedPartition {
 }
 
 /// Defaults of group consumers.
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 4] = [
     // librdkafka's own default stops a partition's fetcher for a whole second whenever the local queue is full.
     ("fetch.queue.backoff.ms", "10"),
     ("fetch.error.backoff.ms", "100"),
-    // Small queues save tens of MiB and cost nothing.
-    ("queued.min.messages", "20000"),
-    ("queued.max.messages.kbytes", "16384"),
     ("auto.offset.reset", "earliest"),
     ("isolation.level", "read_committed"),
 ];
@@ -98,7 +97,9 @@ impl Consumer {
         check_name(&options.topic)?;
         let topic = CString::new(options.topic.as_str())
             .map_err(|_| Error::TopicName { topic: options.topic.clone(), reason: "it contains NUL" })?;
+        let queues = queue_sizes(options.likely_partitions);
         let mut defaults = DEFAULTS.to_vec();
+        defaults.extend(queues.iter().map(|(property, size)| (*property, size.as_str())));
         // The newer protocol leaves both to the brokers, and refuses these properties.
         if settings.property("group.protocol") != Some("consumer") {
             defaults.push(("partition.assignment.strategy", "cooperative-sticky"));

@@ -86,6 +86,8 @@ impl Producer {
             ("queue.buffering.max.kbytes", queue.as_str()),
             ("queue.buffering.max.messages", "200000"),
             ("linger.ms", "5"),
+            // However long the brokers are away, a message waits for them. That shows in the log, and in the lag.
+            ("message.timeout.ms", "0"),
         ];
         let required = [("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
         let config = settings.configure(&defaults, &required)?;

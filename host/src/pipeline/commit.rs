@@ -181,6 +181,10 @@ impl Committer {
             Err(error @ Error::NotAuthorized { .. }) => Err(error),
             Err(error) => {
                 self.pending.failed();
+                if !self.pending.is_waiting() {
+                    // All of it has become somebody else's.
+                    return Ok(false);
+                }
                 self.failed_at = Some(Instant::now());
                 if self.said_at.is_none_or(|at| at.elapsed() >= SAY_AGAIN_AFTER) {
                     self.said_at = self.failed_at;

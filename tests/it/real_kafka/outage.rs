@@ -100,3 +100,19 @@ fn an_input_topic_that_is_deleted_ends_it_with_its_name() {
     let words = instance.log().lines().last().unwrap().to_owned();
     assert_eq!(words, format!("loginscope: the topic {:?} does not exist", scene.input));
 }
+
+/// A batch has far more messages than the producer's queue takes.
+#[test]
+fn a_full_output_queue_makes_it_wait_and_lose_nothing() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "small-queue", 1);
+    let (_folder, config) = configuration("[kafka]\nqueue.buffering.max.messages = 50\n");
+    scene.write(&well_formed(5000, 1));
+    let mut instance = scene.run_with_partitions(&["--config", &config]);
+    let mut outputs = scene.outputs();
+    outputs.wait_for(5000);
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    outputs.arrived();
+    outputs.assert_complete(5000);
+    assert_eq!(outputs.repeated(), [0_u64; 0]);
+}

@@ -14,6 +14,9 @@ const LOGIN: &[u8] = br#"{"user_id":"u1","timestamp":1694479551,"ip":"1.2.3.4"}"
 /// More than what the topics take that are created for messages of 1 MiB.
 const HUGE: usize = 2 << 20;
 
+/// A key, a value or a header's value.
+type Bytes<'a> = Option<&'a [u8]>;
+
 /// Writes messages of any kind, which get ids from 0, and waits until they are there.
 fn write(scene: &Scene, messages: &[Record<'_>]) {
     let mut producer = Producer::new(&scene.settings, ProducerOptions { max_message_bytes: 8 << 20 }).unwrap();
@@ -50,7 +53,7 @@ fn by_id(records: &[OwnedRecord]) -> BTreeMap<u64, &OwnedRecord> {
 }
 
 /// The headers that don't come from loginscope, without the id.
-fn foreign(record: &OwnedRecord) -> Vec<(&[u8], Option<&[u8]>)> {
+fn foreign(record: &OwnedRecord) -> Vec<(&[u8], Bytes<'_>)> {
     let is_foreign = |name: &[u8]| name != b"id" && (!name.starts_with(b"loginscope-") || name.ends_with(b"-origin"));
     let all = record.headers.iter().map(|(name, value)| (name.as_slice(), value.as_deref()));
     all.filter(|(name, _)| is_foreign(name)).collect()
@@ -93,7 +96,7 @@ fn whatever_a_message_is_made_of_it_ends_in_one_topic_and_no_other_client_reads_
     for record in processed.values() {
         assert_eq!((record.key.as_deref(), foreign(record)), (Some(&b"u1"[..]), kept.clone()));
     }
-    let expected: [(&str, Option<&[u8]>, Option<&[u8]>); 4] = [
+    let expected: [(&str, Bytes<'_>, Bytes<'_>); 4] = [
         ("not_json", Some(b"a tombstone"), None),
         ("not_json", Some(b""), Some(b"")),
         ("not_json", None, None),

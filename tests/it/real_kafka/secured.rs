@@ -35,7 +35,7 @@ impl User {
     fn configure(&self, kafka: &Kafka, folder: &Path, password: &str, more: &str) {
         let secret = folder.join(format!("{}.password", self.name));
         fs::write(&secret, format!("{password}\n")).unwrap();
-        let authority = kafka.certificates().unwrap().authority();
+        let (secret, authority) = (text(&secret), text(&kafka.certificates().unwrap().authority()));
         let text = format!(
             "[kafka]\nsecurity.protocol = \"SASL_SSL\"\nsasl.mechanism = \"SCRAM-SHA-512\"\nsasl.username = \"{}\"\n\
              sasl.password_file = {secret:?}\nssl.ca.location = {authority:?}\n{more}",
@@ -47,6 +47,10 @@ impl User {
     fn config(&self) -> &str {
         self.config.to_str().unwrap()
     }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
 }
 
 /// What `loginscope run` is allowed to do where all topics exist.
@@ -310,7 +314,7 @@ fn a_certificate_says_who_one_is_from_files_and_within_the_configuration() {
     }
     let certificates = kafka.certificates().unwrap();
     let (authority, certificate, key) =
-        (certificates.authority(), certificates.client_certificate(), certificates.client_key());
+        (text(&certificates.authority()), text(&certificates.client_certificate()), text(&certificates.client_key()));
     let file = folder.path().join("loginscope.toml");
     for text in [
         format!(

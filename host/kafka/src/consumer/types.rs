@@ -19,6 +19,8 @@ pub struct ConsumerOptions {
     pub instance: Option<String>,
     /// Where to start in a partition for which the group has no committed offset.
     pub start: StartPosition,
+    /// How many partitions this member is likely to own: the more there are, the less of each waits here to be taken.
+    pub likely_partitions: u32,
     /// How long the topic may be missing before that is an error.
     pub missing_topic_patience: Duration,
 }
@@ -31,6 +33,7 @@ impl ConsumerOptions {
             group: group.into(),
             instance: None,
             start: StartPosition::Earliest,
+            likely_partitions: 1,
             missing_topic_patience: Duration::from_secs(30),
         }
     }
