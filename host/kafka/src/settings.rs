@@ -116,8 +116,10 @@ impl fmt::Debug for ClientSettings {
 }
 
 /// Defaults of every client.
-const COMMON_DEFAULTS: [(&str, &str); 5] = [
+const COMMON_DEFAULTS: [(&str, &str); 6] = [
     ("client.id", "loginscope"),
+    // The system's certificate authorities. The OpenSSL inside would look for them where none are.
+    ("ssl.ca.location", "probe"),
     ("socket.keepalive.enable", "true"),
     // A broker that comes back is noticed within two seconds, not ten.
     ("reconnect.backoff.max.ms", "2000"),

@@ -1,6 +1,8 @@
 use loginscope_kafka::{ClientSettings, Consumer, ConsumerOptions, Error, Producer, ProducerOptions, Topics};
 use std::time::Duration;
 
+use crate::support::log_of;
+
 const SECRET: &str = "correct-horse-battery";
 
 fn refusal(property: &str, value: &str) -> String {
@@ -107,4 +109,13 @@ fn tls_sasl_and_zstd_are_compiled_in() {
         .with("compression.type", "zstd");
     secured.check().unwrap();
     Producer::new(&secured, ProducerOptions::default()).unwrap();
+}
+
+#[test]
+fn certificates_of_brokers_are_checked_by_the_authorities_of_the_system() {
+    let log = log_of(|| {
+        let settings = ClientSettings::new("127.0.0.1:1").with("security.protocol", "ssl").with("debug", "security");
+        assert!(matches!(Topics::connect(&settings, Duration::from_millis(200)), Err(Error::Unreachable { .. })));
+    });
+    assert!(log.contains("Setting default CA certificate location for kafka to"), "{log}");
 }

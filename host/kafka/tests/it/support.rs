@@ -1,10 +1,13 @@
 //! What the tests share. Waits are on conditions, with a limit that only a broken client reaches.
 
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use loginscope_kafka::{
     Assigned, Batch, Consumer, ConsumerOptions, EmbeddedBroker, OwnedRecord, Polled, Producer, ProducerOptions, Record,
 };
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Longer than anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,4 +85,39 @@ pub(crate) fn numbers(records: &[OwnedRecord]) -> Vec<u32> {
     let number =
         |record: &OwnedRecord| std::str::from_utf8(record.payload.as_deref().unwrap()).unwrap().parse().unwrap();
     records.iter().map(number).collect()
+}
+
+/// What is logged meanwhile, on every level.
+pub(crate) fn log_of(action: impl FnOnce()) -> String {
+    let captured = Captured::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(captured.clone())
+        .with_ansi(false)
+        .finish();
+    tracing::subscriber::with_default(subscriber, action);
+    let bytes = captured.0.lock().unwrap();
+    String::from_utf8(bytes.clone()).unwrap()
+}
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Captured {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
 }
