@@ -3,13 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails may panic")]
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use loginscope_kafka::EmbeddedBroker;
 use loginscope_kafka::read::last_records;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A configuration and plugins in a folder of their own, which is the current one.
 struct Folder(tempfile::TempDir);
@@ -243,6 +244,55 @@ fn pipe_takes_every_generated_message_and_counts_each_malformed_one_as_rejected(
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && output.stdout.is_empty(), "{said}");
     assert!(said.contains("0 logins accepted, 500 rejected"), "{said}");
+}
+
+/// Gives these whole lines and the begin of another one to a pipe that keeps its state, ends it by a signal once all lines
+/// have been judged, and answers what was written, what was said, and the exit status.
+fn signalled_pipe(folder: &Folder, lines: &[u8], begin: &[u8], signal: Signal) -> (Vec<u8>, String, Option<i32>) {
+    let mut command = folder.command(&["pipe", "--state", "state"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(lines).unwrap();
+    input.write_all(begin).unwrap();
+    input.flush().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut written = Vec::new();
+    for _ in lines.split(|byte| *byte == b'\n').skip(1) {
+        output.read_until(b'\n', &mut written).unwrap();
+    }
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    output.read_to_end(&mut written).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (written, said, child.wait().unwrap().code())
+}
+
+#[test]
+fn a_signal_ends_pipe_between_two_lines_and_the_next_run_goes_on_from_there() {
+    let logins = Folder::new().command(&["generate", "--stdout", "--count", "500"]).output().unwrap().stdout;
+    let whole = with_input(Folder::new().command(&["pipe"]), &logins).stdout;
+    let line_end = |line: usize| {
+        let ends = logins.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        ends.map(|(place, _)| place + 1).nth(line - 1).unwrap()
+    };
+    for (signal, status) in [(Signal::TERM, 0), (Signal::INT, 130)] {
+        let folder = Folder::new();
+        let (first, rest) = logins.split_at(line_end(321));
+        let (mut written, said, code) = signalled_pipe(&folder, first, &rest[..40], signal);
+        assert_eq!(code, Some(status), "{said}");
+        assert!(said.contains("321 logins accepted, 0 rejected, 3 insights"), "{said}");
+        written.extend(with_input(folder.command(&["pipe", "--state", "state"]), rest).stdout);
+        assert!(written == whole, "the same as without a signal");
+    }
+}
+
+#[test]
+fn pipe_refuses_one_file_for_two_outputs() {
+    let folder = Folder::new();
+    assert_eq!(
+        folder.refusal(&["pipe", "--insights", "out", "--rejected", "./out"]),
+        "--rejected: the file is also that of --insights; allowed is a file of its own"
+    );
 }
 
 #[test]

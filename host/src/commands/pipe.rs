@@ -2,20 +2,28 @@
 //!
 //! Standard input is partition 0 of a topic without record timestamps: the line's number, from 0, is the offset. Lines
 //! end with LF alone; an empty one is a message, too, and so is a last one without LF.
+//!
+//! A signal ends it between two lines: what has been judged is written and the state saved, and what came of an unfinished
+//! line is left to the next run.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use loginscope_state::Partition;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+use super::signals::Signals;
 use crate::cli::Exit;
-use crate::config::PipelineConfig;
+use crate::config::{ConfigError, PipelineConfig};
 use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::batch::PartitionState;
 use crate::pipeline::plugins::PluginSet;
@@ -24,6 +32,9 @@ use crate::pipeline::{Chain, Message, Output, Pipeline, Rejected, TotalsBoard};
 /// How much is read at a time, in bytes. Lines that are there are judged at once, so that a slow source sees its
 /// answers; a fast one is judged some thousand lines at a time.
 const READ_BYTES: usize = 1 << 20;
+
+/// How often it looks for a signal while nothing comes.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The files of a run beside standard input and output.
 pub struct Files {
@@ -37,6 +48,7 @@ pub struct Files {
 
 /// Pipes standard input to standard output.
 pub fn run(config: &PipelineConfig, files: &Files) -> Result<Exit> {
+    let signals = Signals::listen()?;
     let chain = Arc::new(PluginSet::from_config(config)?.load_at_start()?);
     let limits = OutputLimits { value_bytes: config.max_message_bytes as usize, record_bytes: usize::MAX };
     let stored = files.state.as_deref().map(StateFile::open).transpose()?;
@@ -52,12 +64,12 @@ pub fn run(config: &PipelineConfig, files: &Files) -> Result<Exit> {
         output: Output::default(),
         sinks: Sinks::open(files)?,
     };
-    pipe.read_to_end(io::stdin().lock())?;
+    let exit = pipe.read_to_end(io::stdin().lock(), &signals)?;
     pipe.sinks.finish();
     if let Some(file) = stored {
         file.save(pipe.next_offset, &pipe.partition.state)?;
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 struct Pipe {
@@ -70,19 +82,17 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn read_to_end(&mut self, mut input: impl Read) -> Result<()> {
+    /// Judges all lines, or those until a signal comes.
+    fn read_to_end(&mut self, mut input: impl Read + AsFd, signals: &Signals) -> Result<Exit> {
         let mut buffer: Vec<u8> = Vec::new();
         loop {
-            let start = buffer.len();
-            buffer.resize(start + READ_BYTES, 0);
-            let read = loop {
-                match input.read(buffer.get_mut(start..).unwrap_or_default()) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    read => break read.context("cannot read standard input")?,
-                }
+            if let Some(exit) = signals.received() {
+                return Ok(exit);
+            }
+            let Some(start) = read_more(&mut input, &mut buffer).context("cannot read standard input")? else {
+                continue;
             };
-            buffer.truncate(start + read);
-            if read == 0 {
+            if start == buffer.len() {
                 break;
             }
             // Only what was just read can hold the end of a line.
@@ -96,7 +106,7 @@ impl Pipe {
         if !buffer.is_empty() {
             self.judge(&buffer)?;
         }
-        Ok(())
+        Ok(Exit::Done)
     }
 
     /// Judges lines that are divided by LF.
@@ -109,6 +119,26 @@ impl Pipe {
         self.pipeline.process(&mut self.partition, &messages, &self.totals, &mut self.output);
         self.next_offset += messages.len() as i64;
         self.sinks.write(&self.pipeline, &messages, &self.output)
+    }
+}
+
+/// Appends what there is to read, and answers where it begins in the buffer: at its end if the input has ended. `None` if
+/// nothing has come yet.
+fn read_more(input: &mut (impl Read + AsFd), buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(SIGNAL_INTERVAL.subsec_nanos()) };
+    match poll(&mut [PollFd::new(&*input, PollFlags::IN)], Some(&wait)) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
+        Ok(_) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let start = buffer.len();
+    buffer.resize(start + READ_BYTES, 0);
+    let read = input.read(buffer.get_mut(start..).unwrap_or_default());
+    buffer.truncate(start + read.as_ref().map_or(0, |read| *read));
+    match read {
+        Ok(_) => Ok(Some(start)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -127,10 +157,13 @@ impl Sinks {
         let create = |path: &PathBuf| {
             File::create(path).map(BufWriter::new).with_context(|| format!("cannot write to {}", path.display()))
         };
+        let insights = files.insights.as_ref().map(create).transpose()?;
+        let rejected = files.rejected.as_ref().map(create).transpose()?;
+        refuse_same_file(insights.as_ref(), rejected.as_ref())?;
         Ok(Self {
             processed: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
-            insights: files.insights.as_ref().map(create).transpose()?,
-            rejected: files.rejected.as_ref().map(create).transpose()?,
+            insights,
+            rejected,
             processed_count: 0,
             insight_count: 0,
             rejected_count: BTreeMap::new(),
@@ -178,6 +211,27 @@ impl Sinks {
             );
         }
     }
+}
+
+/// Two outputs in one file would write over each other.
+fn refuse_same_file(insights: Option<&BufWriter<File>>, rejected: Option<&BufWriter<File>>) -> Result<()> {
+    let regular = |metadata: io::Result<std::fs::Metadata>| {
+        metadata.ok().filter(std::fs::Metadata::is_file).map(|file| (file.dev(), file.ino()))
+    };
+    let file = |writer: Option<&BufWriter<File>>| writer.and_then(|writer| regular(writer.get_ref().metadata()));
+    let outputs = [
+        ("standard output", regular(std::fs::metadata("/dev/stdout"))),
+        ("--insights", file(insights)),
+        ("--rejected", file(rejected)),
+    ];
+    for (place, (name, output)) in outputs.iter().enumerate() {
+        let twin = outputs.iter().take(place).find(|(_, earlier)| output.is_some() && earlier == output);
+        if let Some((earlier, _)) = twin {
+            let reason = format!("{name}: the file is also that of {earlier}; allowed is a file of its own");
+            return Err(ConfigError(reason).into());
+        }
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]
