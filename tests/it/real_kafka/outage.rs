@@ -30,7 +30,7 @@ fn without_a_broker_a_drain_ends_in_time_and_what_it_could_not_commit_is_done_ag
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "drain-away", 2);
     let (_folder, config) =
-        configuration("commit_interval = \"1h\"\ndrain_timeout = \"2s\"\nstatus_interval = \"1s\"\n");
+        configuration("commit_interval = \"1m\"\ndrain_timeout = \"2s\"\nstatus_interval = \"1s\"\n");
     let mut instance = with_uncommitted_logins(&mut scene, &config);
     kafka.kill();
     let said = instance.lines_with("logins/s");
@@ -57,7 +57,7 @@ fn without_a_broker_a_drain_ends_in_time_and_what_it_could_not_commit_is_done_ag
 fn a_second_signal_ends_a_drain_at_once() {
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "second-signal", 1);
-    let (_folder, config) = configuration("commit_interval = \"1h\"\ndrain_timeout = \"1h\"\n");
+    let (_folder, config) = configuration("commit_interval = \"1m\"\ndrain_timeout = \"1h\"\n");
     let mut instance = with_uncommitted_logins(&mut scene, &config);
     kafka.kill();
     instance.signal("INT");
