@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use xtask::kafka::{Kafka, Options};
 
@@ -64,13 +65,16 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// How many messages of the input the group has committed.
+    /// How many messages of the input the group has committed; 0 as long as no broker answers for the group.
     pub(crate) fn committed(&self) -> Result<u64> {
         let mut input = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
             input.add_partition(INPUT, i32::from(partition));
         }
-        let committed = self.client.committed_offsets(input, PATIENCE).context("cannot read the group's offsets")?;
+        let committed = match self.client.committed_offsets(input, PATIENCE) {
+            Err(error) if error.rdkafka_error_code().is_some_and(has_no_coordinator) => return Ok(0),
+            committed => committed.context("cannot read the group's offsets")?,
+        };
         let count = committed.elements().into_iter().map(|element| match element.offset() {
             Offset::Offset(offset) => offset.unsigned_abs(),
             _ => 0,
@@ -90,4 +94,10 @@ impl Observer {
         }
         Ok(records)
     }
+}
+
+/// Whether it is still open which broker answers for the group, as just after the first group came.
+fn has_no_coordinator(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator, WaitingForCoordinator};
+    matches!(code, NotCoordinator | CoordinatorNotAvailable | CoordinatorLoadInProgress | WaitingForCoordinator)
 }
