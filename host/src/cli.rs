@@ -5,9 +5,9 @@ mod arguments;
 
 use std::process::ExitCode;
 
-use crate::commands;
 use crate::commands::tail::View;
 use crate::config::{Config, ConfigError, Environment, Key, PipelineConfig, Said, Sources, keys, logins};
+use crate::{commands, log};
 
 /// A command: its name, its flags and what it does.
 struct CommandLine {
@@ -119,7 +119,7 @@ pub enum Exit {
 /// line or configuration, 130 on Ctrl-C.
 pub fn main() -> ExitCode {
     let matches = arguments::command().get_matches();
-    start_log();
+    log::start();
     match run(&matches) {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Interrupted) => ExitCode::from(130),
@@ -211,15 +211,4 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-fn start_log() {
-    use std::io::IsTerminal as _;
-
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // Colours are for people: not in a file, nor where NO_COLOR asks for none.
-    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    log.with_ansi(coloured).init();
 }

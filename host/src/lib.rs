@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod generator;
+pub mod log;
 pub mod pipeline;
 pub mod telemetry;
 pub mod view;

@@ -1,6 +1,6 @@
 //! Columns through a plugin and back: what a login has comes out of `Login`, what a plugin sets goes into its column.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod packed;
 

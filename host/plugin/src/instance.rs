@@ -87,7 +87,7 @@ impl Instance {
                 guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, batch, self.history.as_columns())
             })?;
             Ok(Enrichment {
-                fields: lift::columns(enrichment.fields, sets, rows)?,
+                fields: lift::columns(&enrichment.fields, sets, rows)?,
                 insights: lift::login_insights(enrichment.insights, rows, limits)?,
                 rejections: lift::rejections(enrichment.rejections, rows)?,
             })

@@ -28,16 +28,22 @@ impl Packed {
         self.clear();
         let rows = logins.rows();
         let column = |slot: &Slot| logins.column(*slot);
-        BEFORE_RECORD_TIMESTAMP.iter().filter_map(column).for_each(|column| self.add(column, rows));
+        for column in BEFORE_RECORD_TIMESTAMP.iter().filter_map(column) {
+            self.add(column, rows);
+        }
         let record_timestamps = &logins.record_timestamps;
         self.add_integers(&record_timestamps.values, &record_timestamps.missing, rows);
-        AFTER_RECORD_TIMESTAMP.iter().chain(more).filter_map(column).for_each(|column| self.add(column, rows));
+        for column in AFTER_RECORD_TIMESTAMP.iter().chain(more).filter_map(column) {
+            self.add(column, rows);
+        }
     }
 
     /// Becomes these columns, of so many rows each.
     pub(crate) fn columns(&mut self, columns: &[Column], rows: usize) {
         self.clear();
-        columns.iter().for_each(|column| self.add(column, rows));
+        for column in columns {
+            self.add(column, rows);
+        }
     }
 
     /// The batch as a plugin gets it.

@@ -18,6 +18,7 @@ use crate::cli::Exit;
 use crate::config::PipelineConfig;
 use crate::control::{status, watch};
 use crate::generator::{Generator, Options};
+use crate::log;
 use crate::pipeline::plugins::PluginSet;
 use crate::telemetry::{Counts, Telemetry};
 use crate::view::{self, Picture};
@@ -200,6 +201,8 @@ impl Show {
         serving: &watch::Serving,
         finished: &dyn Fn() -> bool,
     ) -> Result<Exit> {
+        let signals = Signals::listen()?;
+        let _held = log::Hold::new();
         let mut terminal = ratatui::try_init().context("cannot take the terminal over")?;
         let ended = loop {
             self.refresh();
@@ -213,6 +216,9 @@ impl Show {
                 Ok(None) => {}
                 Ok(Some(exit)) => break Ok(exit),
                 Err(error) => break Err(error),
+            }
+            if let Some(exit) = signals.received() {
+                break Ok(exit);
             }
             if let Some(error) = application.failure(Duration::ZERO) {
                 break Err(error);

@@ -1,5 +1,7 @@
 //! Columns packed and unpacked by hand, as `wit/types.wit` describes them, so that the SDK isn't its own judge.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use loginscope_plugin::contract::{Batch, Columns, FieldType, MalformedTimestamp};
 
 /// One column.
@@ -73,7 +75,10 @@ pub(crate) fn unpack(packed: &Columns, rows: usize) -> Vec<Column> {
     for field_type in &packed.types {
         let mut set = || -> Vec<bool> {
             let words: Vec<u32> = words.by_ref().take(rows.div_ceil(32)).collect();
-            assert!(words.len() == rows.div_ceil(32) && (rows % 32 == 0 || words.last().unwrap() >> (rows % 32) == 0));
+            assert!(
+                words.len() == rows.div_ceil(32)
+                    && (rows.is_multiple_of(32) || words.last().unwrap() >> (rows % 32) == 0)
+            );
             (0..rows).map(|row| words[row / 32] >> (row % 32) & 1 == 1).collect()
         };
         let missing = set();

@@ -9,12 +9,12 @@ use crate::declaration::TypedField;
 use crate::lower::field_type;
 
 /// The columns for the fields that an enricher declared to set, each with so many rows.
-pub(crate) fn columns(answer: types::ColumnsResult, sets: &[TypedField], rows: usize) -> Checked<Vec<Column>> {
+pub(crate) fn columns(answer: &types::ColumnsResult, sets: &[TypedField], rows: usize) -> Checked<Vec<Column>> {
     if answer.types.len() != sets.len() {
         let (columns, fields) = (answer.types.len(), sets.len());
         return Err(broke(format!("{columns} columns for the {fields} fields that it declared to set")));
     }
-    let mut packed = Unpacking::new(&answer, rows);
+    let mut packed = Unpacking::new(answer, rows);
     let unpack = |(given, field): (&types::FieldType, &TypedField)| {
         if *given != field_type(field.field_type) {
             return Err(broke(format!("the column of field {} has another type than declared", field.name)));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     /// The only column there is, taken for the type that it says it has.
-    fn lift(packed: types::ColumnsResult, rows: usize) -> Checked<Column> {
+    fn lift(packed: &types::ColumnsResult, rows: usize) -> Checked<Column> {
         let declared = match packed.types[0] {
             types::FieldType::Text => FieldType::Text,
             types::FieldType::Integer => FieldType::Integer,
@@ -230,14 +230,14 @@ mod tests {
 
     #[test]
     fn good_columns_come_out_as_they_went_in() {
-        let column = lift(text_of("aüb", &[1, 1, 4], &[0b010]), 3).unwrap();
+        let column = lift(&text_of("aüb", &[1, 1, 4], &[0b010]), 3).unwrap();
         assert_eq!([0, 1, 2].map(|row| column.value(row)), [Value::Text("a"), Value::Missing, Value::Text("üb")]);
-        assert_eq!(lift(integers(&[5, 0], &[0b10]), 2).unwrap().value(1), Value::Missing);
-        assert_eq!(lift(numbers(&[-0.5]), 1).unwrap().value(0), Value::Number(-0.5));
-        assert_eq!(lift(booleans(&[0b10, 0b01]), 2).unwrap().value(0), Value::Boolean(true));
-        assert_eq!(lift(json_of(" [1] "), 1).unwrap().value(0), Value::Json(" [1] "));
-        assert_eq!(lift(json_of("[1,\n2]"), 1).unwrap().value(0), Value::Json("[1, 2]"));
-        assert!(lift(text_of("", &[], &[]), 0).is_ok());
+        assert_eq!(lift(&integers(&[5, 0], &[0b10]), 2).unwrap().value(1), Value::Missing);
+        assert_eq!(lift(&numbers(&[-0.5]), 1).unwrap().value(0), Value::Number(-0.5));
+        assert_eq!(lift(&booleans(&[0b10, 0b01]), 2).unwrap().value(0), Value::Boolean(true));
+        assert_eq!(lift(&json_of(" [1] "), 1).unwrap().value(0), Value::Json(" [1] "));
+        assert_eq!(lift(&json_of("[1,\n2]"), 1).unwrap().value(0), Value::Json("[1, 2]"));
+        assert!(lift(&text_of("", &[], &[]), 0).is_ok());
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
             bits: vec![0, 0b10, 0b01, 0b10, 0, 0],
         };
         let sets = [FieldType::Text, FieldType::Integer, FieldType::Boolean, FieldType::Integer, FieldType::Json];
-        let columns = columns(packed, &sets.map(field), 2).unwrap();
+        let columns = columns(&packed, &sets.map(field), 2).unwrap();
         let values: Vec<_> = columns.iter().map(|column| [column.value(0), column.value(1)]).collect();
         assert_eq!(
             values,
@@ -296,25 +296,24 @@ mod tests {
             (json_of("null"), 1),
             (json_of(""), 1),
         ] {
-            let shown = format!("{column:?}");
-            assert!(lift(column, rows).is_err(), "{shown}");
+            assert!(lift(&column, rows).is_err(), "{column:?}");
         }
     }
 
     #[test]
     fn a_full_last_word_is_within_the_rows() {
-        assert!(lift(booleans(&[0, u32::MAX]), 32).is_ok());
-        assert!(lift(booleans(&[0, 0, u32::MAX, 1]), 33).is_ok());
-        assert!(lift(booleans(&[0, 0, u32::MAX, 2]), 33).is_err());
+        assert!(lift(&booleans(&[0, u32::MAX]), 32).is_ok());
+        assert!(lift(&booleans(&[0, 0, u32::MAX, 1]), 33).is_ok());
+        assert!(lift(&booleans(&[0, 0, u32::MAX, 2]), 33).is_err());
     }
 
     #[test]
     fn number_and_types_of_columns_are_the_declared_ones() {
         let sets = [field(FieldType::Integer)];
-        assert!(columns(integers(&[1], &[0]), &sets, 1).is_ok());
-        assert!(columns(numbers(&[1.0]), &sets, 1).is_err());
-        assert!(columns(types::ColumnsResult { types: vec![], ..integers(&[], &[]) }, &sets, 1).is_err());
+        assert!(columns(&integers(&[1], &[0]), &sets, 1).is_ok());
+        assert!(columns(&numbers(&[1.0]), &sets, 1).is_err());
+        assert!(columns(&types::ColumnsResult { types: vec![], ..integers(&[], &[]) }, &sets, 1).is_err());
         let two = types::ColumnsResult { types: vec![types::FieldType::Integer; 2], ..integers(&[1, 1], &[0, 0]) };
-        assert!(columns(two, &sets, 1).is_err());
+        assert!(columns(&two, &sets, 1).is_err());
     }
 }
