@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use indicatif::HumanCount;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -192,15 +193,7 @@ fn developments(picture: &Picture) -> String {
 
 /// A number with its thousands set off: `12 345`.
 fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut shown = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            shown.push(' ');
-        }
-        shown.push(digit);
-    }
-    shown
+    HumanCount(number).to_string().replace(',', " ")
 }
 
 #[cfg(test)]

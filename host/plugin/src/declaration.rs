@@ -158,14 +158,19 @@ impl From<types::Declaration> for Declaration {
 
 impl From<types::TypedField> for TypedField {
     fn from(it: types::TypedField) -> Self {
-        let field_type = match it.type_ {
-            types::FieldType::Text => FieldType::Text,
-            types::FieldType::Integer => FieldType::Integer,
-            types::FieldType::Number => FieldType::Number,
-            types::FieldType::Boolean => FieldType::Boolean,
-            types::FieldType::Json => FieldType::Json,
-        };
-        Self { name: it.name, field_type }
+        Self { name: it.name, field_type: it.type_.into() }
+    }
+}
+
+impl From<types::FieldType> for FieldType {
+    fn from(it: types::FieldType) -> Self {
+        match it {
+            types::FieldType::Text => Self::Text,
+            types::FieldType::Integer => Self::Integer,
+            types::FieldType::Number => Self::Number,
+            types::FieldType::Boolean => Self::Boolean,
+            types::FieldType::Json => Self::Json,
+        }
     }
 }
 

@@ -138,7 +138,7 @@ pub(crate) fn window(window: &Window) -> types::Window<'_> {
 }
 
 /// A type in the contract's words.
-pub(crate) fn field_type(field_type: FieldType) -> types::FieldType {
+fn field_type(field_type: FieldType) -> types::FieldType {
     match field_type {
         FieldType::Text => types::FieldType::Text,
         FieldType::Integer => types::FieldType::Integer,

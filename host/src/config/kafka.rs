@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use loginscope_kafka::{ClientSettings, Error};
 
-use super::key::Key;
 use super::said::{Origin, Said, Words};
 use super::sources::{Sources, nothing_given};
 use super::{ConfigError, config_error, keys};
@@ -103,10 +102,9 @@ fn properties(sources: &Sources<'_>) -> Result<Properties, ConfigError> {
         }
     }
     let mut of_environment = Properties::new();
-    for (name, _) in sources.environment().beginning_with(PREFIX) {
+    for (name, text) in sources.environment().beginning_with(PREFIX) {
         let property = name.trim_start_matches(PREFIX).to_lowercase().replace('_', ".");
-        let key = Key::new("", "", "");
-        let Some(said) = sources.variable(&key, name) else { continue };
+        let said = Said { words: Words::Texts(vec![text.clone()]), origin: Origin::Variable(name.to_owned()) };
         let value = |value| Property { value, origin: said.origin.clone() };
         match property.strip_suffix(".file") {
             None => add(&mut of_environment, &property, value(plain(&said)?))?,

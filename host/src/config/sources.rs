@@ -105,7 +105,7 @@ impl<'m> Sources<'m> {
     }
 
     /// The value of a key in an environment variable.
-    pub(super) fn variable(&self, key: &Key, name: &str) -> Option<Said> {
+    fn variable(&self, key: &Key, name: &str) -> Option<Said> {
         let value = self.environment.0.get(name)?;
         let texts = match value.to_str() {
             Some(text) if key.shape == Shape::Several => text.split(',').map(OsString::from).collect(),

@@ -1,12 +1,11 @@
 //! The columns that an enricher sets.
 
 use loginscope_login::column::{BooleanColumn, IntegerColumn, NumberColumn, TextColumn};
-use loginscope_login::{Column, RowSet, is_json};
+use loginscope_login::{Column, FieldType, RowSet, is_json};
 
 use super::{Checked, broke};
 use crate::bindings::loginscope::plugin::types;
 use crate::declaration::TypedField;
-use crate::lower::field_type;
 
 /// The columns for the fields that an enricher declared to set, each with so many rows.
 pub(crate) fn columns(answer: &types::ColumnsResult, sets: &[TypedField], rows: usize) -> Checked<Vec<Column>> {
@@ -16,7 +15,7 @@ pub(crate) fn columns(answer: &types::ColumnsResult, sets: &[TypedField], rows: 
     }
     let mut packed = Unpacking::new(answer, rows);
     let unpack = |(given, field): (&types::FieldType, &TypedField)| {
-        if *given != field_type(field.field_type) {
+        if FieldType::from(*given) != field.field_type {
             return Err(broke(format!("the column of field {} has another type than declared", field.name)));
         }
         packed.next(*given).map_err(|what| broke(format!("the column of field {}: {what}", field.name)))
@@ -174,7 +173,7 @@ fn check_missing(missing: &RowSet, rows: usize, is_nothing: impl Fn(usize) -> bo
 
 #[cfg(test)]
 mod tests {
-    use loginscope_login::{FieldType, Value};
+    use loginscope_login::Value;
 
     use super::*;
 
@@ -218,14 +217,7 @@ mod tests {
 
     /// The only column there is, taken for the type that it says it has.
     fn lift(packed: &types::ColumnsResult, rows: usize) -> Checked<Column> {
-        let declared = match packed.types[0] {
-            types::FieldType::Text => FieldType::Text,
-            types::FieldType::Integer => FieldType::Integer,
-            types::FieldType::Number => FieldType::Number,
-            types::FieldType::Boolean => FieldType::Boolean,
-            types::FieldType::Json => FieldType::Json,
-        };
-        Ok(columns(packed, &[field(declared)], rows)?.remove(0))
+        Ok(columns(packed, &[field(packed.types[0].into())], rows)?.remove(0))
     }
 
     #[test]
