@@ -2,6 +2,7 @@
 
 mod delivery;
 mod end_to_end;
+mod group;
 mod operation;
 mod outage;
 mod records;
