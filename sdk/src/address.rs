@@ -23,35 +23,64 @@ fn parse_any(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
 
+/// The same in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
+
+/// The top bit of each byte.
+const TOP: u64 = 0x80 * EACH;
+
+/// An IPv4 address of 8 to 15 bytes. Addresses differ in where their dots are, so that branching on them would cost more than
+/// all the arithmetic: the text is looked at as two numbers of eight bytes.
 #[inline]
 fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
-    let (first, text) = octet(text)?;
-    let (second, text) = octet(dot(text)?)?;
-    let (third, text) = octet(dot(text)?)?;
-    let (fourth, text) = octet(dot(text)?)?;
-    text.is_empty().then(|| Ipv4Addr::new(first, second, third, fourth))
+    // They overlap where there are less than 16 bytes.
+    let (head, tail) = (u64::from_le_bytes(*text.first_chunk()?), u64::from_le_bytes(*text.last_chunk()?));
+    let length = text.len() as u32;
+    if length > 15 || others(head) != dots(head) || others(tail) != dots(tail) {
+        return None;
+    }
+    // One bit a byte.
+    let places = flags(dots(head)) | flags(dots(tail)) << (length - 8);
+    let second_on = places & places.wrapping_sub(1);
+    let third_on = second_on & second_on.wrapping_sub(1);
+    if third_on == 0 || third_on & (third_on - 1) != 0 {
+        return None;
+    }
+    let [first, second, third] = [places, second_on, third_on].map(u32::trailing_zeros);
+    let octet = |begin: u32, end: u32| {
+        // Its last digit becomes the top byte.
+        let word = if end <= 8 { head << ((64 - 8 * end) & 63) } else { tail << (8 * (length - end)) };
+        let digits = end - begin;
+        let beyond = 24_u32.wrapping_sub(8 * digits) & 31;
+        let word = (word >> 40) as u32 >> beyond << beyond & 0x000f_0f0f;
+        let value = (word & 0xff) * 100 + (word >> 8 & 0xff) * 10 + (word >> 16);
+        // 0, 10 or 100: without leading zeros it is no less.
+        let least = 0x640a_0000_u32.wrapping_shr(8 * digits) & 0xff;
+        (value, (1..=3).contains(&digits) & (least..256).contains(&value))
+    };
+    let octets = [octet(0, first), octet(first + 1, second), octet(second + 1, third), octet(third + 1, length)];
+    let [a, b, c, d] = octets.map(|(value, _)| value as u8);
+    octets.iter().fold(true, |all, (_, is_one)| all & is_one).then(|| Ipv4Addr::new(a, b, c, d))
 }
 
-/// What comes after a dot.
+/// The top bit of each byte that is no digit.
 #[inline]
-fn dot(text: &[u8]) -> Option<&[u8]> {
-    text.strip_prefix(b".")
+fn others(word: u64) -> u64 {
+    let word = word ^ (u64::from(b'0') * EACH);
+    (((word & !TOP) + (0x80 - 10) * EACH) | word) & TOP
 }
 
-/// A number from 0 to 255 without leading zeros, and what comes after it. Written out: a loop costs more than it does.
+/// The top bit of each byte that is a dot.
 #[inline]
-fn octet(text: &[u8]) -> Option<(u8, &[u8])> {
-    let (first, text) = digit(text)?;
-    let Some((second, text)) = digit(text).filter(|_| first != 0) else { return Some((first as u8, text)) };
-    let Some((third, text)) = digit(text) else { return Some(((first * 10 + second) as u8, text)) };
-    Some((u8::try_from(first * 100 + second * 10 + third).ok()?, text))
+fn dots(word: u64) -> u64 {
+    let word = word ^ (u64::from(b'.') * EACH);
+    !(((word & !TOP) + !TOP) | word) & TOP
 }
 
+/// The top bits of eight bytes, as eight bits.
 #[inline]
-fn digit(text: &[u8]) -> Option<(u32, &[u8])> {
-    let (byte, text) = text.split_first()?;
-    let digit = u32::from(byte.wrapping_sub(b'0'));
-    (digit < 10).then_some((digit, text))
+fn flags(tops: u64) -> u32 {
+    ((tops >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
 }
 
 #[cfg(test)]
@@ -61,7 +90,8 @@ mod tests {
 
     fn agrees(text: &str) {
         assert_eq!(parse(text), text.parse().ok(), "{text:?}");
-        assert_eq!(parse_v4(text.as_bytes()), text.parse().ok(), "{text:?}");
+        let v4 = text.parse().ok().filter(|_| text.len() > 7);
+        assert_eq!(parse_v4(text.as_bytes()), v4, "{text:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use crate::contract::{self, Condition, Dimension, Retention, TimeBuckets};
+use crate::contract::{self, Condition, Dimension, Retention, TimeBuckets, TypedField};
 use crate::{FieldValue, Total, Windowed};
 
 /// The measure of a count.
@@ -188,7 +188,7 @@ impl Total<Distinct> {
 impl Total<Latest> {
     /// The latest value of one of the fields, of the field's type: `last.latest::<str>("country")`.
     pub fn latest<T: FieldValue + ?Sized>(self, field: impl Into<String>) -> LookUp<T> {
-        self.look_up(contract::LookUp::Latest(field.into()))
+        self.look_up(contract::LookUp::Latest(TypedField { name: field.into(), type_: T::TYPE }))
     }
 }
 

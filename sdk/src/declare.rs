@@ -1,12 +1,14 @@
 //! Where a plugin says what it needs, and gets a typed key for each thing.
 
 use crate::aggregate::Measure;
-use crate::contract::{self, Declaration, FieldType, HistoryRequest, Ranking, Span, TypedField};
+use crate::contract::{self, Declaration, FieldType, HistoryRequest, Ranking, Span, TableField, TypedField};
+use crate::login::own;
 use crate::{Aggregate, Field, FieldValue, Json, LookUp, OutputField, Past, Settable, Total, Windowed};
 
 /// What a plugin needs and gives. A plugin with several roles declares for all of them at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Declare {
+    table: Vec<TableField>,
     reads: Vec<TypedField>,
     aggregates: Vec<contract::Aggregate>,
     history: Vec<HistoryRequest>,
@@ -14,7 +16,31 @@ pub struct Declare {
     sets: Vec<TypedField>,
 }
 
+impl Default for Declare {
+    fn default() -> Self {
+        Self {
+            table: own::ALL.to_vec(),
+            reads: Vec::new(),
+            aggregates: Vec::new(),
+            history: Vec::new(),
+            history_types: Vec::new(),
+            sets: Vec::new(),
+        }
+    }
+}
+
 impl Declare {
+    /// Reads only these fields of the login's own table, which makes every login a little cheaper. Without it, all of them
+    /// are there; with it, those that aren't said are missing in every login.
+    pub fn reads_only(&mut self, fields: impl IntoIterator<Item = TableField>) {
+        self.table.clear();
+        for field in fields {
+            if !self.table.contains(&field) {
+                self.table.push(field);
+            }
+        }
+    }
+
     /// Reads a further field of the login: one of the input, where a dotted path (`geo.country`) leads into objects, or
     /// one that an earlier enricher sets. Its type is one of `str`, `i64`, `f64`, `bool` and [`Json`](crate::Json).
     pub fn reads<T: FieldValue + ?Sized>(&mut self, name: impl Into<String>) -> Field<T> {
@@ -79,19 +105,32 @@ impl Declare {
         self.aggregates.iter().map(|aggregate| aggregate.name.as_str())
     }
 
+    /// The fields of the login's own table that it reads.
+    pub(crate) fn table(&self) -> &[TableField] {
+        &self.table
+    }
+
+    /// How many further fields it reads.
+    pub(crate) fn further_fields(&self) -> usize {
+        self.reads.len()
+    }
+
     /// The types of the fields it sets, by the index in their keys.
     pub(crate) fn set_types(&self) -> impl Iterator<Item = FieldType> {
         self.sets.iter().map(|field| field.type_)
     }
 
-    /// The types of the look-ups, by the index in their keys.
-    pub(crate) fn history_types(&self) -> &[FieldType] {
-        &self.history_types
+    /// The types of the columns of a batch: of the login's own table, further fields, and the history of each login.
+    pub(crate) fn batch_types(&self) -> Vec<FieldType> {
+        let table = self.table.iter().map(|field| own::field_type(*field));
+        let further = self.reads.iter().map(|field| field.type_);
+        table.chain(further).chain(self.history_types.iter().copied()).collect()
     }
 
     /// What an enricher declares: everything.
     pub(crate) fn for_enricher(&self) -> Declaration {
         Declaration {
+            table: self.table.clone(),
             reads: self.reads.clone(),
             aggregates: self.aggregates.clone(),
             history: self.history.clone(),
@@ -101,12 +140,12 @@ impl Declare {
 
     /// What an insight generator declares. It reads no login, but its aggregates take their fields' types from `reads`.
     pub(crate) fn for_insight_generator(&self) -> Declaration {
-        Declaration { history: Vec::new(), sets: Vec::new(), ..self.for_enricher() }
+        Declaration { table: Vec::new(), history: Vec::new(), sets: Vec::new(), ..self.for_enricher() }
     }
 
     /// What a validator declares.
     pub(crate) fn for_validator(&self) -> Declaration {
-        Declaration { aggregates: Vec::new(), ..self.for_insight_generator() }
+        Declaration { table: self.table.clone(), aggregates: Vec::new(), ..self.for_insight_generator() }
     }
 }
 

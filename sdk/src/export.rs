@@ -17,10 +17,7 @@ macro_rules! export_enricher {
     ($plugin:ty) => {
         $crate::__export_role! {
             $plugin, Enricher, enricher, export_enricher_world, enricher_declaration,
-            fn enrich(
-                logins: $crate::contract::Batch,
-                history: $crate::contract::Columns
-            ) -> $crate::contract::Enrichment
+            fn enrich(logins: $crate::contract::Batch) -> $crate::contract::Enrichment
         }
     };
 }

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::contract::{self, Enrichment, FieldType, LoginInsight};
-use crate::time::{self, Hour};
+use crate::time::Recent;
 use crate::written::{self, Written};
 use crate::{FieldValue, Insight, Json, OutputField, Rejection, Settable};
 
@@ -15,17 +15,24 @@ pub struct Fields {
     /// One column for each field that was declared. Each ends at the last row that has a value, `row` at most.
     columns: Vec<Written>,
     row: usize,
-    /// The hour of the time that was set last: most logins of a batch are of the same.
-    hour: Hour,
+    /// The time that was set last: most logins of a batch are of the same.
+    recent: Recent,
     insights: Vec<LoginInsight>,
     rejections: Vec<contract::Rejection>,
 }
 
 impl Fields {
-    /// Room for the fields of these types, for so many logins.
-    pub(crate) fn with_rows(types: impl Iterator<Item = FieldType>, rows: usize) -> Self {
-        let columns = types.map(|field_type| Written::with_room(field_type, rows));
-        Self { columns: columns.collect(), row: 0, hour: Hour::default(), insights: Vec::new(), rejections: Vec::new() }
+    /// Fields of these types.
+    pub(crate) fn of_types(types: impl Iterator<Item = FieldType>) -> Self {
+        let columns = types.map(Written::empty).collect();
+        Self { columns, row: 0, recent: Recent::default(), insights: Vec::new(), rejections: Vec::new() }
+    }
+
+    /// Makes room for so many logins.
+    pub(crate) fn make_room(&mut self, logins: usize) {
+        for column in &mut self.columns {
+            column.make_room(logins);
+        }
     }
 
     /// Goes on to the next login. What wasn't set is missing.
@@ -33,12 +40,18 @@ impl Fields {
         self.row += 1;
     }
 
-    pub(crate) fn into_enrichment(self) -> Enrichment {
-        Enrichment {
-            fields: written::pack(self.columns, self.row),
-            insights: self.insights,
-            rejections: self.rejections,
+    /// All that was said about the logins so far. The next login is the first of another batch.
+    pub(crate) fn take_enrichment(&mut self) -> Enrichment {
+        let enrichment = Enrichment {
+            fields: written::pack(&mut self.columns, self.row),
+            insights: std::mem::take(&mut self.insights),
+            rejections: std::mem::take(&mut self.rejections),
+        };
+        for column in &mut self.columns {
+            column.clear();
         }
+        self.row = 0;
+        enrichment
     }
 
     /// Sets a field of the login, by the key that [`Declare::sets`](crate::Declare::sets) gave. Setting it again replaces
@@ -55,8 +68,8 @@ impl Fields {
     #[inline]
     pub fn set_time(&mut self, field: OutputField<str>, epoch_seconds: i64) {
         let Some(column) = self.columns.get_mut(field.index()) else { return };
-        match self.hour.of(epoch_seconds) {
-            Some((hour, second)) => column.put_text(self.row, |text| time::write_in_hour(hour, second, text)),
+        match self.recent.time(epoch_seconds) {
+            Some(time) => column.put_text(self.row, time),
             None => column.end_at(self.row),
         }
     }
@@ -65,8 +78,8 @@ impl Fields {
     #[inline]
     pub fn set_full_hour(&mut self, field: OutputField<str>, epoch_seconds: i64) {
         let Some(column) = self.columns.get_mut(field.index()) else { return };
-        match self.hour.of(epoch_seconds) {
-            Some((hour, _)) => column.put_text(self.row, |text| text.push_str(hour)),
+        match self.recent.hour(epoch_seconds) {
+            Some(hour) => column.put_text(self.row, hour),
             None => column.end_at(self.row),
         }
     }

@@ -96,7 +96,7 @@ pub use value::{FieldValue, Json, Settable};
 pub use window::{Previous, Totals, Window};
 
 pub use bindings::insight_generator::loginscope::plugin::aggregates::{Entry, Scalar, Summary};
-pub use bindings::validator::loginscope::plugin::types::{Severity, WindowFacts};
+pub use bindings::validator::loginscope::plugin::types::{Severity, TableField, WindowFacts};
 
 pub use serde_json;
 
@@ -111,8 +111,8 @@ pub mod contract {
 pub mod prelude {
     pub use crate::{
         Aggregate, Count, Declare, Distinct, Enricher, Entry, Field, Fields, History, Insight, InsightGenerator, Json,
-        Keep, Latest, Login, NoSettings, OutputField, Past, Plugin, Rejection, Scalar, Severity, Summary, Top, Total,
-        Totals, Validator, Window, WindowFacts, Windowed, log, quoted,
+        Keep, Latest, Login, NoSettings, OutputField, Past, Plugin, Rejection, Scalar, Severity, Summary, TableField,
+        Top, Total, Totals, Validator, Window, WindowFacts, Windowed, log, quoted,
     };
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::json;

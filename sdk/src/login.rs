@@ -2,8 +2,10 @@
 
 #![expect(clippy::inline_always, reason = "a call would cost more than what it does, for every field of every login")]
 
+use std::rc::Rc;
+
 use crate::columns::Columns;
-use crate::contract::{Batch, MalformedTimestamp};
+use crate::contract::{FieldType, MalformedTimestamp, TableField};
 use crate::{Field, FieldValue};
 
 /// A login. Every field may be missing: what is required is for validators to say.
@@ -11,37 +13,54 @@ use crate::{Field, FieldValue};
 /// It is a place in a batch, so reading a field costs a look into a column and allocates nothing.
 #[derive(Debug)]
 pub struct Login {
-    fields: Columns,
+    fields: Rc<Columns>,
     malformed_timestamps: Vec<MalformedTimestamp>,
     rows: usize,
     row: usize,
 }
 
-/// The columns of the login's own table, by their place in a batch.
+/// The columns of the login's own table, by their place among [`Columns`].
 pub(crate) mod own {
-    pub(crate) const USER_ID: usize = 0;
-    pub(crate) const TIMESTAMP: usize = 1;
-    pub(crate) const RECORD_TIMESTAMP: usize = 2;
-    pub(crate) const IP: usize = 3;
-    pub(crate) const DEVICE_TYPE: usize = 4;
-    pub(crate) const DEVICE_ID: usize = 5;
-    pub(crate) const LOCALE: usize = 6;
-    pub(crate) const APP_VERSION: usize = 7;
-    pub(crate) const OUTCOME: usize = 8;
+    use super::{FieldType, TableField};
+
+    pub(crate) const USER_ID: usize = TableField::UserId as usize;
+    pub(crate) const TIMESTAMP: usize = TableField::Timestamp as usize;
+    pub(crate) const RECORD_TIMESTAMP: usize = TableField::RecordTimestamp as usize;
+    pub(crate) const IP: usize = TableField::Ip as usize;
+    pub(crate) const DEVICE_TYPE: usize = TableField::DeviceType as usize;
+    pub(crate) const DEVICE_ID: usize = TableField::DeviceId as usize;
+    pub(crate) const LOCALE: usize = TableField::Locale as usize;
+    pub(crate) const APP_VERSION: usize = TableField::AppVersion as usize;
+    pub(crate) const OUTCOME: usize = TableField::Outcome as usize;
     /// How many there are; the further fields follow.
-    pub(crate) const COUNT: usize = 9;
+    pub(crate) const COUNT: usize = ALL.len();
+
+    /// The type of a field.
+    pub(crate) fn field_type(field: TableField) -> FieldType {
+        match field {
+            TableField::Timestamp | TableField::RecordTimestamp => FieldType::Integer,
+            _ => FieldType::Text,
+        }
+    }
+
+    /// All of them, in their order.
+    pub(crate) const ALL: [TableField; 9] = [
+        TableField::UserId,
+        TableField::Timestamp,
+        TableField::RecordTimestamp,
+        TableField::Ip,
+        TableField::DeviceType,
+        TableField::DeviceId,
+        TableField::Locale,
+        TableField::AppVersion,
+        TableField::Outcome,
+    ];
 }
 
 impl Login {
     /// The first login of a batch.
-    pub(crate) fn first_of(batch: Batch) -> Self {
-        let rows = batch.rows as usize;
-        Self {
-            fields: Columns::new(batch.fields, rows),
-            malformed_timestamps: batch.malformed_timestamps,
-            rows,
-            row: 0,
-        }
+    pub(crate) fn first_of(fields: Rc<Columns>, malformed_timestamps: Vec<MalformedTimestamp>, rows: usize) -> Self {
+        Self { fields, malformed_timestamps, rows, row: 0 }
     }
 
     /// How many logins the batch has.

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::fmt::{self, Debug};
 use std::rc::Rc;
 
-use crate::columns;
-use crate::contract::{Batch, Columns, Declaration, Description, Enrichment, FieldType, Insight, Rejection, Window};
-use crate::value::type_name;
+use crate::columns::Columns;
+use crate::contract::{Batch, Declaration, Description, Enrichment, FieldType, Insight, Rejection, Window};
+use crate::login::own;
 use crate::window::{self, Aggregates, Source};
 use crate::{Declare, Enricher, Fields, History, InsightGenerator, Login, Plugin, Settings, Validator};
 
@@ -16,6 +16,10 @@ pub struct Instance<P> {
     plugin: P,
     declared: Declare,
     aggregate_names: Rc<[String]>,
+    /// The types of a batch's columns.
+    batch_types: Vec<FieldType>,
+    /// What the enricher says about a batch; kept for its memory.
+    fields: RefCell<Fields>,
 }
 
 // Not derived: a plugin need not be `Debug` to be tested.
@@ -39,7 +43,17 @@ impl<P: Plugin> Instance<P> {
         let mut declared = Declare::default();
         let plugin = P::new(P::Settings::read(settings)?, &mut declared)?;
         let aggregate_names = declared.aggregate_names().map(str::to_owned).collect();
-        Ok(Self { plugin, declared, aggregate_names })
+        let fields = RefCell::new(Fields::of_types(declared.set_types()));
+        let batch_types = declared.batch_types();
+        Ok(Self { plugin, declared, aggregate_names, batch_types, fields })
+    }
+
+    /// The columns of a batch and its first login.
+    fn first_login(&self, batch: Batch) -> (Rc<Columns>, Login) {
+        let rows = batch.rows as usize;
+        let columns = Rc::new(Columns::of_batch(batch.fields, rows, self.declared.table(), &self.batch_types));
+        let login = Login::first_of(Rc::clone(&columns), batch.malformed_timestamps, rows);
+        (columns, login)
     }
 
     /// The plugin.
@@ -61,7 +75,7 @@ impl<P: Validator> Instance<P> {
 
     /// Judges a batch.
     pub fn validate(&self, logins: Batch) -> Vec<Rejection> {
-        let mut login = Login::first_of(logins);
+        let (_, mut login) = self.first_login(logins);
         let mut rejections = Vec::new();
         for row in 0..login.rows() {
             login.go_to(row);
@@ -80,34 +94,18 @@ impl<P: Enricher> Instance<P> {
     }
 
     /// Enriches a batch.
-    ///
-    /// # Panics
-    /// Where a look-up was declared with another type than its field has.
-    pub fn enrich(&self, logins: Batch, history: Columns) -> Enrichment {
-        let history = columns::Columns::new(history, logins.rows as usize);
-        self.check_types(history.types());
-        let mut login = Login::first_of(logins);
-        let mut history = History::first_of(history);
-        let mut fields = Fields::with_rows(self.declared.set_types(), login.rows());
+    pub fn enrich(&self, logins: Batch) -> Enrichment {
+        let (columns, mut login) = self.first_login(logins);
+        let mut history = History::first_of(columns, own::COUNT + self.declared.further_fields());
+        let fields = &mut *self.fields.borrow_mut();
+        fields.make_room(login.rows());
         for row in 0..login.rows() {
             login.go_to(row);
             history.go_to(row);
-            self.plugin.enrich(&login, &history, &mut fields);
+            self.plugin.enrich(&login, &history, fields);
             fields.finish_login();
         }
-        fields.into_enrichment()
-    }
-
-    /// Only the host knows of which type the latest value of a field is.
-    fn check_types(&self, history: &[FieldType]) {
-        for (place, (given, wanted)) in history.iter().zip(self.declared.history_types()).enumerate() {
-            assert!(
-                given == wanted,
-                "look-up {place} of the history was declared as {}, but its field is {}",
-                type_name(*wanted),
-                type_name(*given),
-            );
-        }
+        fields.take_enrichment()
     }
 }
 

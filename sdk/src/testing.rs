@@ -33,7 +33,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::columns::Columns;
-use crate::contract::{self, Batch, Description, FieldType, MalformedTimestamp, Period};
+use crate::contract::{self, Description, FieldType, MalformedTimestamp, Period};
 use crate::login::own;
 use crate::runtime::{self, Instance};
 use crate::window::Source;
@@ -83,7 +83,7 @@ impl<P: Validator> Tested<P> {
 impl<P: Enricher> Tested<P> {
     /// What the plugin says about a login.
     pub fn enrich(&self, login: &Login, history: &History) -> Fields {
-        let mut fields = Fields::with_rows(self.0.declared().set_types(), 1);
+        let mut fields = Fields::of_types(self.0.declared().set_types());
         self.0.plugin().enrich(login, history, &mut fields);
         fields
     }
@@ -106,10 +106,10 @@ pub fn description<P: Plugin>(crate_name: &str, crate_version: &str) -> Descript
 impl Login {
     /// A login to be made up field by field; what isn't said is missing.
     pub fn builder() -> LoginBuilder {
-        let mut fields = vec![Written::with_room(FieldType::Text, 1); own::COUNT];
+        let mut fields = vec![Written::empty(FieldType::Text); own::COUNT];
         for integer in [own::TIMESTAMP, own::RECORD_TIMESTAMP] {
             if let Some(column) = fields.get_mut(integer) {
-                *column = Written::with_room(FieldType::Integer, 1);
+                *column = Written::empty(FieldType::Integer);
             }
         }
         LoginBuilder { fields, malformed_timestamps: Vec::new() }
@@ -180,19 +180,24 @@ impl LoginBuilder {
     }
 
     /// The login.
-    pub fn build(self) -> Login {
-        let malformed_timestamps = self.malformed_timestamps;
-        Login::first_of(Batch { rows: 1, fields: pack(self.fields, 1), malformed_timestamps })
+    pub fn build(mut self) -> Login {
+        let types = types(&self.fields);
+        let columns = Columns::of_batch(pack(&mut self.fields, 1), 1, &own::ALL, &types);
+        Login::first_of(Rc::new(columns), self.malformed_timestamps, 1)
     }
+}
+
+fn types(columns: &[Written]) -> Vec<FieldType> {
+    columns.iter().map(Written::field_type).collect()
 }
 
 /// Gives the column at a place, which is added where it isn't there yet, a value in its first row.
 fn put<T: FieldValue + ?Sized>(columns: &mut Vec<Written>, place: usize, value: T::Value<'_>) {
     if columns.len() <= place {
-        columns.resize(place + 1, Written::with_room(FieldType::Text, 1));
+        columns.resize(place + 1, Written::empty(FieldType::Text));
     }
     if let Some(column) = columns.get_mut(place) {
-        *column = Written::with_room(T::TYPE, 1);
+        *column = Written::empty(T::TYPE);
         T::put(column, 0, value);
     }
 }
@@ -219,8 +224,9 @@ impl HistoryBuilder {
     }
 
     /// The history.
-    pub fn build(self) -> History {
-        History::first_of(Columns::new(pack(self.columns, 1), 1))
+    pub fn build(mut self) -> History {
+        let types = types(&self.columns);
+        History::first_of(Rc::new(Columns::new(pack(&mut self.columns, 1), 1, &types)), 0)
     }
 }
 

@@ -60,45 +60,61 @@ impl Display for Rfc3339 {
     }
 }
 
-/// The text of one hour at a time, for many times that are mostly of the same hour.
+/// The texts of one time at a time, for many times that are mostly of the same second, and nearly all of the same hour.
 #[derive(Debug, Default)]
-pub(crate) struct Hour {
-    /// Its first second.
-    begin: i64,
-    /// Its beginning as RFC 3339 has it; empty where there is none.
-    text: String,
+pub(crate) struct Recent {
+    /// The second that `time` says.
+    second: i64,
+    /// Empty where there is none.
+    time: String,
+    /// The first second of its hour.
+    hour_begin: i64,
+    /// What that says.
+    hour: String,
 }
 
-impl Hour {
-    /// The hour of this time, and the time's second in it; none outside the years 0 to 9999.
+impl Recent {
+    /// This time as RFC 3339 has it; none outside the years 0 to 9999.
     #[inline]
-    pub(crate) fn of(&mut self, seconds: i64) -> Option<(&str, u32)> {
-        if self.text.is_empty() || seconds.wrapping_sub(self.begin) as u64 >= SECONDS_AN_HOUR as u64 {
-            self.go_to(seconds);
-        }
+    pub(crate) fn time(&mut self, seconds: i64) -> Option<&str> {
+        self.go_to(seconds);
         // That it has 20 bytes is worth knowing for whoever copies it.
-        Some((self.text.get(..20)?, seconds.wrapping_sub(self.begin) as u32))
+        self.time.get(..20)
     }
 
-    #[cold]
+    /// The beginning of this time's hour; none outside the years 0 to 9999.
+    #[inline]
+    pub(crate) fn hour(&mut self, seconds: i64) -> Option<&str> {
+        self.go_to(seconds);
+        self.hour.get(..20)
+    }
+
+    #[inline]
     fn go_to(&mut self, seconds: i64) {
-        self.text.clear();
-        if let Some(time) = Rfc3339::from_epoch_seconds(seconds) {
-            self.begin = seconds - seconds.rem_euclid(SECONDS_AN_HOUR);
-            self.text.push_str(time.full_hour().as_str());
+        if self.second != seconds || self.time.is_empty() {
+            self.write(seconds);
         }
     }
-}
 
-/// Appends the time so many seconds after the beginning of this hour, a text that [`Hour`] gave.
-#[inline]
-pub(crate) fn write_in_hour(hour: &str, second: u32, text: &mut String) {
-    // `2023-09-12T00:`
-    text.push_str(hour.get(..14).unwrap_or_default());
-    let [n1, n2] = digits(second / 60 % 60);
-    let [s1, s2] = digits(second % 60);
-    for digit in [n1, n2, b':', s1, s2, b'Z'] {
-        text.push(char::from(digit));
+    #[inline(never)]
+    fn write(&mut self, seconds: i64) {
+        self.second = seconds;
+        if self.hour.is_empty() || !(0..SECONDS_AN_HOUR).contains(&seconds.saturating_sub(self.hour_begin)) {
+            self.hour.clear();
+            if let Some(time) = Rfc3339::from_epoch_seconds(seconds) {
+                self.hour_begin = seconds - seconds.rem_euclid(SECONDS_AN_HOUR);
+                self.hour.push_str(time.full_hour().as_str());
+            }
+        }
+        self.time.clear();
+        // `2023-09-12T00:`
+        if let Some(until_minutes) = self.hour.get(..14) {
+            let second = (seconds - self.hour_begin) as u32;
+            let [m1, m2] = digits(second / 60);
+            let [s1, s2] = digits(second % 60);
+            self.time.push_str(until_minutes);
+            self.time.extend([m1, m2, b':', s1, s2, b'Z'].map(char::from));
+        }
     }
 }
 
@@ -180,12 +196,11 @@ mod tests {
 
     #[test]
     fn hour_by_hour_the_same_is_written() {
-        let mut hour = Hour::default();
+        let mut recent = Recent::default();
         let mut written = |seconds: i64| {
-            let (hour, second) = hour.of(seconds)?;
-            let mut text = String::new();
-            write_in_hour(hour, second, &mut text);
-            Some(text)
+            let full_hour = Rfc3339::from_epoch_seconds(seconds).map(|time| time.full_hour().to_string());
+            assert_eq!(recent.hour(seconds).map(str::to_owned), full_hour);
+            recent.time(seconds).map(str::to_owned)
         };
         let (first, last) = (*EPOCH_SECONDS.start(), *EPOCH_SECONDS.end());
         for begin in [first, -7_200, -3_600, 0, 3_600, 951_782_400, 951_868_800, 1_694_479_551, last - 3_700] {

@@ -70,7 +70,7 @@ macro_rules! field_value {
     };
 }
 
-field_value!(str, &'a str, Text, text, |column, row, text| column.put_text(row, |data| data.push_str(text)));
+field_value!(str, &'a str, Text, text, Written::put_text);
 field_value!(i64, i64, Integer, integer, Written::put_integer);
 field_value!(f64, f64, Number, number, |column, row, value| {
     // JSON has no infinity and no NaN: a field that can't be written isn't set.
@@ -78,14 +78,3 @@ field_value!(f64, f64, Number, number, |column, row, value| {
 });
 field_value!(bool, bool, Boolean, boolean, Written::put_boolean);
 field_value!(Json, &'a str, Json, json, Written::put_json);
-
-/// What a type is called in a message.
-pub(crate) fn type_name(field_type: FieldType) -> &'static str {
-    match field_type {
-        FieldType::Text => "text",
-        FieldType::Integer => "integer",
-        FieldType::Number => "number",
-        FieldType::Boolean => "boolean",
-        FieldType::Json => "JSON",
-    }
-}

@@ -72,26 +72,62 @@ impl Texts {
         row.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize)
     }
 
+    #[inline(always)]
+    fn push(&mut self, text: &str) {
+        self.data.push_str(text);
+        self.ends.push(self.data.len() as u32);
+    }
+
     fn get(&self, row: usize) -> Option<&str> {
         self.data.get(self.begin(row)..*self.ends.get(row)? as usize)
     }
 }
 
 impl Written {
-    /// A column of this type without rows, but with room for some.
-    pub(crate) fn with_room(field_type: FieldType, rows: usize) -> Self {
-        let texts = || Texts { data: String::with_capacity(rows * USUAL_TEXT_BYTES), ends: Vec::with_capacity(rows) };
+    /// A column of this type without rows.
+    pub(crate) fn empty(field_type: FieldType) -> Self {
         let values = match field_type {
-            FieldType::Text => Values::Text(texts()),
-            FieldType::Json => Values::Json(texts()),
-            FieldType::Integer => Values::Integer(Vec::with_capacity(rows)),
-            FieldType::Number => Values::Number(Vec::with_capacity(rows)),
+            FieldType::Text => Values::Text(Texts::default()),
+            FieldType::Json => Values::Json(Texts::default()),
+            FieldType::Integer => Values::Integer(Vec::new()),
+            FieldType::Number => Values::Number(Vec::new()),
             FieldType::Boolean => Values::Boolean { rows: 0, truths: Rows::default() },
         };
         Self { missing: Rows::default(), values }
     }
 
-    fn field_type(&self) -> FieldType {
+    /// Makes room for so many rows more, so that nothing is moved while they are written.
+    pub(crate) fn make_room(&mut self, rows: usize) {
+        match &mut self.values {
+            Values::Text(texts) | Values::Json(texts) => {
+                texts.data.reserve(rows * USUAL_TEXT_BYTES);
+                texts.ends.reserve(rows);
+            }
+            Values::Integer(values) => values.reserve(rows),
+            Values::Number(values) => values.reserve(rows),
+            Values::Boolean { .. } => {}
+        }
+    }
+
+    /// Takes all rows out; the memory stays.
+    pub(crate) fn clear(&mut self) {
+        self.missing.0.clear();
+        match &mut self.values {
+            Values::Text(texts) | Values::Json(texts) => {
+                texts.data.clear();
+                texts.ends.clear();
+            }
+            Values::Integer(values) => values.clear(),
+            Values::Number(values) => values.clear(),
+            Values::Boolean { rows, truths } => {
+                *rows = 0;
+                truths.0.clear();
+            }
+        }
+    }
+
+    /// The type of its values.
+    pub(crate) fn field_type(&self) -> FieldType {
         match self.values {
             Values::Text(_) => FieldType::Text,
             Values::Json(_) => FieldType::Json,
@@ -113,11 +149,18 @@ impl Written {
 
     /// Gives the row, the last one or a later one, the text that `write` appends. The rows between are missing.
     #[inline(always)]
-    pub(crate) fn put_text(&mut self, row: usize, write: impl FnOnce(&mut String)) {
-        self.go_to(row);
+    pub(crate) fn put_text(&mut self, row: usize, text: &str) {
+        match &mut self.values {
+            Values::Text(texts) if texts.ends.len() == row => texts.push(text),
+            _ => self.put_text_at(row, text),
+        }
+    }
+
+    #[cold]
+    fn put_text_at(&mut self, row: usize, text: &str) {
+        self.end_at(row);
         if let Values::Text(texts) = &mut self.values {
-            write(&mut texts.data);
-            texts.ends.push(texts.data.len() as u32);
+            texts.push(text);
         }
     }
 
@@ -125,15 +168,22 @@ impl Written {
     pub(crate) fn put_json(&mut self, row: usize, json: &str) {
         self.go_to(row);
         if let Values::Json(texts) = &mut self.values {
-            texts.data.push_str(json);
-            texts.ends.push(texts.data.len() as u32);
+            texts.push(json);
         }
     }
 
     /// Gives the row this integer.
     #[inline(always)]
     pub(crate) fn put_integer(&mut self, row: usize, value: i64) {
-        self.go_to(row);
+        match &mut self.values {
+            Values::Integer(values) if values.len() == row => values.push(value),
+            _ => self.put_integer_at(row, value),
+        }
+    }
+
+    #[cold]
+    fn put_integer_at(&mut self, row: usize, value: i64) {
+        self.end_at(row);
         if let Values::Integer(values) = &mut self.values {
             values.push(value);
         }
@@ -235,26 +285,24 @@ impl Written {
 }
 
 /// Packs columns of so many rows each.
-pub(crate) fn pack(columns: Vec<Written>, rows: usize) -> Columns {
+pub(crate) fn pack(columns: &mut [Written], rows: usize) -> Columns {
     let mut packed = Columns {
-        types: columns.iter().map(Written::field_type).collect(),
         texts: String::new(),
         ends: Vec::new(),
         integers: Vec::new(),
         numbers: Vec::new(),
         bits: Vec::with_capacity(columns.len() * words(rows)),
     };
-    reserve(&mut packed, &columns, rows);
-    for mut column in columns {
+    reserve(&mut packed, columns, rows);
+    for column in columns {
         if column.rows() != rows {
             column.end_at(rows);
         }
         append_set(&mut packed.bits, &column.missing, rows);
         match &column.values {
             Values::Text(texts) | Values::Json(texts) => {
-                let base = packed.texts.len() as u32;
                 packed.texts.push_str(&texts.data);
-                packed.ends.extend(texts.ends.iter().map(|end| base + end));
+                packed.ends.extend_from_slice(&texts.ends);
             }
             Values::Integer(values) => packed.integers.extend_from_slice(values),
             Values::Number(values) => packed.numbers.extend_from_slice(values),

@@ -111,6 +111,7 @@ fn batch(rows: &[Row]) -> Batch {
         Column::Number(column(rows, |row| row.number)),
         Column::Boolean(column(rows, |row| row.boolean)),
         Column::Json(column(rows, |row| row.json.clone())),
+        integers,
     ];
     let malformed: Vec<_> = (0..).zip(rows).filter(|(_, row)| row.malformed).map(|(row, _)| (row, "bad")).collect();
     packed::batch(rows.len(), own, more, &malformed)
@@ -122,7 +123,8 @@ proptest! {
         let texts = Column::Text(column(&rows, |row| row.text.clone()));
         let integers = Column::Integer(column(&rows, |row| row.integer));
         let instance = Instance::<Echo>::new("{}").unwrap();
-        let enrichment = instance.enrich(batch(&rows), packed::pack(std::slice::from_ref(&integers)));
+        let enrichment = instance.enrich(batch(&rows));
+        let types: Vec<_> = instance.enricher_declaration().sets.iter().map(|field| field.type_).collect();
         let expected = [
             texts.clone(),
             integers.clone(),
@@ -135,7 +137,7 @@ proptest! {
             integers.clone(),
             integers,
         ];
-        prop_assert_eq!(packed::unpack(&enrichment.fields, rows.len()), expected);
+        prop_assert_eq!(packed::unpack(&enrichment.fields, rows.len(), &types), expected);
         prop_assert!(enrichment.insights.is_empty() && enrichment.rejections.is_empty());
     }
 }
@@ -143,15 +145,15 @@ proptest! {
 #[test]
 fn columns_that_lie_never_make_the_plugin_panic() {
     let lies = contract::Columns {
-        types: vec![FieldType::Text, FieldType::Integer, FieldType::Boolean, FieldType::Number, FieldType::Json],
         texts: "añb".to_owned(),
         ends: vec![2, 1, 99, 4],
         integers: vec![7],
         numbers: Vec::new(),
         bits: vec![0, 0, 0],
     };
+    let types = [FieldType::Text, FieldType::Integer, FieldType::Boolean, FieldType::Number, FieldType::Json];
     for rows in [0, 1, 4, 40, 1 << 20] {
-        let lies = Columns::new(lies.clone(), rows);
+        let lies = Columns::new(lies.clone(), rows, &types);
         for column in 0..7 {
             for row in [0, 1, 2, 3, 4, 39, 64, rows] {
                 let _ = (lies.text(column, row), lies.json(column, row), lies.integer(column, row));
@@ -159,7 +161,7 @@ fn columns_that_lie_never_make_the_plugin_panic() {
             }
         }
     }
-    let lies = Columns::new(lies, 4);
+    let lies = Columns::new(lies, 4, &types);
     assert_eq!([0, 1, 2, 3, 4].map(|row| lies.text(0, row)), [None; 5]);
     assert_eq!([0, 1].map(|row| lies.integer(1, row)), [Some(7), None]);
 }

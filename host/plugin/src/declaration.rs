@@ -6,7 +6,7 @@
 
 mod check;
 
-use loginscope_login::FieldType;
+use loginscope_login::{FieldType, Slot};
 
 use crate::bindings::loginscope::plugin::types;
 pub(crate) use check::check;
@@ -14,6 +14,8 @@ pub(crate) use check::check;
 /// What a plugin needs and gives in one of its roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declaration {
+    /// The fields of the login's own table that it reads.
+    pub table: Vec<TableField>,
     /// The further fields it reads.
     pub reads: Vec<TypedField>,
     /// The aggregates it wants kept.
@@ -22,6 +24,15 @@ pub struct Declaration {
     pub history: Vec<HistoryRequest>,
     /// The fields it sets, in the order in which they are added to the login.
     pub sets: Vec<TypedField>,
+}
+
+/// A field of the login's own table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableField {
+    /// A field of the login.
+    Login(Slot),
+    /// The record's own timestamp.
+    RecordTimestamp,
 }
 
 /// A field and the type of its values.
@@ -138,7 +149,7 @@ pub enum LookUp {
     /// Whether the aggregate already counts this login's own values.
     Contains,
     /// The latest value of this field.
-    Latest(String),
+    Latest(TypedField),
 }
 
 fn converted<Wit, Plain: From<Wit>>(items: Vec<Wit>) -> Vec<Plain> {
@@ -148,11 +159,28 @@ fn converted<Wit, Plain: From<Wit>>(items: Vec<Wit>) -> Vec<Plain> {
 impl From<types::Declaration> for Declaration {
     fn from(it: types::Declaration) -> Self {
         Self {
+            table: converted(it.table),
             reads: converted(it.reads),
             aggregates: converted(it.aggregates),
             history: converted(it.history),
             sets: converted(it.sets),
         }
+    }
+}
+
+impl From<types::TableField> for TableField {
+    fn from(it: types::TableField) -> Self {
+        Self::Login(match it {
+            types::TableField::UserId => Slot::USER_ID,
+            types::TableField::Timestamp => Slot::TIMESTAMP,
+            types::TableField::RecordTimestamp => return Self::RecordTimestamp,
+            types::TableField::Ip => Slot::IP,
+            types::TableField::DeviceType => Slot::DEVICE_TYPE,
+            types::TableField::DeviceId => Slot::DEVICE_ID,
+            types::TableField::Locale => Slot::LOCALE,
+            types::TableField::AppVersion => Slot::APP_VERSION,
+            types::TableField::Outcome => Slot::OUTCOME,
+        })
     }
 }
 
@@ -228,7 +256,7 @@ impl From<types::HistoryRequest> for HistoryRequest {
         let look_up = match it.look_up {
             types::LookUp::Value => LookUp::Value,
             types::LookUp::Contains => LookUp::Contains,
-            types::LookUp::Latest(field) => LookUp::Latest(field),
+            types::LookUp::Latest(field) => LookUp::Latest(field.into()),
         };
         Self { aggregate: it.aggregate, look_up, over: it.over }
     }

@@ -23,9 +23,7 @@ pub struct Instance {
     plugin: Plugin,
     running: Option<Running>,
     /// The batch at hand, packed.
-    fields: Packed,
-    /// The history at hand, packed.
-    history: Packed,
+    batch: Packed,
 }
 
 /// An instance that has been started.
@@ -38,7 +36,7 @@ struct Running {
 
 impl Instance {
     pub(crate) fn new(plugin: Plugin) -> Self {
-        Self { plugin, running: None, fields: Packed::default(), history: Packed::default() }
+        Self { plugin, running: None, batch: Packed::default() }
     }
 
     /// The plugin it is an instance of.
@@ -58,11 +56,12 @@ impl Instance {
     /// # Errors
     /// The plugin failed; the next call runs on a fresh instance.
     pub fn validate(&mut self, logins: &Logins, more: &[Slot]) -> Result<Vec<(u32, Rejection)>, Failure> {
-        self.fields.batch(logins, more);
-        let malformed_timestamps = lower::malformed_timestamps(logins);
         let (rows, limits) = (logins.rows(), self.plugin.limits());
+        let table = self.plugin.declaration(Role::Validator).map_or(&[][..], |declaration| &declaration.table);
+        self.batch.batch(logins, table, more, &[]);
+        let malformed_timestamps = lower::malformed_timestamps(logins);
         serve(&self.plugin, &mut self.running, |Running { sandbox, guests, .. }| {
-            let batch = self.fields.as_batch(rows, &malformed_timestamps);
+            let batch = self.batch.as_batch(rows, &malformed_timestamps);
             let rejections = sandbox.call(limits.batch_cpu(rows), |store, _| {
                 guest(guests.validator.as_ref(), Role::Validator)?.call_validate(store, batch)
             })?;
@@ -76,15 +75,15 @@ impl Instance {
     /// # Errors
     /// The plugin failed; the next call runs on a fresh instance.
     pub fn enrich(&mut self, logins: &Logins, more: &[Slot], history: &[Column]) -> Result<Enrichment, Failure> {
-        self.fields.batch(logins, more);
-        self.history.columns(history, logins.rows());
-        let malformed_timestamps = lower::malformed_timestamps(logins);
         let (rows, limits) = (logins.rows(), self.plugin.limits());
-        let sets = self.plugin.declaration(Role::Enricher).map_or(&[][..], |declaration| &declaration.sets);
+        let declaration = self.plugin.declaration(Role::Enricher);
+        let (table, sets) = declaration.map_or((&[][..], &[][..]), |it| (&it.table, &it.sets));
+        self.batch.batch(logins, table, more, history);
+        let malformed_timestamps = lower::malformed_timestamps(logins);
         serve(&self.plugin, &mut self.running, |Running { sandbox, guests, .. }| {
-            let batch = self.fields.as_batch(rows, &malformed_timestamps);
+            let batch = self.batch.as_batch(rows, &malformed_timestamps);
             let enrichment = sandbox.call(limits.batch_cpu(rows), |store, _| {
-                guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, batch, self.history.as_columns())
+                guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, batch)
             })?;
             Ok(Enrichment {
                 fields: lift::columns(&enrichment.fields, sets, rows)?,

@@ -37,7 +37,7 @@ pub use component::{Component, componentize};
 pub use contract::{ContractVersion, Role};
 pub use declaration::{
     Aggregate, Condition, Declaration, Dimension, HistoryRequest, LookUp, Measure, Ranking, Retention, Span,
-    TimeBuckets, TypedField,
+    TableField, TimeBuckets, TypedField,
 };
 pub use engine::{Engine, EngineError};
 pub use failure::Failure;

@@ -1,20 +1,15 @@
 //! From the host's columns to what a plugin is given: columns packed into one list for each kind of value (`columns` in
 //! `wit/types.wit`). Packing copies once more, but every list that crosses costs as much as copying kilobytes.
 
-use loginscope_login::{Column, FieldType, Logins, RowSet, Slot};
+use loginscope_login::{Column, Logins, RowSet, Slot};
 
 use crate::answer::{Window, WindowFacts};
 use crate::bindings::loginscope::plugin::types;
-
-/// The login's own table in the order in which its columns cross, around the record's own timestamp.
-const BEFORE_RECORD_TIMESTAMP: [Slot; 2] = [Slot::USER_ID, Slot::TIMESTAMP];
-const AFTER_RECORD_TIMESTAMP: [Slot; 6] =
-    [Slot::IP, Slot::DEVICE_TYPE, Slot::DEVICE_ID, Slot::LOCALE, Slot::APP_VERSION, Slot::OUTCOME];
+use crate::declaration::TableField;
 
 /// Columns, packed. Made to be filled again and again: it keeps its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
-    types: Vec<types::FieldType>,
     texts: String,
     ends: Vec<u32>,
     integers: Vec<i64>,
@@ -23,25 +18,30 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Becomes the columns of a batch for a plugin that reads the further fields at the slots `more`.
-    pub(crate) fn batch(&mut self, logins: &Logins, more: &[Slot]) {
+    /// Becomes the columns of a batch for a plugin that reads these fields of the login's own table and the further ones at
+    /// the slots `more`.
+    pub(crate) fn batch(&mut self, logins: &Logins, table: &[TableField], more: &[Slot], history: &[Column]) {
         self.clear();
         let rows = logins.rows();
-        let column = |slot: &Slot| logins.column(*slot);
-        for column in BEFORE_RECORD_TIMESTAMP.iter().filter_map(column) {
-            self.add(column, rows);
+        for field in table {
+            match field {
+                TableField::Login(slot) => self.add_slot(logins, *slot, rows),
+                TableField::RecordTimestamp => {
+                    let record_timestamps = &logins.record_timestamps;
+                    self.add_integers(&record_timestamps.values, &record_timestamps.missing, rows);
+                }
+            }
         }
-        let record_timestamps = &logins.record_timestamps;
-        self.add_integers(&record_timestamps.values, &record_timestamps.missing, rows);
-        for column in AFTER_RECORD_TIMESTAMP.iter().chain(more).filter_map(column) {
+        for slot in more {
+            self.add_slot(logins, *slot, rows);
+        }
+        for column in history {
             self.add(column, rows);
         }
     }
 
-    /// Becomes these columns, of so many rows each.
-    pub(crate) fn columns(&mut self, columns: &[Column], rows: usize) {
-        self.clear();
-        for column in columns {
+    fn add_slot(&mut self, logins: &Logins, slot: Slot, rows: usize) {
+        if let Some(column) = logins.column(slot) {
             self.add(column, rows);
         }
     }
@@ -52,23 +52,17 @@ impl Packed {
         rows: usize,
         malformed_timestamps: &'a [types::MalformedTimestamp<'a>],
     ) -> types::Batch<'a> {
-        types::Batch { rows: rows as u32, fields: self.as_columns(), malformed_timestamps }
-    }
-
-    /// The columns as a plugin gets them.
-    pub(crate) fn as_columns(&self) -> types::ColumnsParam<'_> {
-        types::ColumnsParam {
-            types: &self.types,
+        let fields = types::ColumnsParam {
             texts: &self.texts,
             ends: &self.ends,
             integers: &self.integers,
             numbers: &self.numbers,
             bits: &self.bits,
-        }
+        };
+        types::Batch { rows: rows as u32, fields, malformed_timestamps }
     }
 
     fn clear(&mut self) {
-        self.types.clear();
         self.texts.clear();
         self.ends.clear();
         self.integers.clear();
@@ -80,12 +74,11 @@ impl Packed {
         debug_assert_eq!(column.len(), rows, "every column of a batch has its rows");
         match column {
             Column::Text(column) | Column::Json(column) => {
-                let base = self.texts.len() as u32;
                 self.texts.push_str(&column.data);
-                self.ends.extend(column.ends.iter().map(|end| base + end));
+                self.ends.extend_from_slice(&column.ends);
                 self.add_set(&column.missing, rows);
             }
-            Column::Integer(column) => return self.add_integers(&column.values, &column.missing, rows),
+            Column::Integer(column) => self.add_integers(&column.values, &column.missing, rows),
             Column::Number(column) => {
                 self.numbers.extend_from_slice(&column.values);
                 self.add_set(&column.missing, rows);
@@ -95,11 +88,9 @@ impl Packed {
                 self.add_set(&column.truths, rows);
             }
         }
-        self.types.push(field_type(column.field_type()));
     }
 
     fn add_integers(&mut self, values: &[i64], missing: &RowSet, rows: usize) {
-        self.types.push(types::FieldType::Integer);
         self.integers.extend_from_slice(values);
         self.add_set(missing, rows);
     }
@@ -134,16 +125,5 @@ pub(crate) fn window(window: &Window) -> types::Window<'_> {
         number: window.number,
         facts: facts(&window.facts),
         previous: window.previous.as_ref().map(facts),
-    }
-}
-
-/// A type in the contract's words.
-fn field_type(field_type: FieldType) -> types::FieldType {
-    match field_type {
-        FieldType::Text => types::FieldType::Text,
-        FieldType::Integer => types::FieldType::Integer,
-        FieldType::Number => types::FieldType::Number,
-        FieldType::Boolean => types::FieldType::Boolean,
-        FieldType::Json => types::FieldType::Json,
     }
 }

@@ -217,7 +217,8 @@ impl Fields {
         let mut fields = Self { schema: schema.unwrap_or_default(), owners: BTreeMap::new() };
         for plugin in plugins {
             for declaration in Role::ALL.iter().filter_map(|role| plugin.declaration(*role)) {
-                for field in declaration.sets.iter().chain(&declaration.reads) {
+                let looked_up = convert::latest_fields(declaration);
+                for field in declaration.sets.iter().chain(&declaration.reads).chain(looked_up) {
                     fields.add(plugin.name(), &field.name, field.field_type)?;
                 }
             }

@@ -64,11 +64,19 @@ pub(super) fn requests(declaration: &wasm::Declaration) -> Vec<state::HistoryReq
             look_up: match &request.look_up {
                 wasm::LookUp::Value => state::LookUp::Value,
                 wasm::LookUp::Contains => state::LookUp::Contains,
-                wasm::LookUp::Latest(field) => state::LookUp::Latest(field.clone()),
+                wasm::LookUp::Latest(field) => state::LookUp::Latest(field.name.clone()),
             },
             over: request.over,
         })
         .collect()
+}
+
+/// The fields whose latest values a declaration looks up.
+pub(super) fn latest_fields(declaration: &wasm::Declaration) -> impl Iterator<Item = &wasm::TypedField> {
+    declaration.history.iter().filter_map(|request| match &request.look_up {
+        wasm::LookUp::Latest(field) => Some(field),
+        wasm::LookUp::Value | wasm::LookUp::Contains => None,
+    })
 }
 
 /// The period that a plugin asks about.

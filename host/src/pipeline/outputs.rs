@@ -52,10 +52,13 @@ fn size_of<'a>(headers: impl IntoIterator<Item = Header<'a>>) -> usize {
     headers.into_iter().map(size).sum()
 }
 
-/// The size of the headers that a processed login gets, in bytes.
-pub fn header_bytes(message: KafkaMessage<'_>, source_headers: bool) -> usize {
-    size_of(carried_over(message)) + if source_headers { 400 } else { 0 }
+/// The size of the headers of a message that go on with it, in bytes.
+pub fn carried_bytes(message: KafkaMessage<'_>) -> usize {
+    size_of(carried_over(message))
 }
+
+/// The size of the headers that tell where a login came from, in bytes, generously.
+pub const SOURCE_BYTES: usize = 400;
 
 /// The size of an insight's record, in bytes.
 pub fn insight_bytes(insight: &InsightRecord) -> usize {
@@ -91,12 +94,21 @@ pub struct BatchPart<'a> {
     pub batch: &'a Batch,
     /// The place of the part's first message in it.
     pub first: usize,
+    /// The size of the headers of each of the batch's messages that go on with it, in bytes.
+    pub carried_bytes: &'a [usize],
 }
 
 impl<'a> BatchPart<'a> {
     /// The message at this place of the part.
     pub fn get(self, place: usize) -> Option<KafkaMessage<'a>> {
         self.batch.get(self.first + place)
+    }
+
+    /// The headers of the message at this place of the part that go on with it. librdkafka is only asked where there are
+    /// any: it would look through the record again.
+    fn carried_over(self, place: usize) -> impl Iterator<Item = Header<'a>> {
+        let has_some = self.carried_bytes.get(self.first + place).is_some_and(|bytes| *bytes > 0);
+        self.get(place).filter(|_| has_some).into_iter().flat_map(carried_over)
     }
 
     fn partition(self) -> i32 {
@@ -136,7 +148,7 @@ impl Sender {
         for (place, value, key) in output.processed_logins() {
             let Some(message) = batch.get(place) else { continue };
             let source = self.topics.source_headers.then(|| self.source(batch.partition(), message.offset()));
-            let mut headers: Vec<Header<'_>> = carried_over(message).collect();
+            let mut headers: Vec<Header<'_>> = batch.carried_over(place).collect();
             if let Some(source) = &source {
                 headers.extend(source.headers());
             }

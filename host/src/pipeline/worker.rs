@@ -14,7 +14,7 @@ use loginscope_state::Partition;
 
 use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::commit::Committer;
-use super::outputs::{BatchPart, Sender, header_bytes, insight_bytes};
+use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
 use super::totals::TotalsBoard;
 use crate::control::watch::Serving;
 use crate::telemetry::{Progress, Telemetry};
@@ -126,28 +126,30 @@ impl Worker {
     }
 
     fn process(&mut self, batch: &Batch) -> Result<(), Error> {
-        let source_headers = self.shared.source_headers;
+        let carried_bytes: Vec<usize> = batch.iter().map(carried_bytes).collect();
+        let source_bytes = if self.shared.source_headers { SOURCE_BYTES } else { 0 };
         let messages: Vec<Message<'_>> = batch
             .iter()
-            .map(|message| Message {
+            .zip(&carried_bytes)
+            .map(|(message, carried_bytes)| Message {
                 offset: message.offset(),
                 payload: message.payload(),
                 timestamp_ms: message.timestamp(),
-                header_bytes: header_bytes(message, source_headers),
+                header_bytes: carried_bytes + source_bytes,
             })
             .collect();
         let mut first = 0;
         while let Some(part) = messages.get(first..).map(bounded).filter(|part| !part.is_empty()) {
-            self.process_part(batch, first, part)?;
+            self.process_part(BatchPart { batch, first, carried_bytes: &carried_bytes }, part)?;
             first += part.len();
         }
         self.committer.done(batch.partition(), batch.next_offset());
         Ok(())
     }
 
-    /// Takes some messages of a batch through the chain, beginning with the one at `first`.
-    fn process_part(&mut self, batch: &Batch, first: usize, messages: &[Message<'_>]) -> Result<(), Error> {
-        let Some(partition) = self.partitions.get_mut(&batch.partition()) else { return Ok(()) };
+    /// Takes the messages of a part of a batch through the chain.
+    fn process_part(&mut self, part: BatchPart<'_>, messages: &[Message<'_>]) -> Result<(), Error> {
+        let Some(partition) = self.partitions.get_mut(&part.batch.partition()) else { return Ok(()) };
         self.output.clear();
         self.pipeline.process(partition, messages, &self.shared.totals, &mut self.output);
         let (limit, telemetry) = (self.shared.insights_limit, &self.shared.telemetry);
@@ -160,7 +162,6 @@ impl Worker {
             fits
         });
         let stop = || self.shared.give_up.load(Ordering::Relaxed);
-        let part = BatchPart { batch, first };
         self.sender.send(&mut self.producer, part, &self.pipeline, &self.output, &stop)?;
         self.tell(part);
         Ok(())

@@ -32,6 +32,7 @@ impl Plugin for EnrichLogins {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, declare: &mut Declare) -> Result<Self, String> {
+        declare.reads_only([TableField::Timestamp, TableField::Ip, TableField::DeviceType]);
         let logins = declare.total("user_logins", Aggregate::count().by("user_id"));
         let ips = declare.total("user_ips", Aggregate::distinct(["ip"]).by("user_id"));
         Ok(Self {

@@ -16,28 +16,16 @@ pub(crate) enum Column {
 
 /// These columns, packed.
 pub(crate) fn pack(columns: &[Column]) -> Columns {
-    let mut packed = Columns {
-        types: Vec::new(),
-        texts: String::new(),
-        ends: Vec::new(),
-        integers: Vec::new(),
-        numbers: Vec::new(),
-        bits: Vec::new(),
-    };
+    let mut packed =
+        Columns { texts: String::new(), ends: Vec::new(), integers: Vec::new(), numbers: Vec::new(), bits: Vec::new() };
     for column in columns {
-        packed.types.push(match column {
-            Column::Text(_) => FieldType::Text,
-            Column::Integer(_) => FieldType::Integer,
-            Column::Number(_) => FieldType::Number,
-            Column::Boolean(_) => FieldType::Boolean,
-            Column::Json(_) => FieldType::Json,
-        });
         match column {
             Column::Text(values) | Column::Json(values) => {
                 packed.bits.extend(set(values.iter().map(Option::is_none)));
+                let begin = packed.texts.len();
                 for value in values {
                     packed.texts += value.as_deref().unwrap_or_default();
-                    packed.ends.push(packed.texts.len() as u32);
+                    packed.ends.push((packed.texts.len() - begin) as u32);
                 }
             }
             Column::Integer(values) => {
@@ -64,15 +52,15 @@ fn set(rows: impl Iterator<Item = bool>) -> Vec<u32> {
     rows.chunks(32).map(word).collect()
 }
 
-/// Packed columns of so many rows, one by one.
-pub(crate) fn unpack(packed: &Columns, rows: usize) -> Vec<Column> {
+/// Packed columns of so many rows and these types, one by one.
+pub(crate) fn unpack(packed: &Columns, rows: usize, types: &[FieldType]) -> Vec<Column> {
     let mut ends = packed.ends.iter().map(|end| *end as usize);
     let mut integers = packed.integers.iter().copied();
     let mut numbers = packed.numbers.iter().copied();
     let mut words = packed.bits.iter().copied();
     let mut begin = 0;
     let mut columns = Vec::new();
-    for field_type in &packed.types {
+    for field_type in types {
         let mut set = || -> Vec<bool> {
             let words: Vec<u32> = words.by_ref().take(rows.div_ceil(32)).collect();
             assert!(
@@ -84,8 +72,9 @@ pub(crate) fn unpack(packed: &Columns, rows: usize) -> Vec<Column> {
         let missing = set();
         let present = |row: usize| !missing[row];
         let mut texts = || -> Vec<Option<String>> {
+            let first = begin;
             let text = |row| {
-                let end = ends.next().unwrap();
+                let end = first + ends.next().unwrap();
                 let text = packed.texts[begin..end].to_owned();
                 begin = end;
                 assert!(present(row) || text.is_empty());
@@ -115,7 +104,7 @@ pub(crate) fn unpack(packed: &Columns, rows: usize) -> Vec<Column> {
     columns
 }
 
-/// A batch of so many rows: the columns of the login's own table, then further ones.
+/// A batch of so many rows: the columns of the login's own table, then further ones and those of the history.
 pub(crate) fn batch(rows: usize, own: [Column; 9], more: Vec<Column>, malformed: &[(u32, &str)]) -> Batch {
     let columns: Vec<_> = own.into_iter().chain(more).collect();
     let malformed = malformed.iter().map(|(row, text)| MalformedTimestamp { row: *row, text: (*text).to_owned() });

@@ -72,7 +72,7 @@ fn revoked_partitions_stay_until_the_next_poll_so_that_they_can_be_committed() {
     assert_eq!(assigned.iter().map(|one| (one.partition, one.next_offset)).collect::<Vec<_>>(), [(partition, Some(6))]);
     let offset = poll_until(&mut [&mut first, &mut second], |number, polled| match (number, polled) {
         (_, Polled::Nothing) => None,
-        (1, Polled::Batch(batch)) => batch.get(0).map(|message| message.offset()),
+        (1, Polled::Batch(batch)) => batch.get(0).map(loginscope_kafka::Message::offset),
         (_, other) => panic!("messages were expected, not {other:?}"),
     });
     assert_eq!(offset, 6);

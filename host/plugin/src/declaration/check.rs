@@ -3,7 +3,7 @@
 use loginscope_login::Schema;
 use loginscope_login::rejection::printable;
 
-use super::{Aggregate, Declaration, Measure, Retention, TimeBuckets, TypedField};
+use super::{Aggregate, Declaration, LookUp, Measure, Retention, TimeBuckets, TypedField};
 use crate::contract::Role;
 
 /// How many fields, aggregates or history requests there may be, each.
@@ -26,7 +26,7 @@ const MAX_RANKING: u32 = 1_000;
 
 /// Checks what a role declares; says in a sentence what the contract doesn't allow.
 pub(crate) fn check(role: Role, declaration: &Declaration) -> Result<(), String> {
-    let Declaration { reads, aggregates, history, sets } = declaration;
+    let Declaration { table: own, reads, aggregates, history, sets } = declaration;
     at_most("fields to read", reads.len(), MAX_ITEMS)?;
     at_most("aggregates", aggregates.len(), MAX_ITEMS)?;
     at_most("history requests", history.len(), MAX_ITEMS)?;
@@ -35,11 +35,18 @@ pub(crate) fn check(role: Role, declaration: &Declaration) -> Result<(), String>
         return Err("only an enricher may ask for history or set fields".to_owned());
     }
 
+    if own.iter().enumerate().any(|(index, field)| own.iter().take(index).any(|earlier| earlier == field)) {
+        return Err("it reads a field of the login's own table twice".to_owned());
+    }
     let names = |fields: &[TypedField]| fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
     unique("it reads field", &names(reads))?;
     unique("it sets field", &names(sets))?;
     let table = Schema::default();
-    reads.iter().chain(sets).try_for_each(|field| check_typed_field(&table, field))?;
+    let latest = history.iter().filter_map(|request| match &request.look_up {
+        LookUp::Latest(field) => Some(field),
+        LookUp::Value | LookUp::Contains => None,
+    });
+    reads.iter().chain(sets).chain(latest).try_for_each(|field| check_typed_field(&table, field))?;
     if let Some(field) = sets.iter().find(|field| field.name.contains('.')) {
         return Err(format!(
             "it sets field {}, and the name of a field that is set can't have a dot",
@@ -158,10 +165,10 @@ fn shown(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use loginscope_login::FieldType;
+    use loginscope_login::{FieldType, Slot};
 
     use super::*;
-    use crate::declaration::{Condition, Dimension, HistoryRequest, LookUp, Ranking, Span};
+    use crate::declaration::{Condition, Dimension, HistoryRequest, LookUp, Ranking, Span, TableField};
 
     fn count(name: &str) -> Aggregate {
         Aggregate {
@@ -189,6 +196,7 @@ mod tests {
     #[test]
     fn what_the_contract_allows_is_allowed() {
         let declaration = Declaration {
+            table: vec![TableField::RecordTimestamp, TableField::Login(Slot::IP)],
             reads: vec![field("geo.country", FieldType::Text), field("timestamp", FieldType::Integer)],
             aggregates: vec![
                 Aggregate {
@@ -222,6 +230,20 @@ mod tests {
         for role in [Role::Validator, Role::InsightGenerator] {
             assert!(refusal(role, &sets).contains("only an enricher"));
         }
+    }
+
+    #[test]
+    fn a_field_of_the_table_is_read_once_and_its_latest_value_has_its_type() {
+        let twice = vec![TableField::Login(Slot::IP), TableField::RecordTimestamp, TableField::Login(Slot::IP)];
+        let refused = refusal(Role::Validator, &Declaration { table: twice, ..Declaration::default() });
+        assert_eq!(refused, "it reads a field of the login's own table twice");
+        let latest = HistoryRequest {
+            aggregate: "last".to_owned(),
+            look_up: LookUp::Latest(field("ip", FieldType::Integer)),
+            over: None,
+        };
+        let refused = refusal(Role::Enricher, &Declaration { history: vec![latest], ..Declaration::default() });
+        assert_eq!(refused, "field ip has another type in the login's own table");
     }
 
     #[test]

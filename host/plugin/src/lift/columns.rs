@@ -9,18 +9,11 @@ use crate::declaration::TypedField;
 
 /// The columns for the fields that an enricher declared to set, each with so many rows.
 pub(crate) fn columns(answer: &types::ColumnsResult, sets: &[TypedField], rows: usize) -> Checked<Vec<Column>> {
-    if answer.types.len() != sets.len() {
-        let (columns, fields) = (answer.types.len(), sets.len());
-        return Err(broke(format!("{columns} columns for the {fields} fields that it declared to set")));
-    }
     let mut packed = Unpacking::new(answer, rows);
-    let unpack = |(given, field): (&types::FieldType, &TypedField)| {
-        if FieldType::from(*given) != field.field_type {
-            return Err(broke(format!("the column of field {} has another type than declared", field.name)));
-        }
-        packed.next(*given).map_err(|what| broke(format!("the column of field {}: {what}", field.name)))
+    let unpack = |field: &TypedField| {
+        packed.next(field.field_type).map_err(|what| broke(format!("the column of field {}: {what}", field.name)))
     };
-    let columns = answer.types.iter().zip(sets).map(unpack).collect::<Checked<_>>()?;
+    let columns = sets.iter().map(unpack).collect::<Checked<_>>()?;
     packed.finish().map_err(broke)?;
     Ok(columns)
 }
@@ -31,8 +24,6 @@ struct Unpacking<'a> {
     texts: &'a str,
     /// Whether every byte of the texts is a character.
     ascii: bool,
-    /// Where the next text begins.
-    begin: u32,
     ends: &'a [u32],
     integers: &'a [i64],
     numbers: &'a [f64],
@@ -45,7 +36,6 @@ impl<'a> Unpacking<'a> {
             rows,
             texts: &packed.texts,
             ascii: packed.texts.is_ascii(),
-            begin: 0,
             ends: &packed.ends,
             integers: &packed.integers,
             numbers: &packed.numbers,
@@ -53,21 +43,21 @@ impl<'a> Unpacking<'a> {
         }
     }
 
-    fn next(&mut self, field_type: types::FieldType) -> Result<Column, String> {
+    fn next(&mut self, field_type: FieldType) -> Result<Column, String> {
         let missing = self.row_set()?;
         Ok(match field_type {
-            types::FieldType::Text => Column::Text(self.text(missing)?),
-            types::FieldType::Json => {
+            FieldType::Text => Column::Text(self.text(missing)?),
+            FieldType::Json => {
                 let column = self.text(missing)?;
                 check_json(&column)?;
                 Column::Json(on_one_line(column))
             }
-            types::FieldType::Integer => {
+            FieldType::Integer => {
                 let values = take(&mut self.integers, self.rows)?.to_vec();
                 check_missing(&missing, self.rows, |row| values.get(row) == Some(&0))?;
                 Column::Integer(IntegerColumn { values, missing })
             }
-            types::FieldType::Number => {
+            FieldType::Number => {
                 let values = take(&mut self.numbers, self.rows)?.to_vec();
                 if let Some(row) = values.iter().position(|number| !number.is_finite()) {
                     return Err(format!("the number in row {row} isn't finite"));
@@ -75,7 +65,7 @@ impl<'a> Unpacking<'a> {
                 check_missing(&missing, self.rows, |row| values.get(row) == Some(&0.0))?;
                 Column::Number(NumberColumn { values, missing })
             }
-            types::FieldType::Boolean => {
+            FieldType::Boolean => {
                 let truths = self.row_set()?;
                 check_missing(&missing, self.rows, |row| !truths.contains(row))?;
                 Column::Boolean(BooleanColumn { rows: self.rows as u32, truths, missing })
@@ -84,22 +74,20 @@ impl<'a> Unpacking<'a> {
     }
 
     fn text(&mut self, missing: RowSet) -> Result<TextColumn, String> {
-        let begin = self.begin;
-        let taken = take(&mut self.ends, self.rows)?;
-        let mut ends = Vec::with_capacity(self.rows);
-        for (row, &end) in taken.iter().enumerate() {
-            if end < self.begin {
-                return Err(format!("the text in row {row} ends before it begins"));
-            }
-            if !self.ascii && !self.texts.is_char_boundary(end as usize) {
-                return Err(format!("the text in row {row} ends within a character"));
-            }
-            self.begin = end;
-            ends.push(end - begin);
+        let ends = take(&mut self.ends, self.rows)?;
+        if !ends.is_sorted() {
+            return Err("a text ends before it begins".to_owned());
         }
-        let data = self.texts.get(begin as usize..self.begin as usize);
-        let data = data.ok_or_else(|| format!("its last text ends at {}, behind all texts", self.begin))?.to_owned();
-        let column = TextColumn { data, ends, missing };
+        let length = ends.last().map_or(0, |end| *end as usize);
+        if length > self.texts.len() {
+            return Err(format!("its last text ends at {length}, behind all texts"));
+        }
+        if !self.ascii && !ends.iter().all(|end| self.texts.is_char_boundary(*end as usize)) {
+            return Err("a text ends within a character".to_owned());
+        }
+        let (data, rest) = self.texts.split_at(length);
+        self.texts = rest;
+        let column = TextColumn { data: data.to_owned(), ends: ends.to_vec(), missing };
         check_missing(&column.missing, self.rows, |row| is_empty(&column, row))?;
         Ok(column)
     }
@@ -111,13 +99,14 @@ impl<'a> Unpacking<'a> {
         if bits_of_last_word != 0 && words.last().is_some_and(|last_word| last_word >> bits_of_last_word != 0) {
             return Err(format!("a set of rows goes beyond the {} rows", self.rows));
         }
-        Ok(RowSet::from_words(words.to_vec()))
+        let is_empty = words.iter().all(|word| *word == 0);
+        Ok(if is_empty { RowSet::default() } else { RowSet::from_words(words.to_vec()) })
     }
 
     /// Nothing may be left over.
     fn finish(self) -> Result<(), String> {
         let entries = self.ends.len() + self.integers.len() + self.numbers.len() + self.bits.len();
-        let bytes = self.texts.len() - (self.begin as usize).min(self.texts.len());
+        let bytes = self.texts.len();
         if entries + bytes > 0 {
             return Err(format!("{entries} entries and {bytes} bytes of text belong to none of its columns"));
         }
@@ -177,10 +166,11 @@ mod tests {
 
     use super::*;
 
-    /// A packed column of one type, which is all there is.
-    fn packed(field_type: types::FieldType) -> types::ColumnsResult {
+    /// A packed column and its type.
+    type Given = (FieldType, types::ColumnsResult);
+
+    fn nothing() -> types::ColumnsResult {
         types::ColumnsResult {
-            types: vec![field_type],
             texts: String::new(),
             ends: Vec::new(),
             integers: Vec::new(),
@@ -189,35 +179,35 @@ mod tests {
         }
     }
 
-    fn text_of(texts: &str, ends: &[u32], bits: &[u32]) -> types::ColumnsResult {
-        let column = packed(types::FieldType::Text);
-        types::ColumnsResult { texts: texts.to_owned(), ends: ends.to_vec(), bits: bits.to_vec(), ..column }
+    fn text_of(texts: &str, ends: &[u32], bits: &[u32]) -> Given {
+        let column =
+            types::ColumnsResult { texts: texts.to_owned(), ends: ends.to_vec(), bits: bits.to_vec(), ..nothing() };
+        (FieldType::Text, column)
     }
 
-    fn json_of(json: &str) -> types::ColumnsResult {
-        types::ColumnsResult { types: vec![types::FieldType::Json], ..text_of(json, &[json.len() as u32], &[0]) }
+    fn json_of(json: &str) -> Given {
+        (FieldType::Json, text_of(json, &[json.len() as u32], &[0]).1)
     }
 
-    fn integers(values: &[i64], bits: &[u32]) -> types::ColumnsResult {
-        let column = packed(types::FieldType::Integer);
-        types::ColumnsResult { integers: values.to_vec(), bits: bits.to_vec(), ..column }
+    fn integers(values: &[i64], bits: &[u32]) -> Given {
+        let column = types::ColumnsResult { integers: values.to_vec(), bits: bits.to_vec(), ..nothing() };
+        (FieldType::Integer, column)
     }
 
-    fn numbers(values: &[f64]) -> types::ColumnsResult {
-        types::ColumnsResult { numbers: values.to_vec(), bits: vec![0], ..packed(types::FieldType::Number) }
+    fn numbers(values: &[f64]) -> Given {
+        (FieldType::Number, types::ColumnsResult { numbers: values.to_vec(), bits: vec![0], ..nothing() })
     }
 
-    fn booleans(bits: &[u32]) -> types::ColumnsResult {
-        types::ColumnsResult { bits: bits.to_vec(), ..packed(types::FieldType::Boolean) }
+    fn booleans(bits: &[u32]) -> Given {
+        (FieldType::Boolean, types::ColumnsResult { bits: bits.to_vec(), ..nothing() })
     }
 
     fn field(field_type: FieldType) -> TypedField {
         TypedField { name: "a".to_owned(), field_type }
     }
 
-    /// The only column there is, taken for the type that it says it has.
-    fn lift(packed: &types::ColumnsResult, rows: usize) -> Checked<Column> {
-        Ok(columns(packed, &[field(packed.types[0].into())], rows)?.remove(0))
+    fn lift((field_type, packed): &Given, rows: usize) -> Checked<Column> {
+        Ok(columns(packed, &[field(*field_type)], rows)?.remove(0))
     }
 
     #[test]
@@ -234,11 +224,9 @@ mod tests {
 
     #[test]
     fn columns_share_their_lists_in_their_order() {
-        use types::FieldType::{Boolean, Integer, Json, Text};
         let packed = types::ColumnsResult {
-            types: vec![Text, Integer, Boolean, Integer, Json],
             texts: "äb[]{}".to_owned(),
-            ends: vec![2, 3, 5, 7],
+            ends: vec![2, 3, 2, 4],
             integers: vec![1, 0, 3, 4],
             numbers: Vec::new(),
             bits: vec![0, 0b10, 0b01, 0b10, 0, 0],
@@ -302,10 +290,10 @@ mod tests {
     #[test]
     fn number_and_types_of_columns_are_the_declared_ones() {
         let sets = [field(FieldType::Integer)];
-        assert!(columns(&integers(&[1], &[0]), &sets, 1).is_ok());
-        assert!(columns(&numbers(&[1.0]), &sets, 1).is_err());
-        assert!(columns(&types::ColumnsResult { types: vec![], ..integers(&[], &[]) }, &sets, 1).is_err());
-        let two = types::ColumnsResult { types: vec![types::FieldType::Integer; 2], ..integers(&[1, 1], &[0, 0]) };
-        assert!(columns(&two, &sets, 1).is_err());
+        let given = |(_, packed): Given| columns(&packed, &sets, 1);
+        assert!(given(integers(&[1], &[0])).is_ok());
+        assert!(given(numbers(&[1.0])).is_err());
+        assert!(given(integers(&[], &[])).is_err());
+        assert!(given(integers(&[1, 1], &[0, 0])).is_err());
     }
 }

@@ -132,8 +132,8 @@ fn lies_in_columns_break_the_contract() {
         ("lie_ends", "ends before it begins"),
         ("lie_length", "1 entries are left for it, and it needs 2"),
         ("lie_rest", "1 entries and 0 bytes of text belong to none"),
-        ("lie_type", "another type"),
-        ("lie_count", "2 columns for the 1 fields"),
+        ("lie_type", "0 entries are left for it, and it needs 2"),
+        ("lie_count", "3 entries and 0 bytes of text belong to none"),
         ("lie_missing", "beyond the 2 rows"),
         ("lie_number", "isn't finite"),
     ] {

@@ -64,7 +64,7 @@ impl Guest {
     fn text(&self) -> String {
         let Self { start, describe, validate, name, second_name, .. } = self;
         // Its rows, then where each list of it begins and its length.
-        let batch = format!("(param {})", ["i32"; 15].join(" "));
+        let batch = format!("(param {})", ["i32"; 13].join(" "));
         format!(
             r#"(module
               (memory (export "memory") 16)

@@ -7,8 +7,8 @@
 use crate::exports::loginscope::plugin::enricher::Enrichment;
 use crate::loginscope::plugin::aggregates::{self, Period};
 use crate::loginscope::plugin::types::{
-    Aggregate, Batch, Columns, Declaration, Dimension, FieldType, HistoryRequest, Insight, LoginInsight, LookUp,
-    Measure, Rejection, Severity, Span, TypedField, Window,
+    Aggregate, Batch, Declaration, Dimension, FieldType, HistoryRequest, Insight, LoginInsight, LookUp,
+    Measure, Rejection, Severity, Span, TableField, TypedField, Window,
 };
 use crate::packed::{Column, pack, unpack};
 use crate::settings::{self, EchoType, How};
@@ -30,8 +30,18 @@ const TABLE: [(&str, FieldType); 10] = [
     ("table_outcome", FieldType::Text),
 ];
 
-/// How many columns the login's own table has in a batch.
-const OWN: usize = 9;
+/// The login's own table, the user first.
+const OWN: [TableField; 9] = [
+    TableField::UserId,
+    TableField::Timestamp,
+    TableField::RecordTimestamp,
+    TableField::Ip,
+    TableField::DeviceType,
+    TableField::DeviceId,
+    TableField::Locale,
+    TableField::AppVersion,
+    TableField::Outcome,
+];
 
 /// The user of a row. The first of all columns.
 pub fn user_id(batch: &Batch, row: usize) -> Option<&str> {
@@ -47,6 +57,10 @@ fn rows_of<'a>(batch: &'a Batch, prefix: &'a str) -> impl Iterator<Item = (u32, 
         let user = user_id(batch, row as usize)?;
         user.starts_with(prefix).then_some((row, user))
     })
+}
+
+pub fn validator_declaration() -> Declaration {
+    Declaration { table: OWN.to_vec(), ..Declaration::default() }
 }
 
 pub fn validate(batch: &Batch) -> Vec<Rejection> {
@@ -81,6 +95,7 @@ pub fn enricher_declaration() -> Declaration {
     }
     let history = HistoryRequest { aggregate: USER_LOGINS.to_owned(), look_up: LookUp::Value, over: None };
     Declaration {
+        table: OWN.to_vec(),
         reads: settings.echo.iter().map(|echo| field(&echo.name, field_type(echo.r#type))).collect(),
         aggregates: if settings.history { vec![user_logins()] } else { Vec::new() },
         history: if settings.history { vec![history] } else { Vec::new() },
@@ -108,7 +123,7 @@ fn user_logins() -> Aggregate {
     }
 }
 
-pub fn enrich(batch: &Batch, history: &Columns) -> Enrichment {
+pub fn enrich(batch: &Batch) -> Enrichment {
     let rows = batch.rows as usize;
     let bytes = (0..rows).map(|row| user_id(batch, row).map(str::len));
     let first = match first_type(&settings::get().how) {
@@ -121,9 +136,10 @@ pub fn enrich(batch: &Batch, history: &Columns) -> Enrichment {
         LoginInsight { row, insight: Insight { kind: "guest_remark".to_owned(), severity: Severity::Low, data } }
     });
     let mut fields = vec![first];
-    fields.extend(unpack(history, rows));
-    let mut given = unpack(&batch.fields, rows);
-    fields.extend(given.drain(OWN..));
+    let mut given = unpack(&batch.fields, rows, &given_types());
+    let mut further = given.split_off(OWN.len());
+    let history = further.split_off(settings::get().echo.len());
+    fields.extend(history.into_iter().chain(further));
     if settings::get().echo_table {
         // The malformed timestamps stand behind the timestamps.
         given.insert(2, Column::Text(malformed_timestamps(batch)));
@@ -134,6 +150,17 @@ pub fn enrich(batch: &Batch, history: &Columns) -> Enrichment {
         insights: insights.collect(),
         rejections: rejections(batch, "refuse", "refused_by_guest"),
     }
+}
+
+/// The types of a batch's columns.
+fn given_types() -> Vec<FieldType> {
+    let declaration = enricher_declaration();
+    let table = OWN.map(|field| match field {
+        TableField::Timestamp | TableField::RecordTimestamp => FieldType::Integer,
+        _ => FieldType::Text,
+    });
+    let history = declaration.history.iter().map(|_| FieldType::Integer);
+    table.into_iter().chain(declaration.reads.iter().map(|field| field.type_)).chain(history).collect()
 }
 
 /// The malformed timestamps as a column, empty where there is none.

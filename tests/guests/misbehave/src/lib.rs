@@ -18,7 +18,7 @@ wit_bindgen::generate!({ path: "../../../wit", world: "every-role" });
 use exports::loginscope::plugin::enricher::{self, Enrichment};
 use exports::loginscope::plugin::{insight_generator, validator};
 use loginscope::plugin::log;
-use loginscope::plugin::types::{Batch, Columns, Declaration, Description, Insight, Rejection, Window};
+use loginscope::plugin::types::{Batch, Declaration, Description, Insight, Rejection, Window};
 use settings::{How, Role};
 
 struct Misbehave;
@@ -63,7 +63,7 @@ impl validator::Guest for Misbehave {
     }
 
     fn configure(settings: String) -> Result<Declaration, String> {
-        configure(&settings, Role::Validator, Declaration::default)
+        configure(&settings, Role::Validator, good::validator_declaration)
     }
 
     fn validate(batch: Batch) -> Vec<Rejection> {
@@ -85,9 +85,9 @@ impl enricher::Guest for Misbehave {
         configure(&settings, Role::Enricher, good::enricher_declaration)
     }
 
-    fn enrich(batch: Batch, history: Columns) -> Enrichment {
+    fn enrich(batch: Batch) -> Enrichment {
         let (bad_row, rows) = (bad_row(&batch, Role::Enricher), batch.rows as usize);
-        let mut enrichment = good::enrich(&batch, &history);
+        let mut enrichment = good::enrich(&batch);
         if let Some(row) = bad_row {
             bad::misbehave(&settings::get().how);
             lies::enrich(&settings::get().how, row, rows, &mut enrichment);
@@ -118,6 +118,6 @@ impl insight_generator::Guest for Misbehave {
 
 impl Default for Declaration {
     fn default() -> Self {
-        Self { reads: Vec::new(), aggregates: Vec::new(), history: Vec::new(), sets: Vec::new() }
+        Self { table: Vec::new(), reads: Vec::new(), aggregates: Vec::new(), history: Vec::new(), sets: Vec::new() }
     }
 }

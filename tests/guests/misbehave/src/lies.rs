@@ -4,6 +4,7 @@ use crate::exports::loginscope::plugin::enricher::Enrichment;
 use crate::loginscope::plugin::types::{
     Batch, Declaration, FieldType, Insight, LoginInsight, Rejection, Severity, TypedField,
 };
+use crate::good::enricher_declaration;
 use crate::packed::{Column, pack, unpack};
 use crate::settings::{How, Role};
 
@@ -73,7 +74,8 @@ pub fn enrich(how: &How, row: usize, rows: usize, enrichment: &mut Enrichment) {
 
 /// Puts other columns in the place of the first one.
 fn replace_first(enrichment: &mut Enrichment, rows: usize, replace: impl FnOnce(Column) -> Vec<Column>) {
-    let mut columns = unpack(&enrichment.fields, rows);
+    let types: Vec<_> = enricher_declaration().sets.iter().map(|field| field.type_).collect();
+    let mut columns = unpack(&enrichment.fields, rows, &types);
     let first = columns.remove(0);
     let columns = replace(first).into_iter().chain(columns).collect();
     enrichment.fields = pack(columns);

@@ -13,18 +13,19 @@ pub enum Column {
     Json(Vec<Option<String>>),
 }
 
-/// These columns of so many rows, one by one.
-pub fn unpack(packed: &Columns, rows: usize) -> Vec<Column> {
+/// These columns of so many rows and these types, one by one.
+pub fn unpack(packed: &Columns, rows: usize, types: &[FieldType]) -> Vec<Column> {
     let (mut text, mut integer, mut number, mut word, mut begin) = (0, 0, 0, 0, 0);
     let mut columns = Vec::new();
-    for field_type in &packed.types {
+    for field_type in types {
         let missing = word;
         word += rows.div_ceil(32);
         let is_in = |first: usize, row: usize| packed.bits[first + row / 32] >> (row % 32) & 1 == 1;
         let present = |row: usize| !is_in(missing, row);
         let mut texts = || -> Vec<Option<String>> {
+            let first = begin;
             let column = (0..rows).map(|row| {
-                let end = packed.ends[text + row] as usize;
+                let end = first + packed.ends[text + row] as usize;
                 let value = &packed.texts[begin..end];
                 begin = end;
                 present(row).then(|| value.to_owned())
@@ -59,7 +60,6 @@ pub fn unpack(packed: &Columns, rows: usize) -> Vec<Column> {
 /// These columns, packed.
 pub fn pack(columns: Vec<Column>) -> Columns {
     let mut packed = Columns {
-        types: Vec::new(),
         texts: String::new(),
         ends: Vec::new(),
         integers: Vec::new(),
@@ -67,41 +67,31 @@ pub fn pack(columns: Vec<Column>) -> Columns {
         bits: Vec::new(),
     };
     for column in columns {
-        let field_type = match column {
-            Column::Text(values) => {
-                add_texts(&mut packed, &values);
-                FieldType::Text
-            }
-            Column::Json(values) => {
-                add_texts(&mut packed, &values);
-                FieldType::Json
-            }
+        match column {
+            Column::Text(values) | Column::Json(values) => add_texts(&mut packed, &values),
             Column::Integer(values) => {
                 add_set(&mut packed.bits, values.iter().map(Option::is_none));
                 packed.integers.extend(values.into_iter().map(Option::unwrap_or_default));
-                FieldType::Integer
             }
             Column::Number(values) => {
                 add_set(&mut packed.bits, values.iter().map(Option::is_none));
                 packed.numbers.extend(values.into_iter().map(Option::unwrap_or_default));
-                FieldType::Number
             }
             Column::Boolean(values) => {
                 add_set(&mut packed.bits, values.iter().map(Option::is_none));
                 add_set(&mut packed.bits, values.iter().map(|value| *value == Some(true)));
-                FieldType::Boolean
             }
-        };
-        packed.types.push(field_type);
+        }
     }
     packed
 }
 
 fn add_texts(packed: &mut Columns, values: &[Option<String>]) {
     add_set(&mut packed.bits, values.iter().map(Option::is_none));
+    let begin = packed.texts.len();
     for value in values {
         packed.texts.push_str(value.as_deref().unwrap_or_default());
-        packed.ends.push(packed.texts.len() as u32);
+        packed.ends.push((packed.texts.len() - begin) as u32);
     }
 }
 
