@@ -44,7 +44,7 @@ pub use self::start::StartPosition;
 pub use self::types::{Assigned, ConsumerOptions, PartitionProgress, Polled, Waker};
 use crate::client::Signal;
 use crate::error::{Error, Meaning, describe, judge};
-use crate::native::{Batch, Client, PartitionQueue, known_high_watermark};
+use crate::native::{Batch, Client, GroupMetadata, PartitionQueue, known_high_watermark};
 use crate::settings::ClientSettings;
 use crate::topics::check_name;
 
@@ -197,6 +197,13 @@ impl Consumer {
     /// The partitions that are assigned now, ascending.
     pub fn assigned(&self) -> Vec<i32> {
         self.partitions.iter().map(|owned| owned.partition).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// This consumer's membership in its group as of now, to send offsets in a transaction with: ask for it after the poll that they
+    /// come from, and anew for every transaction. No broker is asked. `None` while it is no member, because it has not joined yet,
+    /// or because the group has gone on without it, which a poll will tell: then no offset may be sent.
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        GroupMetadata::of(&self.client)
     }
 
     /// How far each assigned partition is. No broker is asked; meant for every few seconds, not for every batch.

@@ -8,7 +8,7 @@
 //!   A topic that a producer writes to without that gets 4 partitions.
 //! - A group begins 250 ms after its first member came. Every later join or leave takes one second less than the session timeout of
 //!   the members, so [`EmbeddedBroker::settings`] has a short one.
-//! - Transactions are accepted, but nothing is ever rolled back.
+//! - Transactions are accepted, but nothing is ever rolled back, and offsets in them are not taken.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -100,6 +100,21 @@ impl EmbeddedBroker {
         })
     }
 
+    /// Answers the next requests of this kind with these error codes of Kafka's protocol, one after the other. With -195 the connection
+    /// is closed instead.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], also for a code that doesn't exist.
+    pub fn answer_with(&self, request: TransactionRequest, codes: &[i32]) -> Result<(), Error> {
+        let what = "making the embedded broker answer with errors";
+        let known = codes.iter().map(|code| RDKafkaRespErr::try_from(*code)).collect::<Result<Vec<_>, _>>();
+        let errors = known.map_err(|error| Error::Failed { what: what.to_owned(), reason: error.to_string() })?;
+        self.on_cluster(what, |cluster| {
+            cluster.request_errors(request.key(), &errors);
+            Ok(())
+        })
+    }
+
     fn on_cluster(
         &self,
         what: &str,
@@ -109,6 +124,33 @@ impl EmbeddedBroker {
             return Err(Error::Failed { what: what.to_owned(), reason: "the embedded broker has stopped".to_owned() });
         };
         action(&cluster).map_err(|error| Error::failed(what, &error))
+    }
+}
+
+/// What transactional producers ask of brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionRequest {
+    /// Taking a `transactional.id` over.
+    Init,
+    /// Writing messages.
+    Produce,
+    /// Telling that offsets of a group will come.
+    AddOffsets,
+    /// The offsets.
+    CommitOffsets,
+    /// Committing or aborting.
+    End,
+}
+
+impl TransactionRequest {
+    fn key(self) -> RDKafkaApiKey {
+        match self {
+            Self::Init => RDKafkaApiKey::InitProducerId,
+            Self::Produce => RDKafkaApiKey::Produce,
+            Self::AddOffsets => RDKafkaApiKey::AddOffsetsToTxn,
+            Self::CommitOffsets => RDKafkaApiKey::TxnOffsetCommit,
+            Self::End => RDKafkaApiKey::EndTxn,
+        }
     }
 }
 

@@ -11,7 +11,8 @@
 //! - **No secret is shown**, neither in an error nor in a log line nor by `{:?}`.
 //! - **One sentence.** An [`Error`] names the topic, partition, property or broker at hand, and why.
 //!
-//! The map: [`settings`] makes librdkafka configurations; [`consumer`], [`producer`], [`topics`] and [`read`] are the clients;
+//! The map: [`settings`] makes librdkafka configurations; [`consumer`], [`producer`], [`transactions`], [`topics`] and [`read`] are the
+//! clients;
 //! [`embedded`] is a broker in this process; `native` is the only module with unsafe code.
 
 mod client;
@@ -23,12 +24,14 @@ pub mod producer;
 pub mod read;
 pub mod settings;
 pub mod topics;
+pub mod transactions;
 
 pub use consumer::{Assigned, Commit, Consumer, ConsumerOptions, PartitionProgress, Polled, StartPosition, Waker};
-pub use embedded::EmbeddedBroker;
+pub use embedded::{EmbeddedBroker, TransactionRequest};
 pub use error::Error;
-pub use native::{Batch, Header, Headers, Message};
+pub use native::{Batch, GroupMetadata, Header, Headers, Message};
 pub use producer::{Epoch, Producer, ProducerOptions, Record};
 pub use read::{OwnedRecord, Read, ReadFrom, Reader};
 pub use settings::ClientSettings;
 pub use topics::{MessageLimit, NewTopic, Topics};
+pub use transactions::{FencedBy, TransactionError, TransactionalProducer};

@@ -1,4 +1,5 @@
-//! What of librdkafka has no safe wrapper: batches of messages, lent as librdkafka received them, and two small calls.
+//! What of librdkafka has no safe wrapper: batches of messages, lent as librdkafka received them, the membership in a group, and a
+//! few small calls.
 //!
 //! This is the crate's only module with unsafe code. `rdkafka` hands out one message at a time; batches go further for three
 //! reasons: a batch costs one call and no event a message; a batch owns its messages, so that a worker can talk to its
@@ -9,6 +10,7 @@
 //! - A pointer in a batch comes from `rd_kafka_consume_batch_queue`, is never null, and is destroyed exactly once, by the batch.
 //! - librdkafka's clients and queues are thread-safe. A message is not (headers are parsed when first asked for), so a batch can
 //!   be sent to another thread but not shared between two.
+//! - A membership in a group is a copy that nothing changes, owns its memory and is destroyed once.
 #![expect(unsafe_code, reason = "librdkafka's batch calls have no safe wrapper; see the invariants above")]
 
 use std::ffi::{CStr, CString, c_void};
@@ -16,6 +18,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::bindings as librdkafka;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -333,6 +336,121 @@ pub(crate) fn commit_with_event(client: &Client, offsets: &TopicPartitionList) -
         code
     };
     if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code.into()) }
+}
+
+/// A consumer's membership in its group as it was when it was asked for, with the group's generation: by it the brokers refuse the
+/// offsets of a member that the group has gone on without.
+pub struct GroupMetadata {
+    native: NonNull<librdkafka::rd_kafka_consumer_group_metadata_t>,
+}
+
+// SAFETY: by this module's invariants it is a copy that nothing changes and nothing else owns.
+unsafe impl Send for GroupMetadata {}
+// SAFETY: as above.
+unsafe impl Sync for GroupMetadata {}
+
+impl GroupMetadata {
+    /// The membership of this consumer; `None` while it is no member.
+    ///
+    /// What librdkafka answers then must never be sent: brokers take offsets without generation and member from anybody.
+    pub(crate) fn of(client: &Client) -> Option<Self> {
+        // SAFETY: the client is alive; what is answered belongs to the caller.
+        let native = unsafe { librdkafka::rd_kafka_consumer_group_metadata(client.client().native_ptr()) };
+        let metadata = Self { native: NonNull::new(native)? };
+        // SAFETY: the metadata is valid, and its member's name, ending with NUL, lives as long.
+        let member = unsafe { librdkafka::rd_kafka_consumer_group_metadata_member_id(native) };
+        // SAFETY: as above, and null is looked for.
+        let is_named = !member.is_null() && unsafe { !CStr::from_ptr(member).is_empty() };
+        (is_named && metadata.generation() > 0).then_some(metadata)
+    }
+
+    /// The generation of the group, or the member's epoch where the brokers assign the partitions. It only grows.
+    pub fn generation(&self) -> i32 {
+        // SAFETY: the metadata is valid.
+        unsafe { librdkafka::rd_kafka_consumer_group_metadata_generation_id(self.native.as_ptr()) }
+    }
+
+    /// The group.
+    pub fn group(&self) -> String {
+        // SAFETY: the metadata is valid, and its group's name, ending with NUL, lives as long.
+        let group =
+            unsafe { CStr::from_ptr(librdkafka::rd_kafka_consumer_group_metadata_group_id(self.native.as_ptr())) };
+        group.to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for GroupMetadata {
+    fn drop(&mut self) {
+        // SAFETY: by this module's invariants it is destroyed once.
+        unsafe { librdkafka::rd_kafka_consumer_group_metadata_destroy(self.native.as_ptr()) };
+    }
+}
+
+impl std::fmt::Debug for GroupMetadata {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("GroupMetadata")
+            .field("group", &self.group())
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a transactional call answers when it fails.
+pub(crate) struct CallFailure {
+    /// Why.
+    pub(crate) code: RDKafkaErrorCode,
+    /// librdkafka's words.
+    pub(crate) reason: String,
+    /// Whether the producer can't be used any more.
+    pub(crate) is_fatal: bool,
+    /// Whether the transaction must be aborted.
+    pub(crate) requires_abort: bool,
+    /// Whether the call may be made again.
+    pub(crate) is_retriable: bool,
+}
+
+/// Makes offsets part of the open transaction of a producer. `rdkafka` has this call, but takes only memberships that it doesn't let
+/// anybody look into.
+pub(crate) fn send_offsets<C: ClientContext>(
+    producer: &rdkafka::client::Client<C>,
+    offsets: &TopicPartitionList,
+    group: &GroupMetadata,
+    timeout: Duration,
+) -> Result<(), CallFailure> {
+    let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: all three are alive, and librdkafka copies list and metadata.
+    let error = unsafe {
+        librdkafka::rd_kafka_send_offsets_to_transaction(
+            producer.native_ptr(),
+            offsets.ptr(),
+            group.native.as_ptr(),
+            timeout,
+        )
+    };
+    let Some(error) = NonNull::new(error) else { return Ok(()) };
+    // SAFETY: the error belongs to the caller; its text lives as long, and it is destroyed once.
+    unsafe {
+        let error = error.as_ptr();
+        let failure = CallFailure {
+            code: librdkafka::rd_kafka_error_code(error).into(),
+            reason: CStr::from_ptr(librdkafka::rd_kafka_error_string(error)).to_string_lossy().into_owned(),
+            is_fatal: librdkafka::rd_kafka_error_is_fatal(error) != 0,
+            requires_abort: librdkafka::rd_kafka_error_txn_requires_abort(error) != 0,
+            is_retriable: librdkafka::rd_kafka_error_is_retriable(error) != 0,
+        };
+        librdkafka::rd_kafka_error_destroy(error);
+        Err(failure)
+    }
+}
+
+/// Makes a producer send for so long what it holds back for larger batches (`linger.ms`). `rdkafka`'s own flush asks for that only
+/// in passing, and then waits up to 100 ms.
+pub(crate) fn hurry<C: ClientContext>(producer: &rdkafka::client::Client<C>, duration: Duration) {
+    let milliseconds = i32::try_from(duration.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client is alive. Since its reports come as events, librdkafka serves none here; that it didn't send everything
+    // in that time is no news.
+    unsafe { librdkafka::rd_kafka_flush(producer.native_ptr(), milliseconds) };
 }
 
 /// Makes the mock cluster of a client wait this long, in milliseconds, for more members before a new group begins. `false`

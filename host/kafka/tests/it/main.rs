@@ -9,3 +9,4 @@ mod secrets;
 mod settings;
 mod support;
 mod topics;
+mod transactions;
