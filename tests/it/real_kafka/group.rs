@@ -11,12 +11,12 @@ use loginscope_tests::kafka::{Message, Scene, cluster};
 
 const SHORT: Duration = Duration::from_millis(10);
 
-fn join(scene: &Scene) -> Consumer {
+pub(super) fn join(scene: &Scene) -> Consumer {
     Consumer::join(&scene.settings, ConsumerOptions::new(&scene.input, &scene.group)).expect("a member")
 }
 
 /// Polls members in turn until one answers something that is looked for.
-fn poll_until<T>(members: &mut [&mut Consumer], mut find: impl FnMut(usize, Polled) -> Option<T>) -> T {
+pub(super) fn poll_until<T>(members: &mut [&mut Consumer], mut find: impl FnMut(usize, Polled) -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         for (number, member) in members.iter_mut().enumerate() {
@@ -29,7 +29,7 @@ fn poll_until<T>(members: &mut [&mut Consumer], mut find: impl FnMut(usize, Poll
 }
 
 /// The partitions that the only member of a group gets.
-fn all_assigned(member: &mut Consumer) -> Vec<Assigned> {
+pub(super) fn all_assigned(member: &mut Consumer) -> Vec<Assigned> {
     poll_until(&mut [member], |_, polled| match polled {
         Polled::Nothing => None,
         Polled::Assigned(assigned) => Some(assigned),

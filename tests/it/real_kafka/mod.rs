@@ -7,6 +7,7 @@ mod operation;
 mod outage;
 mod records;
 mod secured;
+mod transactions;
 
 use std::path::{Path, PathBuf};
 
