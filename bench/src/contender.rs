@@ -21,6 +21,8 @@ pub(crate) enum Contender {
     Loginscope {
         /// Worker threads.
         workers: u8,
+        /// Whether it writes in transactions.
+        exactly_once: bool,
     },
 }
 
@@ -29,8 +31,9 @@ pub(crate) enum Contender {
 pub(crate) fn all(extra_bytes: u64, workers: &[u8]) -> Vec<Contender> {
     let plain = workers.iter().map(|workers| Contender::PlainLoop { workers: *workers, extra_bytes: 0 });
     let longer = workers.first().map(|workers| Contender::PlainLoop { workers: *workers, extra_bytes });
-    let ours = workers.iter().map(|workers| Contender::Loginscope { workers: *workers });
-    plain.chain(longer).chain(ours).collect()
+    let ours =
+        |exactly_once| workers.iter().map(move |workers| Contender::Loginscope { workers: *workers, exactly_once });
+    plain.chain(longer).chain(ours(false)).chain(ours(true)).collect()
 }
 
 /// The programs that were built for a measurement.
@@ -71,7 +74,8 @@ impl Contender {
         let what = match self {
             Self::PlainLoop { extra_bytes: 0, .. } => "plain loop".to_owned(),
             Self::PlainLoop { extra_bytes, .. } => format!("plain loop, +{extra_bytes} bytes"),
-            Self::Loginscope { .. } => "loginscope".to_owned(),
+            Self::Loginscope { exactly_once: false, .. } => "loginscope".to_owned(),
+            Self::Loginscope { exactly_once: true, .. } => "loginscope, exactly once".to_owned(),
         };
         match self.workers() {
             1 => format!("{what}, 1 worker"),
@@ -81,7 +85,7 @@ impl Contender {
 
     fn workers(self) -> u8 {
         match self {
-            Self::PlainLoop { workers, .. } | Self::Loginscope { workers } => workers,
+            Self::PlainLoop { workers, .. } | Self::Loginscope { workers, .. } => workers,
         }
     }
 
@@ -89,7 +93,8 @@ impl Contender {
     pub(crate) fn scene(self, run: &str) -> Scene {
         let group = match self {
             Self::PlainLoop { workers, extra_bytes } => format!("plain-{workers}-{extra_bytes}-{run}"),
-            Self::Loginscope { workers } => format!("loginscope-{workers}-{run}"),
+            Self::Loginscope { workers, exactly_once: false } => format!("loginscope-{workers}-{run}"),
+            Self::Loginscope { workers, exactly_once: true } => format!("loginscope-once-{workers}-{run}"),
         };
         let topic = |what: &str| format!("{group}-{what}");
         let (outputs, besides) = match self {
@@ -109,9 +114,10 @@ impl Contender {
                 command.args(["--from", INPUT, "--to", output(0)]);
                 command.args(["--extra-bytes", &extra_bytes.to_string()]);
             }
-            Self::Loginscope { .. } => {
+            Self::Loginscope { exactly_once, .. } => {
                 command = unconfigured(&programs.loginscope);
-                command.args(["run", "--delivery", "at_least_once", "--listen", "off"]);
+                let delivery = if exactly_once { "exactly_once" } else { "at_least_once" };
+                command.args(["run", "--delivery", delivery, "--listen", "off"]);
                 command.args(["--input-topic", INPUT]);
                 command.args(["--processed-topic", output(0), "--rejected-topic", output(1)]);
                 command.args(["--insights-topic", scene.besides.first().map_or("", String::as_str)]);

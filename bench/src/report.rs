@@ -55,8 +55,8 @@ impl Report<'_> {
              are those to the first row, taken within each round, as the machine may be faster in one than in another.\n\n\
              {table}\n\
              - **The job**: {logins} logins by {users} users (Zipf's law, exponent 1), as `loginscope generate` makes them, in \
-             {PARTITIONS} partitions keyed by user; at least once, offsets committed every 100 ms. Client and broker share \
-             the machine.\n\
+             {PARTITIONS} partitions keyed by user; at least once unless it says otherwise, offsets committed every 100 ms. \
+             Client and broker share the machine.\n\
              - **plain loop** (`bench/peers/consume-produce`): loginscope's own clients, and nothing but them: it writes what it reads. \
              With +{extra} bytes it writes so many more with each message, as loginscope does on average, insights included.\n\
              - **loginscope**: `loginscope run` with its three default plugins: each login is validated, enriched and counted by \

@@ -1,6 +1,7 @@
 //! The running application: workers on threads of their own, started and stopped together. `run` and `demo` share it.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -10,13 +11,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use loginscope_kafka::{
     ClientSettings, Consumer, ConsumerOptions, MessageLimit, NewTopic, Producer, ProducerOptions, StartPosition,
-    Topics, Waker,
+    Topics, TransactionalProducer, Waker,
 };
 
 use crate::control::watch::Serving;
 use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::commit::Committer;
+use crate::pipeline::delivery::{Delivery, Guarantee};
 use crate::pipeline::outputs::{OutputTopics, Sender};
+use crate::pipeline::transaction::Transactions;
 use crate::pipeline::worker::{Shared, Worker};
 use crate::pipeline::{Output, Pipeline, TotalsBoard};
 use crate::telemetry::Telemetry;
@@ -61,6 +64,8 @@ pub struct Settings {
     pub max_message_bytes: u32,
     /// Whether processed logins tell where they came from.
     pub source_headers: bool,
+    /// What is promised.
+    pub guarantee: Guarantee,
     /// How often offsets are committed.
     pub commit_interval: Duration,
     /// How long a stop may take.
@@ -274,22 +279,41 @@ fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>) -> Result<Wo
         number,
         shared: Arc::clone(shared),
         consumer: Consumer::join(&settings.kafka, options)?,
-        producer: producer(settings)?,
+        delivery: delivery(number, settings, shared)?,
         sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),
         pipeline: Pipeline::new(Arc::clone(&serving.chain), limits)?,
         generation: serving.number,
-        committer: Committer::new(settings.commit_interval, shared.totals.clone()),
         partitions: BTreeMap::new(),
         output: Output::default(),
         last_progress: Instant::now(),
     })
 }
 
-/// A producer whose batches every output topic takes: a batch counts as one record to the broker's limit.
-fn producer(settings: &Settings) -> Result<Producer> {
+/// A worker's way of sending and committing.
+fn delivery(number: usize, settings: &Settings, shared: &Shared) -> Result<Delivery> {
+    let (kafka, options) = producer(settings);
+    let totals = shared.totals.clone();
+    Ok(match settings.guarantee {
+        Guarantee::AtLeastOnce => Delivery::AtLeastOnce {
+            producer: Box::new(Producer::new(&kafka, options)?),
+            committer: Box::new(Committer::new(settings.commit_interval, totals)),
+        },
+        Guarantee::ExactlyOnce => {
+            // Nobody else may have it; nor may a successor, who can't know that this process is gone.
+            let process = RandomState::new().build_hasher().finish();
+            let id = format!("{}-{process:016x}-{number}", settings.group);
+            let make = move || TransactionalProducer::new(&kafka, options, id.as_str());
+            let topic = settings.topics.input.clone();
+            Delivery::ExactlyOnce(Box::new(Transactions::new(Box::new(make), topic, settings.commit_interval, totals)?))
+        }
+    })
+}
+
+/// What makes a producer whose batches every output topic takes: a batch counts as one record to the broker's limit.
+fn producer(settings: &Settings) -> (ClientSettings, ProducerOptions) {
     let mut kafka = settings.kafka.clone();
     let batch = settings.limits.smallest().saturating_sub(1024).clamp(1, 1_000_000);
     kafka.properties.entry("batch.size".to_owned()).or_insert_with(|| batch.to_string());
     let largest = settings.limits.processed.max(settings.limits.rejected).max(settings.limits.insights);
-    Ok(Producer::new(&kafka, ProducerOptions { max_message_bytes: largest })?)
+    (kafka, ProducerOptions { max_message_bytes: largest })
 }

@@ -24,6 +24,7 @@ use loginscope_login::Schema;
 use loginscope_login::decode::{Decoder, FormatError, InputFormat, TimestampFormat};
 
 use crate::application::TopicNames;
+use crate::pipeline::delivery::Guarantee;
 pub use key::{Key, Place, Shape};
 pub use said::{Origin, Said};
 pub use sources::{Environment, Sources};
@@ -88,6 +89,8 @@ pub struct Config {
     pub source_headers: bool,
     /// How often offsets are committed.
     pub commit_interval: Duration,
+    /// What is promised about a message's outputs.
+    pub guarantee: Guarantee,
     /// How long draining may take at the end.
     pub drain_timeout: Duration,
     /// How often the status line is written.
@@ -117,11 +120,16 @@ impl PipelineConfig {
 impl Config {
     /// What a run on Kafka needs.
     pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
-        sources.value(&keys::DELIVERY, delivery)?;
         let time = |key: &Key, least: Duration, most: Duration| {
             sources.value(key, |said| said.duration(least..=most, key.default.unwrap_or_default()))
         };
         let milliseconds = Duration::from_millis;
+        let guarantee = sources.value(&keys::DELIVERY, guarantee)?;
+        let longest_commit_interval = match guarantee {
+            Guarantee::AtLeastOnce => Duration::from_mins(1),
+            // The brokers abort a transaction after 10 s.
+            Guarantee::ExactlyOnce => Duration::from_secs(5),
+        };
         Ok(Self {
             pipeline: PipelineConfig::load(sources)?,
             kafka: kafka_settings(sources)?,
@@ -135,7 +143,8 @@ impl Config {
             watch: sources.value(&keys::WATCH, Said::truth)?,
             create_topics: sources.value(&keys::CREATE_TOPICS, Said::truth)?,
             source_headers: sources.value(&keys::SOURCE_HEADERS, Said::truth)?,
-            commit_interval: time(&keys::COMMIT_INTERVAL, milliseconds(1), Duration::from_mins(1))?,
+            guarantee,
+            commit_interval: time(&keys::COMMIT_INTERVAL, milliseconds(1), longest_commit_interval)?,
             drain_timeout: time(&keys::DRAIN_TIMEOUT, milliseconds(1), Duration::from_hours(1))?,
             status_interval: time(&keys::STATUS_INTERVAL, milliseconds(100), Duration::from_hours(24))?,
             listen: sources.value(&keys::LISTEN, listen_address)?,
@@ -183,11 +192,12 @@ fn number(said: &Said, least: u32, most: u32) -> Result<u32, ConfigError> {
     said.number(u64::from(least)..=u64::from(most)).map(|number| number as u32)
 }
 
-fn delivery(said: &Said) -> Result<(), ConfigError> {
-    match said.text("at_least_once")? {
-        "at_least_once" => Ok(()),
-        "exactly_once" => Err(said.wrong("exactly_once is not available in this version; allowed is at_least_once")),
-        _ => Err(said.refuse("at_least_once")),
+fn guarantee(said: &Said) -> Result<Guarantee, ConfigError> {
+    const ALLOWED: &str = "at_least_once or exactly_once";
+    match said.text(ALLOWED)? {
+        "at_least_once" => Ok(Guarantee::AtLeastOnce),
+        "exactly_once" => Ok(Guarantee::ExactlyOnce),
+        _ => Err(said.refuse(ALLOWED)),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::config::PipelineConfig;
 use crate::control::{status, watch};
 use crate::generator::{Generator, Options};
 use crate::log;
+use crate::pipeline::delivery::Guarantee;
 use crate::pipeline::plugins::PluginSet;
 use crate::telemetry::{Counts, Telemetry};
 use crate::view::{self, Picture};
@@ -80,6 +81,7 @@ pub fn run(demo: &Demo) -> Result<Exit> {
             max_message_bytes: demo.pipeline.max_message_bytes,
             source_headers: false,
             commit_interval: Duration::from_millis(100),
+            guarantee: Guarantee::AtLeastOnce,
             drain_timeout: Duration::from_secs(10),
             limits,
             partitions,

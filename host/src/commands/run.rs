@@ -56,6 +56,7 @@ pub fn run(config: &Config) -> Result<Exit> {
         insight_every: config.pipeline.insight_every,
         max_message_bytes: config.pipeline.max_message_bytes,
         source_headers: config.source_headers,
+        guarantee: config.guarantee,
         commit_interval: config.commit_interval,
         drain_timeout: config.drain_timeout,
         limits,
@@ -88,13 +89,14 @@ fn announce(config: &Config, chain: &crate::pipeline::Chain) {
     let plugins: Vec<&str> = chain.plugins.iter().map(loginscope_wasm::Plugin::label).collect();
     let origin = if config.pipeline.plugins.is_empty() { "inside" } else { "from files" };
     tracing::info!(
-        "{} → {}, {}, {}; group {}; {} workers; at least once; plugins {} ({origin})",
+        "{} → {}, {}, {}; group {}; {} workers; {}; plugins {} ({origin})",
         config.topics.input,
         config.topics.processed,
         config.topics.insights,
         config.topics.rejected,
         config.group,
         config.workers,
+        config.guarantee.as_str(),
         plugins.join(", "),
     );
     if chain.one_by_one {

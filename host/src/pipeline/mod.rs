@@ -14,11 +14,13 @@ pub mod batch;
 pub mod chain;
 pub mod commit;
 mod convert;
+pub mod delivery;
 pub mod insight;
 pub mod outputs;
 pub mod plugins;
 mod segment;
 pub mod totals;
+pub mod transaction;
 mod validate;
 pub mod worker;
 

@@ -8,10 +8,11 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use chrono::{SecondsFormat, Utc};
-use loginscope_kafka::{Batch, Error, Header, Message as KafkaMessage, Producer, Record};
+use loginscope_kafka::{Batch, Error, Header, Message as KafkaMessage, Record};
 
 use super::InsightRecord;
 use super::batch::{Output, Pipeline, Rejected};
+use super::delivery::Delivery;
 
 /// What a record takes beside key, value and headers, in bytes, generously.
 const RECORD_OVERHEAD_BYTES: usize = 128;
@@ -131,10 +132,10 @@ impl Sender {
         Self { topics, source_topic, now: String::new(), numbers: Vec::new() }
     }
 
-    /// Hands all outputs of a batch to the producer, waiting where its queue is full until `stop` is true.
+    /// Hands all outputs of a batch over, waiting where the producer's queue is full until `stop` is true.
     pub fn send(
         &mut self,
-        producer: &mut Producer,
+        delivery: &mut Delivery,
         batch: BatchPart<'_>,
         pipeline: &Pipeline,
         output: &Output,
@@ -152,7 +153,7 @@ impl Sender {
             if let Some(source) = &source {
                 headers.extend(source.headers());
             }
-            producer.send(
+            delivery.send(
                 &Record {
                     topic: &self.topics.processed,
                     partition: None,
@@ -168,7 +169,7 @@ impl Sender {
             let Some(message) = batch.get(*place) else { continue };
             let plugin = rejected.plugin.map(|plugin| pipeline.plugin_label(plugin));
             self.send_rejected(
-                producer,
+                delivery,
                 batch.partition(),
                 message,
                 rejected,
@@ -178,7 +179,7 @@ impl Sender {
             )?;
         }
         for insight in &output.insights {
-            producer.send(
+            delivery.send(
                 &Record {
                     topic: &self.topics.insights,
                     partition: None,
@@ -196,7 +197,7 @@ impl Sender {
     #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
     fn send_rejected(
         &mut self,
-        producer: &mut Producer,
+        delivery: &mut Delivery,
         partition: i32,
         message: KafkaMessage<'_>,
         rejected: &Rejected,
@@ -227,7 +228,7 @@ impl Sender {
             let _ = write!(self.numbers, "{value}");
             headers.push(Header { name: b"loginscope-truncated-from", value: Some(&self.numbers) });
         }
-        producer.send(
+        delivery.send(
             &Record {
                 topic: &self.topics.rejected,
                 partition: None,

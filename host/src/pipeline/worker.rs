@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use loginscope_kafka::{Batch, Consumer, Error, Polled, Producer};
+use loginscope_kafka::{Batch, Consumer, Error, Polled};
 use loginscope_state::Partition;
 
 use super::batch::{Message, Output, PartitionState, Pipeline};
-use super::commit::Committer;
+use super::delivery::Delivery;
 use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
 use super::totals::TotalsBoard;
 use crate::control::watch::Serving;
@@ -68,16 +68,14 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// Where its messages come from.
     pub consumer: Consumer,
-    /// Where its outputs go.
-    pub producer: Producer,
+    /// Where its outputs go, and its commits.
+    pub delivery: Delivery,
     /// Its way to send them.
     pub sender: Sender,
     /// Its plugins.
     pub pipeline: Pipeline,
     /// The generation of the plugins.
     pub generation: u64,
-    /// Its commits.
-    pub committer: Committer,
     /// The partitions it owns.
     pub partitions: BTreeMap<i32, PartitionState>,
     /// What the last batch came to.
@@ -92,8 +90,16 @@ impl Worker {
     pub fn run(&mut self) -> anyhow::Result<()> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.take_over_new_plugins()?;
-            match self.consumer.poll(MAX_BATCH, self.patience())? {
-                Polled::Batch(batch) => self.process(&batch)?,
+            let (most, patience) = match self.delivery.next_again() {
+                Some(batch) => {
+                    self.process(batch)?;
+                    (0, Duration::ZERO)
+                }
+                None if self.delivery.takes_batches() => (MAX_BATCH, self.patience()),
+                None => (0, self.patience()),
+            };
+            match self.consumer.poll(most, patience)? {
+                Polled::Batch(batch) => self.process(batch)?,
                 Polled::Assigned(assigned) => {
                     self.assigned(&assigned.iter().map(|one| one.partition).collect::<Vec<_>>());
                 }
@@ -101,7 +107,7 @@ impl Worker {
                 Polled::Lost(partitions) => self.forget(&partitions),
                 Polled::Nothing => {}
             }
-            self.commit_what_is_acknowledged()?;
+            self.commit()?;
             self.report_progress();
         }
         self.drain()
@@ -109,7 +115,7 @@ impl Worker {
 
     /// How long to wait for messages: not at all long while something waits to be committed.
     fn patience(&self) -> Duration {
-        if self.committer.is_idle() { POLL } else { Duration::from_millis(2) }
+        if self.delivery.is_idle() { POLL } else { Duration::from_millis(2) }
     }
 
     fn take_over_new_plugins(&mut self) -> anyhow::Result<()> {
@@ -125,7 +131,16 @@ impl Worker {
         Ok(())
     }
 
-    fn process(&mut self, batch: &Batch) -> Result<(), Error> {
+    fn process(&mut self, batch: Batch) -> Result<(), Error> {
+        if let Some(partition) = self.partitions.get_mut(&batch.partition()) {
+            self.delivery.begin(partition, &batch);
+        }
+        self.send_outputs(&batch)?;
+        self.delivery.done(batch);
+        Ok(())
+    }
+
+    fn send_outputs(&mut self, batch: &Batch) -> Result<(), Error> {
         let carried_bytes: Vec<usize> = batch.iter().map(carried_bytes).collect();
         let source_bytes = if self.shared.source_headers { SOURCE_BYTES } else { 0 };
         let messages: Vec<Message<'_>> = batch
@@ -143,7 +158,6 @@ impl Worker {
             self.process_part(BatchPart { batch, first, carried_bytes: &carried_bytes }, part)?;
             first += part.len();
         }
-        self.committer.done(batch.partition(), batch.next_offset());
         Ok(())
     }
 
@@ -162,7 +176,7 @@ impl Worker {
             fits
         });
         let stop = || self.shared.give_up.load(Ordering::Relaxed);
-        self.sender.send(&mut self.producer, part, &self.pipeline, &self.output, &stop)?;
+        self.sender.send(&mut self.delivery, part, &self.pipeline, &self.output, &stop)?;
         self.tell(part);
         Ok(())
     }
@@ -219,7 +233,7 @@ impl Worker {
     }
 
     fn forget(&mut self, partitions: &[i32]) {
-        self.committer.forget(partitions);
+        self.delivery.forget(partitions);
         for partition in partitions {
             self.partitions.remove(partition);
         }
@@ -227,15 +241,11 @@ impl Worker {
     }
 
     fn settle(&mut self, timeout: Duration) -> Result<(), Error> {
-        let partitions = &self.partitions;
-        let totals_of = |partition| Some(partitions.get(&partition)?.state.totals());
-        self.committer.settle(&mut self.consumer, &mut self.producer, timeout, totals_of)
+        self.delivery.settle(&mut self.consumer, &mut self.partitions, timeout)
     }
 
-    fn commit_what_is_acknowledged(&mut self) -> Result<(), Error> {
-        let partitions = &self.partitions;
-        let totals_of = |partition| Some(partitions.get(&partition)?.state.totals());
-        if self.committer.tick(&mut self.consumer, &mut self.producer, totals_of)? {
+    fn commit(&mut self) -> Result<(), Error> {
+        if self.delivery.tick(&mut self.consumer, &mut self.partitions)? {
             self.shared.telemetry.committed();
         }
         Ok(())
@@ -260,9 +270,14 @@ impl Worker {
         // A little less than all of it, so that what went wrong can be told within it.
         let deadline = Instant::now() + self.shared.drain_timeout.mul_f64(0.9);
         let settled = loop {
+            while let Some(batch) = self.delivery.next_again() {
+                self.process(batch)?;
+            }
             match self.settle(deadline.saturating_duration_since(Instant::now())) {
                 // A group that is being rebalanced takes no commits; when that is done, it does.
-                Err(Error::Commit { .. } | Error::CommitFenced { .. }) if Instant::now() < deadline => {
+                Err(Error::Commit { .. } | Error::CommitFenced { .. } | Error::TimedOut { .. })
+                    if Instant::now() < deadline =>
+                {
                     match self.consumer.poll(0, POLL)? {
                         Polled::Revoked(partitions) | Polled::Lost(partitions) => self.forget(&partitions),
                         Polled::Batch(_) | Polled::Assigned(_) | Polled::Nothing => {}

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod end_to_end;
+mod exactly_once;
 mod group;
 mod operation;
 mod outage;

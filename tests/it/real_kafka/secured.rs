@@ -214,6 +214,36 @@ fn without_one_of_its_rights_a_run_ends_with_one_sentence_that_names_it() {
 }
 
 #[test]
+fn exactly_once_takes_the_right_to_write_with_ids_that_begin_with_the_group() {
+    let mut kafka = cluster();
+    let folder = tempfile::tempdir().unwrap();
+    let brokers = kafka.addresses(SASL).unwrap();
+    let mut scene = Scene::new(&mut kafka, "rights-once", 1);
+    scene.write(&logins(300, Options { malformed: 0.1, ..Options::default() }));
+    for topic in [&scene.processed, &scene.insights, &scene.rejected] {
+        kafka.create_topic(topic, 1, &[]).unwrap();
+    }
+    let ids = format!("{}-", scene.group);
+    let without = rights_to_run(&scene);
+    let with = [&without[..], &[(Operation::Write, Resource::TransactionalIdPrefix(&ids))]].concat();
+
+    let user = User::new(&mut kafka, folder.path(), &without);
+    let mut instance = scene.run_at(&brokers, &["--config", user.config(), "--delivery", "exactly_once"]);
+    assert_eq!(instance.ended().code(), Some(1), "{}", instance.log());
+    let words = instance.log().lines().last().unwrap().to_owned();
+    assert!(words.starts_with("loginscope: not allowed to use the transactional id"), "{words}");
+    assert!(words.contains("the right Write on the transactional id"), "{words}");
+
+    let user = User::new(&mut kafka, folder.path(), &with);
+    let mut instance = scene.run_at(&brokers, &["--config", user.config(), "--delivery", "exactly_once"]);
+    let mut outputs = scene.outputs();
+    outputs.wait_for(scene.written());
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    outputs.assert_complete(scene.written());
+    assert!(outputs.repeated().is_empty());
+}
+
+#[test]
 fn without_the_right_to_read_their_settings_topics_are_taken_to_take_1_mib() {
     let mut kafka = cluster();
     let folder = tempfile::tempdir().unwrap();

@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::rebalance::as_number;
 use super::{Consumer, REQUEST_TIMEOUT};
 use crate::error::{Error, Meaning, describe, judge};
 
@@ -70,6 +72,22 @@ impl Consumer {
                 Ok(None)
             }
         }
+    }
+
+    /// The offsets that the group has for these partitions: none for one without. Asks a broker, and waits until transactions with
+    /// such offsets have ended.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    pub fn committed(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<(i32, Option<i64>)>, Error> {
+        let list = self.list(partitions.iter().map(|partition| (*partition, Offset::Invalid)))?;
+        let failed = |error: KafkaError| Error::failed("reading the group's offsets", &error);
+        let offsets = self.client.committed_offsets(list, timeout).map_err(failed)?;
+        let offset_of = |element: TopicPartitionListElem<'_>| {
+            element.error().map_err(failed)?;
+            Ok((element.partition(), as_number(element.offset())))
+        };
+        offsets.elements().into_iter().map(offset_of).collect()
     }
 
     fn starts_of(&self, list: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {

@@ -46,12 +46,12 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "--timestamp-format: \"iso8601\" can't be used; allowed is epoch_seconds, epoch_milliseconds or rfc3339".into(),
         ),
         (
-            run(&["--delivery", "exactly_once"]),
-            "--delivery: exactly_once is not available in this version; allowed is at_least_once".into(),
+            run(&["--delivery", "exactly_once", "--commit-interval", "6s"]),
+            "--commit-interval: \"6s\" can't be used; allowed is a time from 1ms to 5s, such as 100ms".into(),
         ),
         (
             variable("LOGINSCOPE_DELIVERY", "maybe"),
-            "LOGINSCOPE_DELIVERY: \"maybe\" can't be used; allowed is at_least_once".into(),
+            "LOGINSCOPE_DELIVERY: \"maybe\" can't be used; allowed is at_least_once or exactly_once".into(),
         ),
         (run(&["--group", ""]), "--group: \"\" can't be used; allowed is a name".into()),
         (
@@ -170,8 +170,8 @@ fn each_mistake_is_told_in_one_exact_sentence() {
         ),
         (file("[group]\nname = \"a\""), "loginscope.toml line 1: group: a section can't be used; allowed is a name".into()),
         (
-            file("delivery = \"exactly_once\""),
-            "loginscope.toml line 1: delivery: exactly_once is not available in this version; allowed is at_least_once".into(),
+            file("delivery = \"exactly once\""),
+            "loginscope.toml line 1: delivery: \"exactly once\" can't be used; allowed is at_least_once or exactly_once".into(),
         ),
         // Properties of Kafka clients.
         (

@@ -1,0 +1,350 @@
+//! Exactly once: the outputs of a transaction and the input offsets that they come from are committed together, or none are.
+//!
+//! A transaction spans what all partitions of a worker did since the last one. Until it is committed, each of them has a
+//! savepoint in its state, and the batches are kept: when the transaction has to be aborted, the state goes back to the
+//! savepoint and the same batches are done again, without being fetched again.
+//!
+//! When the producer itself fails (another one has its id, or the transaction took longer than its timeout), nobody says whether
+//! the last commit was taken. A new producer with the same id ends what is open; then the group's offsets tell, since they
+//! are those before the transaction or those after it.
+//!
+//! Invariants:
+//! - While a transaction is being ended, no batch is taken: librdkafka has one transaction at a time.
+//! - A partition that goes is either in a transaction that was committed before, or in one that is aborted: its offsets and
+//!   outputs never part.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use loginscope_kafka::{Batch, Consumer, Error, FencedBy, Record, TransactionError, TransactionalProducer};
+
+use super::batch::PartitionState;
+use super::totals::TotalsBoard;
+
+/// The partitions of a worker.
+type Partitions = BTreeMap<i32, PartitionState>;
+
+/// How long one step of ending a transaction may take before the consumer is polled again.
+const STEP: Duration = Duration::from_secs(1);
+
+/// How long to wait between two steps when nothing else is to be done.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A transaction is committed early when its batches hold so many messages, since memory and undo journal grow with it.
+const MAX_MESSAGES: usize = 50_000;
+
+/// How long the group's offsets may take to be told.
+const OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a message may fail to be written, without any success in between, until that is taken to be for good.
+const MAX_FAILED_DELIVERIES: u32 = 20;
+
+/// How far a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The producer is to take its id over.
+    Beginning,
+    /// It takes batches.
+    Open,
+    /// It is to be committed.
+    Ending {
+        /// Whether the offsets are part of it already.
+        has_offsets: bool,
+    },
+    /// It is to be aborted.
+    Aborting,
+    /// The producer can't be used any more, and the outcome is unknown.
+    Lost {
+        /// Whether the new producer has taken the id over.
+        is_replaced: bool,
+    },
+}
+
+/// Sends a worker's outputs in transactions.
+pub struct Transactions {
+    make: Box<dyn Fn() -> Result<TransactionalProducer, Error> + Send>,
+    producer: TransactionalProducer,
+    phase: Phase,
+    interval: Duration,
+    topic: String,
+    totals: TotalsBoard,
+    /// When the first batch of the open transaction came.
+    began: Instant,
+    /// The offsets to go on from: before the transaction, and after it.
+    offsets: BTreeMap<i32, (i64, i64)>,
+    batches: Vec<Batch>,
+    /// Batches of an aborted transaction.
+    again: VecDeque<Batch>,
+    failed_deliveries: u32,
+}
+
+impl Transactions {
+    /// Transactions over messages of this topic, by producers that `make` makes, committed every `interval`.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn new(
+        make: Box<dyn Fn() -> Result<TransactionalProducer, Error> + Send>,
+        topic: String,
+        interval: Duration,
+        totals: TotalsBoard,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            producer: make()?,
+            make,
+            phase: Phase::Beginning,
+            interval,
+            topic,
+            totals,
+            began: Instant::now(),
+            offsets: BTreeMap::new(),
+            batches: Vec::new(),
+            again: VecDeque::new(),
+            failed_deliveries: 0,
+        })
+    }
+
+    /// Whether batches can be taken.
+    pub fn takes_batches(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether nothing is to be committed.
+    pub fn is_idle(&self) -> bool {
+        self.batches.is_empty() && self.again.is_empty() && matches!(self.phase, Phase::Open)
+    }
+
+    /// The next batch that is to be done again, if batches can be taken.
+    pub fn next_again(&mut self) -> Option<Batch> {
+        if self.takes_batches() { self.again.pop_front() } else { None }
+    }
+
+    /// The partition's next batch begins.
+    pub fn begin(&mut self, partition: &mut PartitionState, batch: &Batch) {
+        if self.batches.is_empty() {
+            self.began = Instant::now();
+        }
+        if let (Some(first), None) = (batch.get(0), self.offsets.get(&batch.partition())) {
+            partition.state.savepoint();
+            self.offsets.insert(batch.partition(), (first.offset(), first.offset()));
+        }
+    }
+
+    /// Sends an output of the batch that has begun.
+    ///
+    /// # Errors
+    /// What a person must solve, and [`Error::Stopped`]. Where the transaction has failed, that shows with the next
+    /// [`Transactions::tick`]; what is sent until then is for nothing.
+    pub fn send(&mut self, record: &Record<'_>, stop: &dyn Fn() -> bool) -> Result<(), Error> {
+        if !self.takes_batches() {
+            return Ok(());
+        }
+        match self.producer.send(record, stop) {
+            Ok(()) => Ok(()),
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// All outputs of the batch that had begun have been sent.
+    pub fn done(&mut self, batch: Batch) {
+        if let Some((_, next)) = self.offsets.get_mut(&batch.partition()) {
+            *next = batch.next_offset();
+            self.batches.push(batch);
+        }
+    }
+
+    /// Takes the next step: begins, commits when it is time, aborts what has failed. Answers whether the group has taken offsets.
+    ///
+    /// # Errors
+    /// What a person must solve.
+    pub fn tick(&mut self, consumer: &Consumer, partitions: &mut Partitions) -> Result<bool, Error> {
+        if self.phase == Phase::Open && !self.batches.is_empty() {
+            let messages: usize = self.batches.iter().map(Batch::len).sum();
+            if self.began.elapsed() >= self.interval || messages >= MAX_MESSAGES {
+                self.phase = Phase::Ending { has_offsets: false };
+            }
+        }
+        self.step(consumer, partitions)
+    }
+
+    /// Commits everything, at most until then.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], and what a person must solve.
+    pub fn settle(&mut self, consumer: &Consumer, partitions: &mut Partitions, timeout: Duration) -> Result<(), Error> {
+        let until = Instant::now() + timeout;
+        while !self.batches.is_empty() || !matches!(self.phase, Phase::Open | Phase::Beginning) {
+            if self.phase == Phase::Open {
+                self.phase = Phase::Ending { has_offsets: false };
+            }
+            let is_done = self.step(consumer, partitions)?;
+            // Aborted, it is to be done again, by whoever has the partitions then.
+            if !self.again.is_empty() || Instant::now() >= until && !is_done {
+                return Err(Error::TimedOut { what: "committing a transaction".to_owned(), waited: timeout });
+            }
+            if !is_done {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// These partitions belong to somebody else: what the open transaction has of theirs must not be committed without its offsets.
+    pub fn forget(&mut self, partitions: &[i32]) {
+        self.again.retain(|batch| !partitions.contains(&batch.partition()));
+        if !partitions.iter().any(|partition| self.offsets.contains_key(partition)) {
+            return;
+        }
+        self.batches.retain(|batch| !partitions.contains(&batch.partition()));
+        self.offsets.retain(|partition, _| !partitions.contains(partition));
+        // A commit whose outcome is open has their offsets in it.
+        if matches!(self.phase, Phase::Open | Phase::Ending { has_offsets: false }) {
+            self.phase = Phase::Aborting;
+        }
+    }
+
+    fn step(&mut self, consumer: &Consumer, partitions: &mut Partitions) -> Result<bool, Error> {
+        match self.phase {
+            Phase::Open => Ok(false),
+            Phase::Beginning => {
+                match self.producer.init(STEP) {
+                    Ok(()) => self.phase = Phase::Open,
+                    Err(error) => self.failed(error)?,
+                }
+                Ok(false)
+            }
+            Phase::Ending { has_offsets } => match self.commit(consumer, has_offsets) {
+                Ok(true) => {
+                    self.committed(partitions);
+                    Ok(true)
+                }
+                Ok(false) => Ok(false),
+                Err(error) => self.failed(error).map(|()| false),
+            },
+            Phase::Aborting => {
+                match self.producer.abort(STEP) {
+                    Ok(()) => {
+                        self.take_back(partitions);
+                        self.phase = Phase::Open;
+                    }
+                    Err(TransactionError::Doubtful { .. }) => self.phase = Phase::Ending { has_offsets: true },
+                    Err(error) => self.failed(error)?,
+                }
+                Ok(false)
+            }
+            Phase::Lost { is_replaced } => self.replace(consumer, partitions, is_replaced),
+        }
+    }
+
+    /// Commits the open transaction; `false` where it isn't a member of the group just now.
+    fn commit(&mut self, consumer: &Consumer, has_offsets: bool) -> Result<bool, TransactionError> {
+        if !has_offsets {
+            let Some(group) = consumer.group_metadata() else { return Ok(false) };
+            let offsets: Vec<(i32, i64)> =
+                self.offsets.iter().map(|(partition, (_, next))| (*partition, *next)).collect();
+            self.producer.send_offsets(&self.topic, &offsets, &group, STEP)?;
+            self.phase = Phase::Ending { has_offsets: true };
+        }
+        self.producer.commit(STEP)?;
+        Ok(true)
+    }
+
+    /// What follows from a failure.
+    fn failed(&mut self, error: TransactionError) -> Result<(), Error> {
+        match error {
+            TransactionError::Retriable { what, reason } => tracing::debug!(what, reason, "trying again"),
+            TransactionError::Doubtful { reason } => tracing::debug!(reason, "the outcome of a commit is open"),
+            TransactionError::Abortable(error) => {
+                if let Error::Delivery { .. } = error {
+                    self.failed_deliveries += 1;
+                    if self.failed_deliveries > MAX_FAILED_DELIVERIES {
+                        return Err(error);
+                    }
+                }
+                tracing::warn!("a transaction is aborted, and what was in it is done again: {error}");
+                self.phase = Phase::Aborting;
+            }
+            TransactionError::Fenced { by: FencedBy::Group, reason } => {
+                tracing::warn!(reason, "a transaction is aborted: the group has gone on without this member");
+                self.phase = Phase::Aborting;
+            }
+            TransactionError::Fenced { by: FencedBy::Producer, reason }
+            | TransactionError::Fatal(Error::Fatal { reason }) => {
+                tracing::warn!(reason, "a transactional producer can't go on; another one takes its place");
+                self.phase = Phase::Lost { is_replaced: false };
+            }
+            TransactionError::Stopped => return Err(Error::Stopped),
+            TransactionError::Fatal(error) | TransactionError::Refused(error) => return Err(error),
+            error => return Err(Error::Failed { what: "a transaction".to_owned(), reason: error.to_string() }),
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, partitions: &mut Partitions) {
+        for number in self.offsets.keys() {
+            if let Some(partition) = partitions.get_mut(number) {
+                partition.state.release();
+                self.totals.publish(*number, partition.state.totals());
+            }
+        }
+        self.failed_deliveries = 0;
+        self.offsets.clear();
+        self.batches.clear();
+        self.phase = Phase::Open;
+    }
+
+    /// Makes it as if the transaction had never been, and has its batches done again.
+    fn take_back(&mut self, partitions: &mut Partitions) {
+        for number in self.offsets.keys() {
+            if let Some(partition) = partitions.get_mut(number) {
+                partition.state.rollback();
+            }
+        }
+        self.offsets.clear();
+        for batch in self.batches.drain(..).rev() {
+            self.again.push_front(batch);
+        }
+    }
+
+    /// Puts another producer in the place of one that can't go on, and finds out what became of its transaction.
+    fn replace(&mut self, consumer: &Consumer, partitions: &mut Partitions, is_replaced: bool) -> Result<bool, Error> {
+        if !is_replaced {
+            self.producer = (self.make)()?;
+            self.phase = Phase::Lost { is_replaced: true };
+        }
+        if let Err(error) = self.producer.init(STEP) {
+            return self.failed(error).map(|()| false);
+        }
+        let numbers: Vec<i32> = self.offsets.keys().copied().collect();
+        let is_committed = match consumer.committed(&numbers, OFFSETS_TIMEOUT) {
+            Ok(committed) => committed.into_iter().any(|(partition, offset)| {
+                self.offsets.get(&partition).is_some_and(|(before, next)| offset == Some(*next) && before != next)
+            }),
+            Err(error) => {
+                tracing::debug!("the group's offsets can't be read yet: {error}");
+                return Ok(false);
+            }
+        };
+        if is_committed {
+            self.committed(partitions);
+        } else {
+            self.take_back(partitions);
+            self.phase = Phase::Open;
+        }
+        Ok(is_committed)
+    }
+}
+
+impl Drop for Transactions {
+    /// Nobody has to wait for the timeout of a transaction that nobody will commit.
+    fn drop(&mut self) {
+        if self.producer.is_open()
+            && let Err(error) = self.producer.abort(STEP)
+        {
+            tracing::debug!("a transaction is left to its timeout: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
