@@ -139,10 +139,14 @@ impl Transactions {
         if !self.takes_batches() {
             return Ok(());
         }
-        match self.producer.send(record, stop) {
-            Ok(()) => Ok(()),
-            Err(error) => self.failed(error),
+        if let Err(error) = self.producer.send(record, stop) {
+            self.failed(error)?;
+            // Whatever it was, this output is missing now.
+            if self.phase == Phase::Open {
+                self.phase = Phase::Aborting;
+            }
         }
+        Ok(())
     }
 
     /// All outputs of the batch that had begun have been sent.
