@@ -7,8 +7,8 @@
 use crate::exports::loginscope::plugin::enricher::Enrichment;
 use crate::loginscope::plugin::aggregates::{self, Period};
 use crate::loginscope::plugin::types::{
-    Aggregate, Batch, Declaration, Dimension, FieldType, HistoryRequest, Insight, LoginInsight, LookUp,
-    Measure, Rejection, Severity, Span, TableField, TypedField, Window,
+    Aggregate, Batch, Declaration, Dimension, FieldType, HistoryRequest, Insight, LoginInsight, LookUp, Measure,
+    Rejection, Severity, Span, TableField, TypedField, Window,
 };
 use crate::packed::{Column, pack, unpack};
 use crate::settings::{self, EchoType, How};

@@ -1,10 +1,10 @@
 //! Answers that the contract doesn't allow.
 
 use crate::exports::loginscope::plugin::enricher::Enrichment;
+use crate::good::enricher_declaration;
 use crate::loginscope::plugin::types::{
     Batch, Declaration, FieldType, Insight, LoginInsight, Rejection, Severity, TypedField,
 };
-use crate::good::enricher_declaration;
 use crate::packed::{Column, pack, unpack};
 use crate::settings::{How, Role};
 

@@ -59,13 +59,8 @@ pub fn unpack(packed: &Columns, rows: usize, types: &[FieldType]) -> Vec<Column>
 
 /// These columns, packed.
 pub fn pack(columns: Vec<Column>) -> Columns {
-    let mut packed = Columns {
-        texts: String::new(),
-        ends: Vec::new(),
-        integers: Vec::new(),
-        numbers: Vec::new(),
-        bits: Vec::new(),
-    };
+    let mut packed =
+        Columns { texts: String::new(), ends: Vec::new(), integers: Vec::new(), numbers: Vec::new(), bits: Vec::new() };
     for column in columns {
         match column {
             Column::Text(values) | Column::Json(values) => add_texts(&mut packed, &values),
