@@ -17,7 +17,7 @@ pub(crate) const NO_NAME: u32 = u32::MAX - 1;
 /// The values that keep their names.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Dictionary {
-    names: Interner,
+    pub(crate) names: Interner,
 }
 
 impl Dictionary {

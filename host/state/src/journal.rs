@@ -154,6 +154,15 @@ impl Journal {
         }
     }
 
+    /// All changes, latest first, each with what it put into a set.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (Change, &[u8])> {
+        let mut members = self.set_members.as_slice();
+        self.log.iter().rev().map(move |change| {
+            let inserted = if change.undo == Undo::Insert { split_last(&mut members) } else { None };
+            (*change, inserted.unwrap_or_default())
+        })
+    }
+
     /// The latest change, off the log.
     pub(crate) fn pop(&mut self) -> Option<Change> {
         self.log.pop()
@@ -161,10 +170,10 @@ impl Journal {
 
     /// Hands the latest set member on the stack over, and takes it off.
     pub(crate) fn pop_set_member<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let (members, length) = self.set_members.split_last_chunk()?;
-        let start = members.len().checked_sub(u32::from_le_bytes(*length) as usize)?;
-        let taken = take(members.get(start..)?);
-        self.set_members.truncate(start);
+        let mut rest = self.set_members.as_slice();
+        let taken = take(split_last(&mut rest)?);
+        let left = rest.len();
+        self.set_members.truncate(left);
         Some(taken)
     }
 
@@ -183,4 +192,13 @@ impl Journal {
     pub(crate) fn pop_window(&mut self) -> Option<Vec<Option<Storage>>> {
         self.windows.pop()
     }
+}
+
+/// The last of the set members, each of which has its length behind it; it is taken off.
+fn split_last<'a>(members: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (rest, length) = members.split_last_chunk()?;
+    let start = rest.len().checked_sub(u32::from_le_bytes(*length) as usize)?;
+    let (rest, last) = rest.split_at_checked(start)?;
+    *members = rest;
+    Some(last)
 }

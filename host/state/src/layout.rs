@@ -97,7 +97,8 @@ impl Layout {
         next
     }
 
-    fn place_values(&mut self, compiled: &Compiled, birth: u32) -> Place {
+    /// An empty table for such values.
+    fn table_for(&mut self, compiled: &Compiled, birth: u32) -> TableLayout {
         let key = compiled.key.iter().map(|field| TableField {
             slot: field.slot,
             dictionary: field.limit.map(|limit| self.dictionary(DictionaryLayout { slot: field.slot, limit })),
@@ -107,18 +108,37 @@ impl Layout {
         let mut fields = compiled.kept.fields().to_vec();
         fields.sort_unstable();
         let only = latest.then(|| Only { filters: compiled.filters.clone(), fields, birth });
-        let table = place(&mut self.tables, |table| {
-            table.key == key && table.buckets == compiled.buckets && table.span == compiled.span && table.only == only
-        });
-        let table = table.unwrap_or_else(|| {
-            let (members, tops) = (Vec::new(), Vec::new());
-            let (buckets, span) = (compiled.buckets, compiled.span);
-            self.tables.push(Some(TableLayout { key, buckets, span, only, members, tops }));
+        let (members, tops) = (Vec::new(), Vec::new());
+        TableLayout { key, buckets: compiled.buckets, span: compiled.span, only, members, tops }
+    }
+
+    fn place_values(&mut self, compiled: &Compiled, birth: u32) -> Place {
+        let wanted = self.table_for(compiled, birth);
+        let table = place(&mut self.tables, |table| table.is_like(&wanted)).unwrap_or_else(|| {
+            self.tables.push(Some(wanted));
             self.tables.len() - 1
         });
         let member = MemberLayout { kept: compiled.kept.clone(), filters: compiled.filters.clone(), birth };
         let members = self.tables.get_mut(table).and_then(Option::as_mut).map(|table| &mut table.members);
         Place::Member { table, member: members.map_or(0, |members| place_or_push(members, member)) }
+    }
+
+    /// Puts values at a place, in a table that has or is to have so many members; `None` where they can't be there.
+    pub(crate) fn put_values(
+        &mut self,
+        compiled: &Compiled,
+        birth: u32,
+        (table, member): (usize, usize),
+        members: usize,
+    ) -> Option<()> {
+        let mut wanted = self.table_for(compiled, birth);
+        wanted.members.resize_with(members, || None);
+        let there = self.tables.get_mut(table)?;
+        let table = there.get_or_insert_with(|| wanted.clone());
+        let member = table.members.get_mut(member)?;
+        let layout = MemberLayout { kept: compiled.kept.clone(), filters: compiled.filters.clone(), birth };
+        let is_it = *member.get_or_insert_with(|| layout.clone()) == layout;
+        (is_it && table.is_like(&wanted)).then_some(())
     }
 
     fn place_ranking(&mut self, rank_by: &[usize], size: usize) -> Place {
@@ -183,6 +203,11 @@ impl Layout {
 }
 
 impl TableLayout {
+    /// Whether they keep the same keys.
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.key, self.buckets, self.span, &self.only) == (&other.key, other.buckets, other.span, &other.only)
+    }
+
     /// The slots of its keys and of the values that its members keep.
     pub(crate) fn encoded_slots(&self) -> impl Iterator<Item = Slot> {
         let members = self.members.iter().flatten().flat_map(|member| member.kept.fields());

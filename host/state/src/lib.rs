@@ -10,6 +10,8 @@
 //! - [`window`]: so many accepted logins of a partition each.
 //! - [`totals`] and [`reader`]: reading aggregates, over all partitions.
 //! - [`persist`]: a partition as bytes.
+//! - [`interval`]: what changed between two commits, as a record of a changelog (`delta`), [`slice`](mod@slice): its snapshots, and
+//!   [`replica`]: a partition as its changelog tells it (`record`, `unit`, `wire` and `shape` say how records are written).
 //!
 //! Below them are the structures that make it small and quick: `table`, `buckets`, `top` and `dictionary`, on
 //! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value` and `encoded_column`.
@@ -20,11 +22,13 @@ mod bucket_pass;
 mod buckets;
 pub mod catalog;
 mod compile;
+mod delta;
 mod dictionary;
 mod encoded_column;
 mod filter;
 pub mod history;
 mod interner;
+pub mod interval;
 mod journal;
 mod layout;
 pub mod partition;
@@ -33,24 +37,33 @@ pub mod persist;
 pub mod plan;
 mod question;
 pub mod reader;
+mod record;
+pub mod replica;
 mod segments;
 mod set;
+mod shape;
 mod sharded;
+pub mod slice;
 mod table;
 mod top;
 pub mod totals;
 mod undo;
+mod unit;
 mod value;
 pub mod window;
+mod wire;
 
 pub use aggregate::{
     Condition, Definition, Dimension, HistoryRequest, LookUp, Measure, Ranking, Retention, Span, TimeBuckets,
 };
 pub use catalog::{Catalog, CatalogError};
+pub use interval::NotInDelta;
 pub use partition::Partition;
 pub use persist::RestoreError;
 pub use plan::HistoryPlan;
 pub use reader::{Reader, Summary};
+pub use replica::Replica;
+pub use slice::{Slice, SnapshotCursor};
 pub use totals::{Entry, PartitionTotals, Period};
 pub use value::Scalar;
 pub use window::{CompletedWindow, WindowFacts, WindowProgress};

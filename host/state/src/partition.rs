@@ -16,9 +16,11 @@ use crate::buckets::Storage;
 use crate::catalog::Catalog;
 use crate::dictionary::Dictionary;
 use crate::history::Ahead;
+use crate::interval::Interval;
 use crate::journal::Journal;
 use crate::layout::{Layout, TableLayout};
 use crate::pass::Pass;
+use crate::shape::Head;
 use crate::undo::Mark;
 use crate::window::{CompletedWindow, Progress, WindowProgress};
 
@@ -36,6 +38,10 @@ pub struct Partition {
     pub(crate) tables: Vec<Option<TableState>>,
     pub(crate) journal: Journal,
     pub(crate) marks: Vec<Mark>,
+    /// The open commit interval, which begins at the outermost mark.
+    pub(crate) interval: Option<Interval>,
+    /// What the changelog has of the scalars, as of the last commit; nothing before the first one.
+    pub(crate) known: Option<Head>,
     pub(crate) ahead: Option<Box<Ahead>>,
     /// Room for the next batch's work, to be used again.
     pub(crate) spare: Prepared,
@@ -52,21 +58,24 @@ impl Partition {
     /// A partition without logins, whose windows have this many, at least 1.
     pub fn new(catalog: Arc<Catalog>, insight_every: u32) -> Self {
         let births = vec![0; catalog.aggregates.len()];
-        Self::with_births(catalog, insight_every, &births, 1)
+        let layout = Layout::default().evolve(&catalog, &births);
+        Self::with_layout(catalog, layout, Head { insight_every, next_birth: 1, progress: Progress::default() })
     }
 
-    /// A partition without logins in which the catalog's aggregates have these births.
-    pub(crate) fn with_births(catalog: Arc<Catalog>, insight_every: u32, births: &[u32], next_birth: u32) -> Self {
+    /// A partition in which everything has its place and nothing has values yet.
+    pub(crate) fn with_layout(catalog: Arc<Catalog>, layout: Layout, head: Head) -> Self {
         let mut partition = Self {
-            layout: Layout::default().evolve(&catalog, births),
+            layout,
             catalog,
-            next_birth,
-            insight_every: insight_every.max(1),
-            progress: Progress::default(),
+            next_birth: head.next_birth,
+            insight_every: head.insight_every.max(1),
+            progress: head.progress,
             dictionaries: Vec::new(),
             tables: Vec::new(),
             journal: Journal::default(),
             marks: Vec::new(),
+            interval: None,
+            known: None,
             ahead: None,
             spare: Prepared::default(),
         };

@@ -1,27 +1,26 @@
 //! A partition as bytes, and back: everything but open savepoints.
 //!
 //! The bytes begin with a number that says how they are to be read. Aggregates are found again by plugin, name and
-//! definition, tables and dictionaries by what they are made of; so the catalog that they are read for may differ from
-//! the one that they were written with, as in [`Partition::adopt`]. Nothing in them is trusted: sums and rankings are
-//! worked out anew, and what doesn't fit together is refused.
+//! definition; so the catalog that they are read for may differ from the one that they were written with, as in
+//! [`Partition::adopt`]. What is found keeps its place (`shape`), so that a partition that is read is written as the
+//! same bytes again. Nothing in them is trusted: sums and rankings are worked out anew, and what doesn't fit together is
+//! refused.
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::aggregate::Definition;
 use crate::buckets::Storage;
 use crate::catalog::Catalog;
 use crate::compile::Kept;
 use crate::dictionary::Dictionary;
-use crate::layout::{Place, TableLayout};
+use crate::layout::TableLayout;
 use crate::partition::{Partition, TableState};
-use crate::table::{Cells, Latest, Member, Table};
+use crate::record::RECORD_VERSION;
+use crate::shape::{Head, Shape};
+use crate::table::{Cells, Latest, Member};
 use crate::value::is_key_of;
-use crate::window::Progress;
 
 /// How the bytes are to be read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why a partition can't be read from bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,36 +31,27 @@ pub enum RestoreError {
         /// The number at their begin.
         found: u32,
     },
+    /// The records of a changelog were written in a newer version's way.
+    #[error(
+        "the changelog was written by a newer version of this program (its records are of format {found}, and this \
+         one reads {RECORD_VERSION}): run that version"
+    )]
+    Record {
+        /// The format's number.
+        found: u8,
+    },
     /// They are damaged.
     #[error("the state is damaged: {0}")]
     Damaged(String),
 }
 
-/// A partition but for its aggregates' values, as it is written.
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    insight_every: u32,
-    next_birth: u32,
-    progress: Progress,
-    aggregates: Vec<SavedAggregate>,
-    dictionaries: Vec<(SavedDictionary, Dictionary)>,
-    tables: usize,
-}
-
-/// An aggregate that is no ranking, and where its values are.
-#[derive(Serialize, Deserialize)]
-struct SavedAggregate {
-    plugin: String,
-    definition: Definition,
-    birth: u32,
-    table: usize,
-    member: usize,
-}
-
-#[derive(PartialEq, Serialize, Deserialize)]
-struct SavedDictionary {
-    field: String,
-    limit: u32,
+/// Everything that a partition keeps, not yet made to fit a catalog.
+pub(crate) struct Parts {
+    pub(crate) head: Head,
+    pub(crate) shape: Shape,
+    /// By their places in the shape.
+    pub(crate) dictionaries: Vec<Option<Dictionary>>,
+    pub(crate) tables: Vec<Option<TableState>>,
 }
 
 impl Partition {
@@ -71,39 +61,19 @@ impl Partition {
         let mut bytes = Vec::new();
         // Writing to memory can't fail, and all sequences know their lengths.
         let _ = postcard::to_io(&VERSION, &mut bytes);
-        let _ = postcard::to_io(&self.saved(), &mut bytes);
-        for (number, state) in self.tables.iter().enumerate() {
-            if let Some(state) = state {
-                let _ = postcard::to_io(&(number, &state.current, &state.previous), &mut bytes);
-            }
+        let _ = postcard::to_io(&(self.head(), Shape::of(self)), &mut bytes);
+        for dictionary in &self.dictionaries {
+            let _ = postcard::to_io(dictionary, &mut bytes);
+        }
+        for state in &self.tables {
+            let tables = state.as_ref().map(|state| (&state.current, &state.previous));
+            let _ = postcard::to_io(&tables, &mut bytes);
         }
         bytes
     }
 
-    fn saved(&self) -> Saved {
-        let aggregates = self.catalog.aggregates.iter().zip(&self.layout.places);
-        let aggregates = aggregates.filter_map(|(aggregate, place)| match place {
-            Place::Member { table, member } => Some(SavedAggregate {
-                plugin: aggregate.plugin.clone(),
-                definition: aggregate.definition.clone(),
-                birth: self.layout.birth(*place)?,
-                table: *table,
-                member: *member,
-            }),
-            Place::Top { .. } => None,
-        });
-        let dictionaries = (0..self.dictionaries.len()).filter_map(|number| {
-            let dictionary = self.dictionaries.get(number)?.as_ref()?;
-            Some((saved_dictionary(&self.catalog, &self.layout, number)?, dictionary.clone()))
-        });
-        Saved {
-            insight_every: self.insight_every,
-            next_birth: self.next_birth,
-            progress: self.progress,
-            aggregates: aggregates.collect(),
-            dictionaries: dictionaries.collect(),
-            tables: self.tables.iter().flatten().count(),
-        }
+    pub(crate) fn head(&self) -> Head {
+        Head { insight_every: self.insight_every, next_birth: self.next_birth, progress: self.progress }
     }
 
     /// A partition as it was when these bytes were written, for this catalog: aggregates that the bytes don't have
@@ -116,118 +86,95 @@ impl Partition {
         if found != VERSION {
             return Err(RestoreError::Version { found });
         }
-        let (saved, mut bytes) = postcard::take_from_bytes::<Saved>(bytes).map_err(malformed)?;
-        let birth = |index: usize| {
-            let aggregate = catalog.aggregates.get(index)?;
-            let is_it =
-                |saved: &&SavedAggregate| saved.plugin == aggregate.plugin && saved.definition == aggregate.definition;
-            saved.aggregates.iter().find(is_it)
-        };
-        let found: Vec<Option<&SavedAggregate>> = (0..catalog.aggregates.len()).map(birth).collect();
-        let births: Vec<u32> = found.iter().map(|found| found.map_or(saved.next_birth, |found| found.birth)).collect();
-        let mut partition =
-            Self::with_births(catalog, saved.insight_every, &births, saved.next_birth.saturating_add(1));
-        partition.progress = saved.progress;
-        // Where what was kept at a place is kept now.
-        let moves: Vec<(usize, usize, Place)> = found
-            .iter()
-            .zip(&partition.layout.places)
-            .filter_map(|(found, place)| found.map(|found| (found.table, found.member, *place)))
-            .collect();
-        for _ in 0..saved.tables {
-            let (table, rest) =
-                postcard::take_from_bytes::<(usize, Storage, Option<Storage>)>(bytes).map_err(malformed)?;
-            partition.restore_table(table, &moves)?;
+        let ((head, shape), mut bytes) = postcard::take_from_bytes::<(Head, Shape)>(bytes).map_err(malformed)?;
+        let (mut dictionaries, mut tables) = (Vec::new(), Vec::new());
+        for _ in &shape.dictionaries {
+            let (dictionary, rest) = postcard::take_from_bytes(bytes).map_err(malformed)?;
+            dictionaries.push(dictionary);
             bytes = rest;
         }
-        partition.restore_dictionaries(saved.dictionaries);
-        if bytes.is_empty() { Ok(partition) } else { Err(damaged("there are bytes behind its end")) }
+        for _ in &shape.tables {
+            let (state, rest) =
+                postcard::take_from_bytes::<Option<(Storage, Option<Storage>)>>(bytes).map_err(malformed)?;
+            tables.push(state.map(|(current, previous)| TableState { current, previous }));
+            bytes = rest;
+        }
+        if !bytes.is_empty() {
+            return Err(damaged("there are bytes behind its end"));
+        }
+        Self::from_parts(Parts { head, shape, dictionaries, tables }, catalog)
     }
 
-    fn restore_table(
-        &mut self,
-        (number, current, previous): (usize, Storage, Option<Storage>),
-        moves: &[(usize, usize, Place)],
-    ) -> Result<(), RestoreError> {
-        let moves = moves.iter().filter_map(|(table, member, place)| match place {
-            Place::Member { table: new_table, member: new_member } if *table == number => {
-                Some((*member, *new_table, *new_member))
-            }
-            _ => None,
-        });
-        let moves: Vec<(usize, usize, usize)> = moves.collect();
-        let Some((_, new_table, _)) = moves.first().copied() else { return Ok(()) };
-        let layout = self.layout.table(new_table).filter(|_| moves.iter().all(|(_, table, _)| *table == new_table));
-        let layout = layout.ok_or_else(|| damaged("its aggregates don't share their tables as they should"))?;
-        let moves: Vec<(usize, usize)> = moves.iter().map(|(old, _, new)| (*old, *new)).collect();
-        let mut state = TableState {
-            current: restored(current, layout, &moves)?,
-            previous: previous.map(|previous| restored(previous, layout, &moves)).transpose()?,
+    /// A partition that goes on with these parts, for this catalog.
+    pub(crate) fn from_parts(parts: Parts, catalog: Arc<Catalog>) -> Result<Self, RestoreError> {
+        let Parts { mut head, shape, dictionaries, tables } = parts;
+        let kinds = shape.kinds()?;
+        let found = shape.find(&catalog);
+        let births = found.iter().map(|found| found.map_or(head.next_birth, |found| found.birth));
+        let layout = shape.lay_out(&catalog, &births.collect::<Vec<u32>>())?;
+        let is_new = |(found, aggregate): (&Option<_>, &crate::catalog::Aggregate)| {
+            found.is_none() && aggregate.values().is_some()
         };
-        state.conform(layout);
-        if let Some(place) = self.tables.get_mut(new_table) {
-            *place = Some(state);
+        if found.iter().zip(&catalog.aggregates).any(is_new) {
+            head.next_birth = head.next_birth.saturating_add(1);
         }
-        Ok(())
-    }
-
-    fn restore_dictionaries(&mut self, saved: Vec<(SavedDictionary, Dictionary)>) {
-        for (saved, dictionary) in saved {
-            let is_it = |number: &usize| {
-                saved_dictionary(&self.catalog, &self.layout, *number).is_some_and(|layout| layout == saved)
-            };
-            let number = (0..self.dictionaries.len()).find(is_it);
-            if let Some(place) = number.and_then(|number| self.dictionaries.get_mut(number)) {
-                *place = Some(dictionary);
+        let mut partition = Self::with_layout(catalog, layout, head);
+        for ((number, state), kind) in tables.into_iter().enumerate().zip(kinds) {
+            let Some(layout) = partition.layout.table(number) else { continue };
+            let (Some(mut state), Some(kind)) = (state, kind) else { return Err(damaged("a table is missing")) };
+            let members: Vec<bool> = kind.members.iter().map(Option::is_some).collect();
+            restore(&mut state.current, layout, &members)?;
+            if let Some(previous) = &mut state.previous {
+                restore(previous, layout, &members)?;
+            }
+            state.conform(layout);
+            if let Some(place) = partition.tables.get_mut(number) {
+                *place = Some(state);
             }
         }
+        for (number, dictionary) in dictionaries.into_iter().enumerate() {
+            if let Some(Some(place)) = partition.dictionaries.get_mut(number) {
+                *place = dictionary.ok_or_else(|| damaged("a dictionary is missing"))?;
+            }
+        }
+        Ok(partition)
     }
 }
 
-fn damaged(reason: &str) -> RestoreError {
+pub(crate) fn damaged(reason: &str) -> RestoreError {
     RestoreError::Damaged(reason.to_owned())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]
-fn malformed(error: postcard::Error) -> RestoreError {
+pub(crate) fn malformed(error: postcard::Error) -> RestoreError {
     RestoreError::Damaged(error.to_string())
 }
 
-fn saved_dictionary(catalog: &Catalog, layout: &crate::layout::Layout, number: usize) -> Option<SavedDictionary> {
-    let dictionary = layout.dictionaries.get(number)?.as_ref()?;
-    let field = catalog.schema.field(dictionary.slot)?.name.clone();
-    Some(SavedDictionary { field, limit: dictionary.limit })
-}
-
-/// Tables that were read, their members moved to their new places, checked against the layout.
-fn restored(mut storage: Storage, layout: &TableLayout, moves: &[(usize, usize)]) -> Result<Storage, RestoreError> {
+/// Checks tables that were read against the layout, and works out what follows from their values. `members` says which
+/// ones they have to have.
+fn restore(storage: &mut Storage, layout: &TableLayout, members: &[bool]) -> Result<(), RestoreError> {
     if matches!(storage, Storage::Buckets(_)) != layout.buckets.is_some() {
         return Err(damaged("a table has time buckets and should not, or the other way round"));
     }
     for table in storage.tables_mut() {
-        let mut members = Vec::new();
-        members.resize_with(layout.members.len(), || None);
-        for (old, new) in moves {
-            let member = table.members.get(*old).cloned().flatten();
-            let kept = layout.members.get(*new).and_then(Option::as_ref).map(|member| &member.kept);
-            let (Some(mut member), Some(kept)) = (member, kept) else {
-                return Err(damaged("a table lacks the values of an aggregate"));
-            };
-            check(&mut member, kept, table)?;
-            if let Some(place) = members.get_mut(*new) {
-                *place = Some(member);
-            }
-        }
         if !table.keys.iter().all(|key| is_key_of(key, layout.key.len())) {
             return Err(damaged("a key is malformed"));
         }
-        table.members = members;
+        table.members.resize_with(members.len(), || None);
+        let keys = table.keys.len();
+        for ((member, layout), is_there) in table.members.iter_mut().zip(&layout.members).zip(members) {
+            match (layout, member) {
+                (Some(layout), Some(member)) => check(member, &layout.kept, keys)?,
+                (Some(_), None) if *is_there => return Err(damaged("a table lacks the values of an aggregate")),
+                _ => {}
+            }
+        }
     }
-    Ok(storage)
+    Ok(())
 }
 
 /// Checks the values of an aggregate, and works out what follows from them.
-fn check(member: &mut Member, kept: &Kept, table: &Table) -> Result<(), RestoreError> {
+fn check(member: &mut Member, kept: &Kept, keys: usize) -> Result<(), RestoreError> {
     let fits = match (&member.cells, kept) {
         (Cells::Counts(_), Kept::Count) | (Cells::Sets(_), Kept::Distinct(_)) => true,
         (Cells::Latest(all), Kept::Latest(fields)) => all
@@ -236,7 +183,7 @@ fn check(member: &mut Member, kept: &Kept, table: &Table) -> Result<(), RestoreE
             .all(|bytes| Latest::read(bytes).is_some_and(|latest| is_key_of(latest.values, fields.len()))),
         _ => false,
     };
-    if !fits || member.len() > table.keys.len() {
+    if !fits || member.len() > keys {
         return Err(damaged("the values of an aggregate are malformed"));
     }
     let values = || (0..member.len() as u32).map(|id| member.value(id));

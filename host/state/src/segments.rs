@@ -88,9 +88,31 @@ impl<T: Default> Segments<T> {
     }
 }
 
-impl<T: Serialize> Serialize for Segments<T> {
+/// Values of which one says that there is none.
+pub(crate) trait Vacant {
+    /// Whether this is that one.
+    fn is_vacant(&self) -> bool;
+}
+
+impl Vacant for u64 {
+    fn is_vacant(&self) -> bool {
+        *self == 0
+    }
+}
+
+impl<T> Vacant for Option<T> {
+    fn is_vacant(&self) -> bool {
+        self.is_none()
+    }
+}
+
+/// The column is written without what is vacant at its end. How far it once grew, before some of that was taken back,
+/// doesn't show.
+impl<T: Serialize + Vacant> Serialize for Segments<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(Counted { values: self.iter(), left: self.len() })
+        let backwards = self.segments.iter().rev().flat_map(|segment| segment.iter().rev());
+        let left = self.len() - backwards.take_while(|value| value.is_vacant()).count();
+        serializer.collect_seq(Counted { values: self.iter().take(left), left })
     }
 }
 

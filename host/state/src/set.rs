@@ -8,6 +8,7 @@ use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
+use crate::segments::Vacant;
 use crate::sharded::{Sharded, hash};
 use crate::value::{IPV4, encoded_length, split_first};
 
@@ -261,6 +262,19 @@ impl Set {
         }
     }
 
+    /// About how many bytes its members take.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Inline { used, .. } => usize::from(*used),
+            Self::Linear { used, .. } => usize::from(*used),
+            Self::Hashed(hashed) => {
+                let others = hashed.others.iter().map(|member| member.len()).sum::<usize>();
+                let wide = hashed.members as usize - hashed.others.iter().count();
+                17 * wide + others
+            }
+        }
+    }
+
     /// The members, sorted.
     fn sorted(&self) -> Vec<u8> {
         let mut members = Vec::with_capacity(self.len() as usize);
@@ -282,6 +296,12 @@ fn append(bytes: &mut [u8], used: usize, member: &[u8]) -> bool {
             true
         }
         None => false,
+    }
+}
+
+impl Vacant for Set {
+    fn is_vacant(&self) -> bool {
+        self.len() == 0
     }
 }
 

@@ -46,6 +46,24 @@ pub(crate) enum Cells {
     Latest(Segments<Option<Box<[u8]>>>),
 }
 
+/// What the cells of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Count,
+    Distinct,
+    Latest,
+}
+
+impl Kind {
+    pub(crate) fn of(kept: &Kept) -> Self {
+        match kept {
+            Kept::Count => Self::Count,
+            Kept::Distinct(_) => Self::Distinct,
+            Kept::Latest(_) => Self::Latest,
+        }
+    }
+}
+
 /// The latest values of a key, and the login they come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Latest<'a> {
@@ -63,19 +81,27 @@ impl<'a> Latest<'a> {
         Some(Self { offset: i64::from_le_bytes(*offset), time: i64::from_le_bytes(*time), values })
     }
 
-    fn write(self) -> Box<[u8]> {
+    pub(crate) fn write(self) -> Box<[u8]> {
         [&self.offset.to_le_bytes(), &self.time.to_le_bytes(), self.values].concat().into()
     }
 }
 
 impl Member {
-    pub(crate) fn new(kept: &Kept) -> Self {
-        let cells = match kept {
-            Kept::Count => Cells::Counts(Segments::default()),
-            Kept::Distinct(_) => Cells::Sets(Segments::default()),
-            Kept::Latest(_) => Cells::Latest(Segments::default()),
+    pub(crate) fn new(kind: Kind) -> Self {
+        let cells = match kind {
+            Kind::Count => Cells::Counts(Segments::default()),
+            Kind::Distinct => Cells::Sets(Segments::default()),
+            Kind::Latest => Cells::Latest(Segments::default()),
         };
         Self { cells, keys: 0, sum: 0 }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match &self.cells {
+            Cells::Counts(_) => Kind::Count,
+            Cells::Sets(_) => Kind::Distinct,
+            Cells::Latest(_) => Kind::Latest,
+        }
     }
 
     /// The count, or the number of different values; for latest values, whether there are some.
@@ -211,7 +237,7 @@ impl Table {
         self.members.resize_with(layout.members.len(), || None);
         for (member, layout) in self.members.iter_mut().zip(&layout.members) {
             match layout {
-                Some(layout) => drop(member.get_or_insert_with(|| Member::new(&layout.kept))),
+                Some(layout) => drop(member.get_or_insert_with(|| Member::new(Kind::of(&layout.kept)))),
                 None => *member = None,
             }
         }

@@ -15,8 +15,8 @@ use crate::window::Progress;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     /// How many changes were in the journal.
-    position: usize,
-    progress: Progress,
+    pub(crate) position: usize,
+    pub(crate) progress: Progress,
 }
 
 impl Partition {
@@ -30,7 +30,7 @@ impl Partition {
     /// Takes back everything since the innermost open savepoint, and closes it.
     pub fn rollback(&mut self) {
         self.take_back_ahead();
-        if let Some(mark) = self.marks.pop() {
+        if let Some(mark) = self.pop_mark() {
             self.undo_to(mark.position);
             self.progress = mark.progress;
         }
@@ -39,8 +39,14 @@ impl Partition {
 
     /// Closes the innermost open savepoint; what has happened since then belongs to the one around it.
     pub fn release(&mut self) {
-        self.marks.pop();
+        self.pop_mark();
         self.journal.set_active(!self.marks.is_empty() || self.ahead.is_some());
+    }
+
+    /// The innermost open savepoint, which is closed. The begin of a commit interval is none.
+    fn pop_mark(&mut self) -> Option<Mark> {
+        let outer = usize::from(self.interval.is_some());
+        if self.marks.len() > outer { self.marks.pop() } else { None }
     }
 
     /// Takes back what was counted ahead of being observed.

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that finds nothing there has failed")]
 
 mod catalog;
+mod changelog;
+mod intervals;
 mod promises;
 mod properties;
 mod support;

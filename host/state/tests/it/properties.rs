@@ -41,7 +41,7 @@ fn value(field: usize, number: u8) -> Option<Scalar> {
     }
 }
 
-fn login() -> impl Strategy<Value = Login> {
+pub(crate) fn login() -> impl Strategy<Value = Login> {
     (prop::collection::vec(0..8_u8, FIELDS.len()), prop::option::weighted(0.9, 0..60_i64)).prop_map(
         |(numbers, time)| {
             let mut login = Login::new(0);
@@ -105,7 +105,7 @@ fn definition() -> impl Strategy<Value = Definition> {
 }
 
 /// Some aggregates, and rankings of those that can be ranked.
-fn definitions() -> impl Strategy<Value = Vec<Definition>> {
+pub(crate) fn definitions() -> impl Strategy<Value = Vec<Definition>> {
     (prop::collection::vec(definition(), 1..6), 1..4_u32).prop_map(|(mut all, size)| {
         for (number, definition) in all.iter_mut().enumerate() {
             definition.name = format!("a{number}");
@@ -132,7 +132,7 @@ fn definitions() -> impl Strategy<Value = Vec<Definition>> {
 }
 
 /// Everything that an enricher could ask about these aggregates.
-fn requests(definitions: &[Definition]) -> Vec<HistoryRequest> {
+pub(crate) fn requests(definitions: &[Definition]) -> Vec<HistoryRequest> {
     let mut requests = Vec::new();
     for definition in definitions.iter().filter(|definition| definition.span == Span::Total) {
         let look_ups = match &definition.measure {

@@ -1,0 +1,216 @@
+//! A delta: everything that changed in a partition in a commit interval, as one record of its changelog.
+//!
+//! It follows from the undo journal, which says what was touched, and from the partition itself, which says what the
+//! values are now: so a key that was counted a thousand times is one number, what was taken back is not there, and
+//! counting logins costs nothing more than the journal does. Rankings follow from values and are not in it. What a
+//! window had that is neither the current nor the previous one any more isn't either, nor a bucket that is gone.
+//!
+//! ```text
+//! head    window length, births, progress
+//! shape   0, or 1 and what is kept where, if that isn't in the changelog yet
+//! tables that have a previous window: how many, their numbers
+//! dropped time buckets: how many, each its table, window and begin
+//! pieces, each: its unit, the first new key's id, new keys, columns of changed values (`unit`)
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::aggregate::Span;
+use crate::buckets::Storage;
+use crate::interner::Interner;
+use crate::journal::{Change, Undo};
+use crate::partition::Partition;
+use crate::record::{Kind, begin, seal};
+use crate::shape::Shape;
+use crate::table::{Member, Table};
+use crate::undo::Mark;
+use crate::unit::{Unit, UnitPlace, put_keys, put_sets, put_values};
+use crate::wire::{put, put_value};
+
+/// What was touched in a unit.
+#[derive(Default)]
+struct Touched<'a> {
+    /// How many keys were added; they are its last ones.
+    added: usize,
+    /// By the member's number.
+    members: Vec<TouchedMember<'a>>,
+}
+
+#[derive(Default)]
+struct TouchedMember<'a> {
+    /// The ids of keys whose values changed.
+    ids: Vec<u32>,
+    /// What was put into sets.
+    inserted: Vec<(u32, &'a [u8])>,
+}
+
+/// What was touched in all units, and which buckets were dropped.
+#[derive(Default)]
+struct Changes<'a> {
+    numbers: BTreeMap<Unit, usize>,
+    units: Vec<(Unit, Touched<'a>)>,
+    /// The one that the last change was in, which the next one is probably in, too.
+    last: usize,
+    dropped: BTreeSet<Unit>,
+}
+
+impl<'a> Changes<'a> {
+    fn unit(&mut self, unit: Unit) -> Option<&mut Touched<'a>> {
+        if self.units.get(self.last).is_none_or(|(last, _)| *last != unit) {
+            let next = self.units.len();
+            self.last = *self.numbers.entry(unit).or_insert(next);
+            if self.last == next {
+                self.units.push((unit, Touched::default()));
+            }
+        }
+        self.units.get_mut(self.last).map(|(_, touched)| touched)
+    }
+
+    fn member(&mut self, unit: Unit, number: u32) -> Option<&mut TouchedMember<'a>> {
+        let (members, number) = (&mut self.unit(unit)?.members, number as usize);
+        if members.len() <= number {
+            members.resize_with(number + 1, TouchedMember::default);
+        }
+        members.get_mut(number)
+    }
+}
+
+impl Partition {
+    /// The delta since a mark that is the journal's begin.
+    pub(crate) fn delta_since(&self, mark: &Mark, shape_is_known: bool) -> Vec<u8> {
+        debug_assert_eq!(mark.position, 0, "nothing in the journal is older than an interval");
+        let mut changes = self.changes();
+        changes.units.sort_unstable_by_key(|(unit, _)| *unit);
+        let mut out = begin(Kind::Delta);
+        self.put_head(&mut out, shape_is_known);
+        put(&mut out, changes.dropped.len() as u64);
+        changes.dropped.iter().for_each(|unit| unit.put(&mut out));
+        for (unit, touched) in changes.units {
+            match unit.place {
+                UnitPlace::Dictionary(number) => {
+                    if let Some(Some(dictionary)) = self.dictionaries.get(number as usize) {
+                        unit.put(&mut out);
+                        put_last_keys(&mut out, &dictionary.names, touched.added);
+                        put(&mut out, 0);
+                    }
+                }
+                UnitPlace::Table(_) => {
+                    if let Some(table) = self.unit(unit) {
+                        unit.put(&mut out);
+                        put_last_keys(&mut out, &table.keys, touched.added);
+                        put_columns(&mut out, table, touched.members);
+                    }
+                }
+            }
+        }
+        seal(out)
+    }
+
+    /// Writes what is no aggregate: how far the partition has come, what is kept where, which tables have a previous
+    /// window.
+    pub(crate) fn put_head(&self, out: &mut Vec<u8>, shape_is_known: bool) {
+        put_value(out, &self.head());
+        put_value(out, &(!shape_is_known).then(|| Shape::of(self)));
+        let tables = self.tables.iter().zip(0_u64..);
+        let previous = tables.filter(|(state, _)| state.as_ref().is_some_and(|state| state.previous.is_some()));
+        let previous: Vec<u64> = previous.map(|(_, number)| number).collect();
+        put(out, previous.len() as u64);
+        for number in previous {
+            put(out, number);
+        }
+    }
+
+    /// The table of a unit; `None` where there is none any more.
+    pub(crate) fn unit(&self, unit: Unit) -> Option<&Table> {
+        let UnitPlace::Table(number) = unit.place else { return None };
+        let state = self.tables.get(number as usize)?.as_ref()?;
+        let storage = if unit.window == 0 || unit.window == self.progress.number {
+            &state.current
+        } else if unit.window + 1 == self.progress.number {
+            state.previous.as_ref()?
+        } else {
+            return None;
+        };
+        match storage {
+            Storage::Plain(table) => Some(table),
+            Storage::Buckets(tables) => tables.get(&unit.bucket),
+        }
+    }
+
+    /// All that the journal says was touched.
+    fn changes(&self) -> Changes<'_> {
+        let is_windowed = |table: u32| self.layout.table(table as usize).is_some_and(|it| it.span == Span::Window);
+        let windowed: Vec<bool> = (0..self.layout.tables.len() as u32).map(is_windowed).collect();
+        let mut changes = Changes::default();
+        // Latest first, so that how many windows were turned since then is known.
+        let mut window = self.progress.number;
+        for (Change { bucket, table, part, id, undo }, inserted) in self.journal.changes() {
+            let is_windowed = windowed.get(table as usize).copied().unwrap_or_default();
+            let window_of_unit = if is_windowed { window } else { 0 };
+            let unit = Unit { place: UnitPlace::Table(table), window: window_of_unit, bucket };
+            let is_over = is_windowed && window + 1 < self.progress.number;
+            match undo {
+                Undo::TurnWindow => window -= 1,
+                Undo::Name => {
+                    if let Some(touched) = changes.unit(Unit::dictionary(part)) {
+                        touched.added += 1;
+                    }
+                }
+                Undo::Rank | Undo::BuildRanking => {}
+                _ if is_over => {}
+                Undo::DropBucket => drop(changes.dropped.insert(unit)),
+                Undo::BeginBucket => drop(changes.unit(unit)),
+                Undo::AddKey => {
+                    if let Some(touched) = changes.unit(unit) {
+                        touched.added += 1;
+                    }
+                }
+                Undo::Count | Undo::Replace => {
+                    if let Some(member) = changes.member(unit, part) {
+                        member.ids.push(id);
+                    }
+                }
+                Undo::Insert => {
+                    if let Some(member) = changes.member(unit, part) {
+                        member.inserted.push((id, inserted));
+                    }
+                }
+            }
+        }
+        changes
+    }
+}
+
+fn put_last_keys(out: &mut Vec<u8>, keys: &Interner, added: usize) {
+    let from = keys.len().saturating_sub(added);
+    put_keys(out, from, (from as u32..keys.len() as u32).map(|id| keys.key(id)));
+}
+
+fn put_columns(out: &mut Vec<u8>, table: &Table, touched: Vec<TouchedMember<'_>>) {
+    // Of what a new catalog gave up in the meantime, nothing is kept any more.
+    let columns: Vec<(usize, TouchedMember<'_>, &Member)> = touched
+        .into_iter()
+        .enumerate()
+        .filter(|(_, touched)| !touched.ids.is_empty() || !touched.inserted.is_empty())
+        .filter_map(|(number, touched)| Some((number, touched, table.member(number)?)))
+        .collect();
+    put(out, columns.len() as u64);
+    for (number, TouchedMember { mut ids, mut inserted }, member) in columns {
+        if inserted.is_empty() {
+            ids.sort_unstable();
+            ids.dedup();
+            put_values(out, number, member, &ids);
+        } else {
+            inserted.sort_by_key(|(id, _)| *id);
+            let (mut sets, mut members) = (Vec::<(u32, usize)>::new(), Vec::new());
+            for (id, member) in inserted {
+                match sets.last_mut().filter(|(last, _)| *last == id) {
+                    Some((_, length)) => *length += member.len(),
+                    None => sets.push((id, member.len())),
+                }
+                members.extend_from_slice(member);
+            }
+            put_sets(out, number, &sets, &members);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Snapshots in slices: the whole state of a partition, piece by piece, while it goes on changing.
+//!
+//! A slice holds some keys of some units (`unit`), by ascending place, window, bucket and id, with all their values as
+//! they are at a commit, and stands in the changelog behind that commit's delta. The first one also says what is kept
+//! where. Whoever reads the changelog from the first slice on has, behind the last one and behind every later delta, the
+//! exact state:
+//!
+//! - *A key that is there* came in with a slice or a later delta. Values are absolute, so from then on it has what the
+//!   latest record about it says, and every change stands in a record: it is exact at every commit.
+//! - *A key that isn't there yet*, in a unit that isn't whole: what deltas say about it is passed over, as its slice is
+//!   yet to come and includes that. Keys are never removed and their ids are dense, so what is missing of a unit are its
+//!   last keys, and a key that is new in a delta is either the next one of a whole unit or to be passed over, too.
+//! - *A unit that isn't there* either began before the snapshot did, and its slices are yet to come; or after, and then
+//!   all of its keys are in deltas, beginning with id 0: that begins it, whole. Slices that come for it all the same say
+//!   nothing new. So windows that began later need no slice, and windows that are turned quickly can't hold it up.
+//! - *A unit that is gone* (a bucket, a window) was dropped by the delta that says so, and none of its kind ever comes
+//!   back. A catalog that is adopted meanwhile is in the next delta; what it brings begins as above.
+//!
+//! A commit that is taken back takes its slices with it: the snapshot goes on from the cursor that was before.
+
+use crate::aggregate::Span;
+use crate::interner::Interner;
+use crate::interval::NotInDelta;
+use crate::partition::Partition;
+use crate::record::{Kind, begin, seal};
+use crate::table::{Kind as MemberKind, Member};
+use crate::unit::{Unit, UnitPlace, put_keys, put_sets, put_values};
+use crate::wire::put;
+
+/// How far a snapshot is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotCursor {
+    /// The number of the next slice.
+    slice: u64,
+    /// Where it begins; nowhere before the first one.
+    at: Option<(Unit, u32)>,
+    /// The current window when the snapshot began.
+    window: u64,
+}
+
+/// A slice of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// To be written to the changelog behind the delta.
+    pub record: Vec<u8>,
+    /// Where the snapshot goes on once that is committed; nowhere where it is complete.
+    pub next: Option<SnapshotCursor>,
+}
+
+impl Partition {
+    /// The next slice of a snapshot, of about so many bytes: what is kept under one key is never cut. A snapshot begins
+    /// with [`SnapshotCursor::default`], and its slices follow each other in the changelog, some at every commit. Not to
+    /// be overtaken by new keys, they are to be larger than the deltas beside them. A snapshot that isn't gone on with
+    /// counts for nothing.
+    ///
+    /// # Errors
+    /// A slice belongs behind a [`delta`](Self::delta) that was taken at the same moment. Where something was changed
+    /// since, no changelog has it yet.
+    pub fn slice(&mut self, cursor: &SnapshotCursor, bytes: usize) -> Result<Slice, NotInDelta> {
+        self.take_back_ahead();
+        if !self.is_in_delta() {
+            return Err(NotInDelta);
+        }
+        let window = if cursor.slice == 0 { self.progress.number } else { cursor.window };
+        let mut out = begin(Kind::Slice);
+        put(&mut out, cursor.slice);
+        let is_last = out.len();
+        out.push(0);
+        if cursor.slice == 0 {
+            self.put_head(&mut out, false);
+        }
+        let (start, mut from) = cursor.at.unwrap_or((Unit::dictionary(0), 0));
+        let mut next = None;
+        for unit in self.units().filter(|unit| *unit >= start && unit.window <= window) {
+            if unit != start {
+                from = 0;
+            }
+            if out.len() >= bytes {
+                next = Some((unit, from));
+                break;
+            }
+            let room = bytes - out.len();
+            let (written, is_whole) = self.put_unit(&mut out, unit, from as usize, room);
+            if !is_whole {
+                next = Some((unit, written as u32));
+                break;
+            }
+        }
+        if let Some(place) = out.get_mut(is_last) {
+            *place = u8::from(next.is_none());
+        }
+        let next = next.map(|at| SnapshotCursor { slice: cursor.slice + 1, at: Some(at), window });
+        Ok(Slice { record: seal(out), next })
+    }
+
+    /// All units there are, in the order of slices.
+    fn units(&self) -> impl Iterator<Item = Unit> {
+        let dictionaries = self.dictionaries.iter().zip(0..);
+        let dictionaries = dictionaries.filter(|(dictionary, _)| dictionary.is_some());
+        let dictionaries = dictionaries.map(|(_, number)| Unit::dictionary(number));
+        let tables = self.tables.iter().zip(&self.layout.tables).zip(0..);
+        let tables = tables.filter_map(|((state, layout), number)| Some((state.as_ref()?, layout.as_ref()?, number)));
+        let tables = tables.flat_map(|(state, layout, number)| {
+            let current = if layout.span == Span::Window { self.progress.number } else { 0 };
+            let previous = state.previous.iter().map(move |storage| (current.saturating_sub(1), storage));
+            let windows = previous.chain(std::iter::once((current, &state.current)));
+            windows.flat_map(move |(window, storage)| {
+                let place = UnitPlace::Table(number);
+                storage.tables().map(move |(bucket, _)| Unit { place, window, bucket: bucket.unwrap_or_default() })
+            })
+        });
+        dictionaries.chain(tables)
+    }
+
+    /// Writes keys of a unit from this id on, and their values, in about so many bytes. Returns the id behind them and
+    /// whether the unit has no more.
+    fn put_unit(&self, out: &mut Vec<u8>, unit: Unit, from: usize, bytes: usize) -> (usize, bool) {
+        let (keys, members) = match unit.place {
+            UnitPlace::Dictionary(number) => {
+                let dictionary = self.dictionaries.get(number as usize).and_then(Option::as_ref);
+                (dictionary.map(|dictionary| &dictionary.names), &[] as &[_])
+            }
+            UnitPlace::Table(_) => {
+                let table = self.unit(unit);
+                (table.map(|table| &table.keys), table.map(|table| table.members.as_slice()).unwrap_or_default())
+            }
+        };
+        let Some(keys) = keys else { return (from, true) };
+        let (mut to, mut written) = (from, 0);
+        while to < keys.len() && written < bytes {
+            written += size(keys, members, to as u32);
+            to += 1;
+        }
+        unit.put(out);
+        put_keys(out, from, (from as u32..to as u32).map(|id| keys.key(id)));
+        put(out, members.iter().flatten().count() as u64);
+        for (number, member) in members.iter().enumerate() {
+            if let Some(member) = member {
+                put_column(out, number, member, from as u32..to as u32);
+            }
+        }
+        let is_whole = to == keys.len();
+        out.push(u8::from(is_whole));
+        (to, is_whole)
+    }
+}
+
+fn put_column(out: &mut Vec<u8>, number: usize, member: &Member, ids: std::ops::Range<u32>) {
+    let ids: Vec<u32> = ids.filter(|id| member.value(*id) > 0).collect();
+    if member.kind() != MemberKind::Distinct {
+        put_values(out, number, member, &ids);
+        return;
+    }
+    let (mut sets, mut members) = (Vec::new(), Vec::new());
+    for id in ids {
+        let before = members.len();
+        if let Some(set) = member.set(id) {
+            set.for_each(|member| members.extend_from_slice(member));
+        }
+        sets.push((id, members.len() - before));
+    }
+    put_sets(out, number, &sets, &members);
+}
+
+/// About how many bytes a key and its values take.
+fn size(keys: &Interner, members: &[Option<Member>], id: u32) -> usize {
+    let values = members.iter().flatten().map(|member| match member.kind() {
+        MemberKind::Count => 3,
+        MemberKind::Distinct => member.set(id).map_or(0, |set| 2 + set.size()),
+        MemberKind::Latest => member.latest(id).map_or(0, |latest| 8 + latest.values.len()),
+    });
+    1 + keys.key(id).len() + values.sum::<usize>()
+}
