@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 use crate::segments::Vacant;
-use crate::sharded::{Sharded, hash};
+use crate::sharded::{PARTS, Sharded, hash};
 use crate::value::{IPV4, encoded_length, split_first};
 
 /// How many bytes stand in the set itself.
@@ -17,6 +17,8 @@ const INLINE: usize = 21;
 /// Beyond so many bytes or members, a set is hashed.
 const LINEAR_BYTES: usize = 256;
 const LINEAR_MEMBERS: u16 = 24;
+/// In how many parts the members can be visited.
+pub(crate) const SET_PARTS: usize = 3 * PARTS;
 
 /// A set of encoded values. (A combination of values is one value.)
 #[derive(Clone, Debug)]
@@ -267,11 +269,21 @@ impl Set {
         match self {
             Self::Inline { used, .. } => usize::from(*used),
             Self::Linear { used, .. } => usize::from(*used),
-            Self::Hashed(hashed) => {
-                let others = hashed.others.iter().map(|member| member.len()).sum::<usize>();
-                let wide = hashed.members as usize - hashed.others.iter().count();
-                17 * wide + others
-            }
+            Self::Hashed(hashed) => 5 * hashed.addresses.len() + 17 * hashed.wide.len() + 32 * hashed.others.len(),
+        }
+    }
+
+    /// Visits the members in one of [`SET_PARTS`] parts, all of a set that isn't hashed in the first one. A member that
+    /// stays in the set is in a part that is yet to come, or was in one when that was visited.
+    pub(crate) fn for_each_in(&self, part: usize, mut visit: impl FnMut(&[u8])) {
+        match self {
+            Self::Hashed(hashed) => match (part / PARTS, part % PARTS) {
+                (0, part) => hashed.addresses.iter_part(part).for_each(|[a, b, c, d]| visit(&[IPV4, *a, *b, *c, *d])),
+                (1, part) => hashed.wide.iter_part(part).for_each(|member| visit(member)),
+                (_, part) => hashed.others.iter_part(part).for_each(|member| visit(member)),
+            },
+            _ if part == 0 => self.for_each(visit),
+            _ => {}
         }
     }
 
@@ -385,6 +397,10 @@ mod tests {
             let mut members = BTreeSet::new();
             set.for_each(|member| assert!(members.insert(member.to_vec())));
             prop_assert_eq!(&members, &model);
+            let mut parts = Vec::new();
+            (0..SET_PARTS).for_each(|part| set.for_each_in(part, |member| parts.push(member.to_vec())));
+            parts.sort_unstable();
+            prop_assert_eq!(parts, model.into_iter().collect::<Vec<_>>());
             let bytes = postcard::to_stdvec(&set).unwrap();
             let read: Set = postcard::from_bytes(&bytes).unwrap();
             prop_assert_eq!(read.len(), set.len());

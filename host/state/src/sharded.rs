@@ -17,6 +17,8 @@ static SEED: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::de
 /// How many entries are kept in one table before it is split.
 const SPLIT_AT: usize = 8192;
 const SHARDS: usize = 256;
+/// In how many parts the entries can be gone through.
+pub(crate) const PARTS: usize = 1 + SHARDS;
 
 /// The keyed hash of some bytes.
 #[inline]
@@ -116,6 +118,20 @@ impl<T> Sharded<T> {
     /// Takes an entry out.
     pub(crate) fn remove(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<T> {
         self.part_mut(hash).find_entry(hash, is_it).ok().map(|entry| entry.remove().0)
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.first.len() + self.shards.iter().map(HashTable::len).sum::<usize>()
+    }
+
+    /// The entries of one of [`PARTS`] parts. They move between parts only once, from the first one.
+    pub(crate) fn iter_part(&self, part: usize) -> impl Iterator<Item = &T> {
+        let part = match part.checked_sub(1) {
+            None => Some(&self.first),
+            Some(shard) => self.shards.get(shard),
+        };
+        part.into_iter().flatten()
     }
 
     /// All entries, in no order that may show.

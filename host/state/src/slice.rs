@@ -10,6 +10,8 @@
 //! - *A key that isn't there yet*, in a unit that isn't whole: what deltas say about it is passed over, as its slice is
 //!   yet to come and includes that. Keys are never removed and their ids are dense, so what is missing of a unit are its
 //!   last keys, and a key that is new in a delta is either the next one of a whole unit or to be passed over, too.
+//! - *A large set* is written in parts, and its key is there from the first one on. Sets only grow, and a slice or a
+//!   delta adds to what is there: a member was in the set when its part was written, or is in a delta behind that.
 //! - *A unit that isn't there* either began before the snapshot did, and its slices are yet to come; or after, and then
 //!   all of its keys are in deltas, beginning with id 0: that begins it, whole. Slices that come for it all the same say
 //!   nothing new. So windows that began later need no slice, and windows that are turned quickly can't hold it up.
@@ -23,6 +25,7 @@ use crate::interner::Interner;
 use crate::interval::NotInDelta;
 use crate::partition::Partition;
 use crate::record::{Kind, begin, seal};
+use crate::set::{SET_PARTS, Set};
 use crate::table::{Kind as MemberKind, Member};
 use crate::unit::{Unit, UnitPlace, put_keys, put_sets, put_values};
 use crate::wire::put;
@@ -33,10 +36,21 @@ pub struct SnapshotCursor {
     /// The number of the next slice.
     slice: u64,
     /// Where it begins; nowhere before the first one.
-    at: Option<(Unit, u32)>,
+    at: Option<(Unit, Within)>,
     /// The current window when the snapshot began.
     window: u64,
 }
+
+/// A place in a unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Within {
+    id: u32,
+    /// How many parts of the key's large sets are written, those of all members counted one after the other.
+    part: usize,
+}
+
+/// A set of more bytes than this is written in parts.
+const LARGE: usize = 64 * 1024;
 
 /// A slice of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +62,8 @@ pub struct Slice {
 }
 
 impl Partition {
-    /// The next slice of a snapshot, of about so many bytes: what is kept under one key is never cut. A snapshot begins
-    /// with [`SnapshotCursor::default`], and its slices follow each other in the changelog, some at every commit. Not to
+    /// The next slice of a snapshot, of about so many bytes: only large sets of a key are cut. A snapshot begins with
+    /// [`SnapshotCursor::default`], and its slices follow each other in the changelog, some at every commit. Not to
     /// be overtaken by new keys, they are to be larger than the deltas beside them. A snapshot that isn't gone on with
     /// counts for nothing.
     ///
@@ -69,20 +83,19 @@ impl Partition {
         if cursor.slice == 0 {
             self.put_head(&mut out, false);
         }
-        let (start, mut from) = cursor.at.unwrap_or((Unit::dictionary(0), 0));
+        let (start, mut from) = cursor.at.unwrap_or((Unit::dictionary(0), Within::default()));
         let mut next = None;
         for unit in self.units().filter(|unit| *unit >= start && unit.window <= window) {
             if unit != start {
-                from = 0;
+                from = Within::default();
             }
             if out.len() >= bytes {
                 next = Some((unit, from));
                 break;
             }
             let room = bytes - out.len();
-            let (written, is_whole) = self.put_unit(&mut out, unit, from as usize, room);
-            if !is_whole {
-                next = Some((unit, written as u32));
+            next = self.put_unit(&mut out, unit, from, room).map(|within| (unit, within));
+            if next.is_some() {
                 break;
             }
         }
@@ -112,36 +125,101 @@ impl Partition {
         dictionaries.chain(tables)
     }
 
-    /// Writes keys of a unit from this id on, and their values, in about so many bytes. Returns the id behind them and
-    /// whether the unit has no more.
-    fn put_unit(&self, out: &mut Vec<u8>, unit: Unit, from: usize, bytes: usize) -> (usize, bool) {
+    /// Writes keys of a unit from a place on, and their values, in about so many bytes. Returns the place behind them;
+    /// nothing where the unit has no more.
+    fn put_unit(&self, out: &mut Vec<u8>, unit: Unit, from: Within, bytes: usize) -> Option<Within> {
         let (keys, members) = match unit.place {
             UnitPlace::Dictionary(number) => {
-                let dictionary = self.dictionaries.get(number as usize).and_then(Option::as_ref);
-                (dictionary.map(|dictionary| &dictionary.names), &[] as &[_])
+                let dictionary = self.dictionaries.get(number as usize)?.as_ref()?;
+                (&dictionary.names, &[] as &[_])
             }
             UnitPlace::Table(_) => {
-                let table = self.unit(unit);
-                (table.map(|table| &table.keys), table.map(|table| table.members.as_slice()).unwrap_or_default())
+                let table = self.unit(unit)?;
+                (&table.keys, table.members.as_slice())
             }
         };
-        let Some(keys) = keys else { return (from, true) };
+        let range = Range { keys, members, room: bytes };
+        unit.put(out);
+        let next = if range.is_large(from.id) { range.put_key(out, from) } else { range.put(out, from.id) };
+        let next = Some(next).filter(|next| (next.id as usize) < keys.len());
+        out.push(u8::from(next.is_none()));
+        next
+    }
+}
+
+/// Keys of a unit that are to be written, and their values.
+struct Range<'a> {
+    keys: &'a Interner,
+    members: &'a [Option<Member>],
+    /// About how many bytes.
+    room: usize,
+}
+
+impl Range<'_> {
+    /// The sets of a key that are written in parts, by their members' numbers.
+    fn large(&self, id: u32) -> impl Iterator<Item = (usize, &Set)> {
+        let sets = self
+            .members
+            .iter()
+            .enumerate()
+            .filter_map(move |(number, member)| Some((number, member.as_ref()?.set(id)?)));
+        sets.filter(|(_, set)| set.size() > LARGE)
+    }
+
+    fn is_large(&self, id: u32) -> bool {
+        self.large(id).next().is_some()
+    }
+
+    /// Writes keys from this id on, up to the first one with large sets.
+    fn put(&self, out: &mut Vec<u8>, from: u32) -> Within {
         let (mut to, mut written) = (from, 0);
-        while to < keys.len() && written < bytes {
-            written += size(keys, members, to as u32);
+        while (to as usize) < self.keys.len() && written < self.room && !self.is_large(to) {
+            written += size(self.keys, self.members, to);
             to += 1;
         }
-        unit.put(out);
-        put_keys(out, from, (from as u32..to as u32).map(|id| keys.key(id)));
-        put(out, members.iter().flatten().count() as u64);
-        for (number, member) in members.iter().enumerate() {
+        put_keys(out, from as usize, (from..to).map(|id| self.keys.key(id)));
+        put(out, self.members.iter().flatten().count() as u64);
+        for (number, member) in self.members.iter().enumerate() {
             if let Some(member) = member {
-                put_column(out, number, member, from as u32..to as u32);
+                put_column(out, number, member, from..to);
             }
         }
-        let is_whole = to == keys.len();
-        out.push(u8::from(is_whole));
-        (to, is_whole)
+        Within { id: to, part: 0 }
+    }
+
+    /// Writes a key with large sets: with their first part all of its other values, and then more and more parts.
+    fn put_key(&self, out: &mut Vec<u8>, from: Within) -> Within {
+        let Within { id, mut part } = from;
+        let (mut columns, mut count) = (Vec::new(), 0);
+        let large: Vec<(usize, &Set)> = self.large(id).collect();
+        if part == 0 {
+            for (number, member) in self.members.iter().enumerate() {
+                if let Some(member) = member.as_ref().filter(|_| large.iter().all(|(large, _)| *large != number)) {
+                    put_column(&mut columns, number, member, id..id + 1);
+                    count += 1;
+                }
+            }
+        }
+        for (number, set) in large {
+            part = part.max(number * SET_PARTS);
+            let (mut members, end) = (Vec::new(), (number + 1) * SET_PARTS);
+            while part < end && (members.is_empty() || columns.len() + members.len() < self.room) {
+                set.for_each_in(part % SET_PARTS, |member| members.extend_from_slice(member));
+                part += 1;
+            }
+            if !members.is_empty() {
+                put_sets(&mut columns, number, &[(id, members.len())], &members);
+                count += 1;
+            }
+            if part < end {
+                break;
+            }
+        }
+        let last = self.large(id).last().map_or(0, |(number, _)| (number + 1) * SET_PARTS);
+        put_keys(out, id as usize, std::iter::once(self.keys.key(id)));
+        put(out, count);
+        out.extend_from_slice(&columns);
+        if part < last { Within { id, part } } else { Within { id: id + 1, part: 0 } }
     }
 }
 

@@ -104,6 +104,51 @@ fn slices_have_the_size_that_is_asked_for_and_their_keys_are_cut_nowhere_else() 
     assert!(sizes[..sizes.len() - 1].iter().all(|size| *size > 3500), "{sizes:?}");
 }
 
+#[test]
+fn a_large_set_is_written_in_parts_while_it_grows() {
+    // Some of the sets become large, and are split, only while the slices are written.
+    assert!(slices_of_growing_sets(5000) < 10, "what isn't split yet is written at once");
+    assert!(slices_of_growing_sets(15_000) > 20);
+}
+
+/// How many slices it takes until a replica has sets that have this many members when the snapshot begins.
+fn slices_of_growing_sets(members: u32) -> usize {
+    let all = || distinct("pairs", &["user_id", "ip"], &[]);
+    let definitions =
+        [distinct("ips", &["ip"], &[]), count("logins", &[]), distinct("users", &["user_id"], &[]), all()];
+    let mut partition = open(&definitions);
+    partition.set_insight_every(u32::MAX);
+    let mut next = 0;
+    let mut observe = |partition: &mut Partition, how_many: u32| {
+        let login = |number: u32| {
+            let id = format!("424cdd21-063a-43a7-b91b-7ca1{number:08x}");
+            Login::new(i64::from(number)).text("user_id", &id).text("ip", &std::net::Ipv4Addr::from(number).to_string())
+        };
+        partition.observe(&batch(&(next..next + how_many).map(login).collect::<Vec<_>>()));
+        next += how_many;
+    };
+    observe(&mut partition, members);
+    let (mut replica, mut cursor) = (Replica::default(), Some(SnapshotCursor::default()));
+    let (mut slices, mut largest) = (0, 0);
+    while let Some(at) = cursor {
+        let delta = partition.delta().unwrap();
+        let slice = partition.slice(&at, 10_000).unwrap();
+        partition.end_interval().unwrap();
+        partition.begin_interval();
+        for record in [&delta, &slice.record] {
+            replica.apply(record).unwrap();
+        }
+        (slices, largest) = (slices + 1, slice.record.len().max(largest));
+        cursor = slice.next;
+        observe(&mut partition, 500);
+    }
+    assert!(largest < 400_000, "two parts at most are larger: {largest}");
+    replica.apply(&partition.delta().unwrap()).unwrap();
+    let restored = replica.into_partition(Arc::clone(partition.catalog())).unwrap();
+    assert!(restored.to_bytes() == partition.to_bytes());
+    slices
+}
+
 /// What the default plugins declare.
 fn defaults() -> Vec<Definition> {
     let devices = |name: &str| count(name, &["device_type"]).limit(100);
