@@ -84,16 +84,17 @@ impl Partition {
             self.put_head(&mut out, false);
         }
         let (start, mut from) = cursor.at.unwrap_or((Unit::dictionary(0), Within::default()));
-        let mut next = None;
+        let (mut next, empty) = (None, out.len());
         for unit in self.units().filter(|unit| *unit >= start && unit.window <= window) {
             if unit != start {
                 from = Within::default();
             }
-            if out.len() >= bytes {
+            // However few bytes are asked for, every slice gets the snapshot on.
+            if out.len() >= bytes && out.len() > empty {
                 next = Some((unit, from));
                 break;
             }
-            let room = bytes - out.len();
+            let room = bytes.saturating_sub(out.len()).max(1);
             next = self.put_unit(&mut out, unit, from, room).map(|within| (unit, within));
             if next.is_some() {
                 break;
