@@ -13,6 +13,7 @@ use std::collections::HashMap;
 
 use loginscope_login::{Column, Logins, Slot};
 
+use crate::aggregate::{Retention, TimeBuckets};
 use crate::batch::Prepared;
 use crate::buckets::Storage;
 use crate::layout::Place;
@@ -64,8 +65,8 @@ impl Partition {
                 new.push(*one);
             }
         }
-        if new.iter().any(|new| ahead.counted.contains(&(new.table, new.member))) {
-            // A new question on what has already counted these logins: all is asked again from the start.
+        if new.iter().any(|new| ahead.counted.iter().any(|counted| self.shows(*counted, new))) {
+            // A new question on what these logins have already changed: all is asked again from the start.
             new.extend(ahead.answers.iter().map(|(asked, _)| asked));
             self.undo_to(ahead.position);
             ahead.begin(logins, self.progress.watermark);
@@ -86,6 +87,14 @@ impl Partition {
             self.spare = ahead.prepared;
         }
         columns
+    }
+
+    /// Whether a question's answers depend on whether a table's member has counted the logins already: it is asked
+    /// about that member; or the member's logins may have ended buckets of the table that both share.
+    fn shows(&self, (table, member): (usize, usize), asked: &Asked) -> bool {
+        let buckets = self.layout.table(table).and_then(|layout| layout.buckets);
+        let ends_buckets = matches!(buckets, Some(TimeBuckets { keep: Retention::Latest(_), .. }));
+        table == asked.table && (member == asked.member || ends_buckets)
     }
 
     fn resolve(&self, plugin: &str, request: &PlannedRequest) -> Option<Asked> {

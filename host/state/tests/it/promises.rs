@@ -138,6 +138,20 @@ fn a_value_without_a_name_is_looked_up_as_other_once_all_names_are_given() {
 }
 
 #[test]
+fn buckets_that_end_within_a_batch_are_still_there_for_its_earlier_logins_whoever_asked_before() {
+    let hours = |definition: Definition| definition.buckets(10, Retention::Latest(2));
+    let definitions = [hours(latest("last", &["ip"], &[])), hours(distinct("ips", &["ip"], &[]))];
+    let mut partition = partition(&definitions);
+    let at = |offset, ip, time| login(offset).text("ip", ip).time(time);
+    observe(&mut partition, &[at(1, "::1", 0), at(2, "::2", 10)]);
+    let batch = [at(3, "::2", 10), at(4, "::2", 20)];
+    let last = ask(&mut partition, &[request("last", LookUp::Latest("ip".into()), None)], &batch);
+    assert_eq!(last, [[Some(text("::2"))], [Some(text("::2"))]]);
+    let ips = ask(&mut partition, &[request("ips", LookUp::Value, None)], &batch);
+    assert_eq!(ips, [[Some(Scalar::Integer(2))], [Some(Scalar::Integer(2))]]);
+}
+
+#[test]
 fn distinct_counts_combinations_and_a_login_that_lacks_a_field_adds_nothing() {
     let mut partition = partition(&[distinct("a", &["ip", "device_type"], &["user_id"])]);
     let ann = |offset| login(offset).text("user_id", "ann");
