@@ -171,6 +171,8 @@ mod tests {
             "plain loop, +155 bytes, 1 worker",
             "loginscope, 1 worker",
             "loginscope, 2 workers",
+            "loginscope, exactly once, 1 worker",
+            "loginscope, exactly once, 2 workers",
         ];
         assert_eq!(names, expected);
     }
