@@ -168,7 +168,9 @@ fn a_full_queue_holds_the_sender_back_until_there_is_room() {
         asked.get() == 3
     };
     assert_eq!(sender.send(&record, &stop_at_third), Err(Error::Stopped));
-    assert_eq!((asked.get(), sender.in_flight()), (3, 100));
+    assert_eq!(asked.get(), 3);
+    // librdkafka also counts what it has to tell, such as that the broker is away.
+    assert!(sender.in_flight() >= 100);
 
     let came_back = Cell::new(false);
     let come_back_when_asked = || {
