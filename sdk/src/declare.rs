@@ -12,7 +12,6 @@ pub struct Declare {
     reads: Vec<TypedField>,
     aggregates: Vec<contract::Aggregate>,
     history: Vec<HistoryRequest>,
-    history_types: Vec<FieldType>,
     sets: Vec<TypedField>,
 }
 
@@ -23,7 +22,6 @@ impl Default for Declare {
             reads: Vec::new(),
             aggregates: Vec::new(),
             history: Vec::new(),
-            history_types: Vec::new(),
             sets: Vec::new(),
         }
     }
@@ -77,7 +75,6 @@ impl Declare {
     pub fn history<T: FieldValue + ?Sized>(&mut self, look_up: LookUp<T>) -> Past<T> {
         let aggregate = self.name_of(look_up.aggregate);
         self.history.push(HistoryRequest { aggregate, look_up: look_up.what, over: look_up.over });
-        self.history_types.push(T::TYPE);
         Past::new(self.history.len() - 1)
     }
 
@@ -124,7 +121,12 @@ impl Declare {
     pub(crate) fn batch_types(&self) -> Vec<FieldType> {
         let table = self.table.iter().map(|field| own::field_type(*field));
         let further = self.reads.iter().map(|field| field.type_);
-        table.chain(further).chain(self.history_types.iter().copied()).collect()
+        let history = self.history.iter().map(|request| match &request.look_up {
+            contract::LookUp::Value => FieldType::Integer,
+            contract::LookUp::Contains => FieldType::Boolean,
+            contract::LookUp::Latest(field) => field.type_,
+        });
+        table.chain(further).chain(history).collect()
     }
 
     /// What an enricher declares: everything.

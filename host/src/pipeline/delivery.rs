@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use loginscope_kafka::{Batch, Consumer, Error, Producer, Record};
+use loginscope_state::PartitionTotals;
 
 use super::batch::PartitionState;
 use super::commit::Committer;
@@ -26,6 +27,11 @@ impl Guarantee {
             Self::ExactlyOnce => "exactly once",
         }
     }
+}
+
+/// What each of these partitions has counted.
+fn totals_of(partitions: &BTreeMap<i32, PartitionState>) -> impl Fn(i32) -> Option<PartitionTotals> {
+    |partition| Some(partitions.get(&partition)?.state.totals())
 }
 
 /// A worker's way of sending and committing.
@@ -102,9 +108,7 @@ impl Delivery {
         partitions: &mut BTreeMap<i32, PartitionState>,
     ) -> Result<bool, Error> {
         match self {
-            Self::AtLeastOnce { producer, committer } => {
-                committer.tick(consumer, producer, |partition| Some(partitions.get(&partition)?.state.totals()))
-            }
+            Self::AtLeastOnce { producer, committer } => committer.tick(consumer, producer, totals_of(partitions)),
             Self::ExactlyOnce(transactions) => transactions.tick(consumer, partitions),
         }
     }
@@ -120,8 +124,9 @@ impl Delivery {
         timeout: Duration,
     ) -> Result<(), Error> {
         match self {
-            Self::AtLeastOnce { producer, committer } => committer
-                .settle(consumer, producer, timeout, |partition| Some(partitions.get(&partition)?.state.totals())),
+            Self::AtLeastOnce { producer, committer } => {
+                committer.settle(consumer, producer, timeout, totals_of(partitions))
+            }
             Self::ExactlyOnce(transactions) => transactions.settle(consumer, partitions, timeout),
         }
     }

@@ -70,8 +70,8 @@ pub struct Transactions {
     totals: TotalsBoard,
     /// When the first batch of the open transaction came.
     began: Instant,
-    /// The offsets to go on from: before the transaction, and after it.
-    offsets: BTreeMap<i32, (i64, i64)>,
+    /// The offsets to go on from after it.
+    offsets: BTreeMap<i32, i64>,
     batches: Vec<Batch>,
     /// Batches of an aborted transaction.
     again: VecDeque<Batch>,
@@ -126,7 +126,7 @@ impl Transactions {
         }
         if let (Some(first), None) = (batch.get(0), self.offsets.get(&batch.partition())) {
             partition.state.savepoint();
-            self.offsets.insert(batch.partition(), (first.offset(), first.offset()));
+            self.offsets.insert(batch.partition(), first.offset());
         }
     }
 
@@ -151,7 +151,7 @@ impl Transactions {
 
     /// All outputs of the batch that had begun have been sent.
     pub fn done(&mut self, batch: Batch) {
-        if let Some((_, next)) = self.offsets.get_mut(&batch.partition()) {
+        if let Some(next) = self.offsets.get_mut(&batch.partition()) {
             *next = batch.next_offset();
             self.batches.push(batch);
         }
@@ -244,8 +244,7 @@ impl Transactions {
     fn commit(&mut self, consumer: &Consumer, has_offsets: bool) -> Result<bool, TransactionError> {
         if !has_offsets {
             let Some(group) = consumer.group_metadata() else { return Ok(false) };
-            let offsets: Vec<(i32, i64)> =
-                self.offsets.iter().map(|(partition, (_, next))| (*partition, *next)).collect();
+            let offsets: Vec<(i32, i64)> = self.offsets.iter().map(|(partition, next)| (*partition, *next)).collect();
             self.producer.send_offsets(&self.topic, &offsets, &group, STEP)?;
             self.phase = Phase::Ending { has_offsets: true };
         }
@@ -321,9 +320,9 @@ impl Transactions {
         }
         let numbers: Vec<i32> = self.offsets.keys().copied().collect();
         let is_committed = match consumer.committed(&numbers, OFFSETS_TIMEOUT) {
-            Ok(committed) => committed.into_iter().any(|(partition, offset)| {
-                self.offsets.get(&partition).is_some_and(|(before, next)| offset == Some(*next) && before != next)
-            }),
+            Ok(committed) => committed
+                .into_iter()
+                .any(|(partition, offset)| offset.is_some() && offset == self.offsets.get(&partition).copied()),
             Err(error) => {
                 tracing::debug!("the group's offsets can't be read yet: {error}");
                 return Ok(false);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use loginscope_tests::instance::{Instance, wait_until};
 use loginscope_tests::kafka::{Outputs, Scene, cluster};
 
-use super::well_formed;
+use super::{configuration, well_formed};
 
 const COMMITS: &str = "loginscope_commits_total";
 
@@ -16,15 +16,6 @@ delivery = \"exactly_once\"
 session.timeout.ms = 6000
 transaction.timeout.ms = 3000
 ";
-
-/// A folder with the configuration, and the path in it.
-fn configuration() -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("loginscope.toml");
-    std::fs::write(&file, CONFIGURATION).unwrap();
-    let path = file.display().to_string();
-    (folder, path)
-}
 
 fn assert_each_once(outputs: &mut Outputs, count: u64) {
     outputs.arrived();
@@ -47,7 +38,7 @@ fn moments() -> impl Iterator<Item = Duration> {
 #[test]
 fn instances_that_are_killed_leave_each_login_once() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration();
+    let (_folder, config) = configuration(CONFIGURATION);
     let mut scene = Scene::new(&mut kafka, "killed-once", 4);
     let load = well_formed(30_000, 1);
     let mut outputs = None;
@@ -71,7 +62,7 @@ fn instances_that_are_killed_leave_each_login_once() {
 #[test]
 fn instances_that_come_and_go_leave_each_login_once() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration();
+    let (_folder, config) = configuration(CONFIGURATION);
     let mut scene = Scene::new(&mut kafka, "moved-once", 4);
     let load = well_formed(30_000, 2);
     let arguments = ["--config", config.as_str(), "--workers", "2"];
@@ -97,7 +88,7 @@ fn instances_that_come_and_go_leave_each_login_once() {
 #[test]
 fn an_instance_that_is_held_still_for_too_long_is_fenced_and_leaves_each_login_once() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration();
+    let (_folder, config) = configuration(CONFIGURATION);
     let mut scene = Scene::new(&mut kafka, "zombie-once", 2);
     let load = well_formed(30_000, 3);
     let arguments = ["--config", config.as_str(), "--workers", "1"];
@@ -123,7 +114,7 @@ fn an_instance_that_is_held_still_for_too_long_is_fenced_and_leaves_each_login_o
 #[test]
 fn a_restart_of_the_broker_leaves_each_login_once() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration();
+    let (_folder, config) = configuration(CONFIGURATION);
     let mut scene = Scene::new(&mut kafka, "restarted-once", 4);
     let load = well_formed(30_000, 4);
     let mut instance = scene.run_with_partitions(&["--config", &config, "--workers", "2"]);

@@ -14,10 +14,19 @@ use std::path::{Path, PathBuf};
 
 use loginscope::generator::Options;
 use loginscope_tests::kafka::{Message, logins};
+use tempfile::TempDir;
 
 /// Well-formed logins of a fixed time.
 fn well_formed(count: usize, seed: u64) -> Vec<Message> {
     logins(count, Options { seed, ..Options::default() })
+}
+
+/// A folder with a configuration file, and the path of that.
+fn configuration(text: &str) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("loginscope.toml");
+    std::fs::write(&file, text).unwrap();
+    (folder, file.to_str().unwrap().to_owned())
 }
 
 /// The default plugins' components.

@@ -1,20 +1,9 @@
 //! Kafka goes away, comes back, or changes under a running instance.
 
-use std::fs;
-
 use loginscope_tests::instance::Instance;
 use loginscope_tests::kafka::{Scene, cluster};
-use tempfile::TempDir;
 
-use super::well_formed;
-
-/// A folder with a configuration file, and the file's path.
-fn configuration(text: &str) -> (TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("loginscope.toml");
-    fs::write(&file, text).unwrap();
-    (folder, file.to_str().unwrap().to_owned())
-}
+use super::{configuration, well_formed};
 
 /// An instance that has done something and committed nothing.
 fn with_uncommitted_logins(scene: &mut Scene, config: &str) -> Instance {

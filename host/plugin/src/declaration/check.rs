@@ -35,7 +35,7 @@ pub(crate) fn check(role: Role, declaration: &Declaration) -> Result<(), String>
         return Err("only an enricher may ask for history or set fields".to_owned());
     }
 
-    if own.iter().enumerate().any(|(index, field)| own.iter().take(index).any(|earlier| earlier == field)) {
+    if repeated(own).is_some() {
         return Err("it reads a field of the login's own table twice".to_owned());
     }
     let names = |fields: &[TypedField]| fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
@@ -150,12 +150,16 @@ fn at_most(what: &str, count: usize, allowed: usize) -> Result<(), String> {
     if count > allowed { Err(format!("{count} {what}, and at most {allowed} are possible")) } else { Ok(()) }
 }
 
-/// At most some dozens of names are compared.
 fn unique(what: &str, names: &[String]) -> Result<(), String> {
-    match names.iter().enumerate().find(|(index, name)| names.iter().take(*index).any(|earlier| earlier == *name)) {
-        Some((_, name)) => Err(format!("{what} {} twice", shown(name))),
-        None => Ok(()),
-    }
+    repeated(names).map_or(Ok(()), |name| Err(format!("{what} {} twice", shown(name))))
+}
+
+/// The first that stands there for the second time. At most some dozens are compared.
+fn repeated<T: PartialEq>(all: &[T]) -> Option<&T> {
+    all.iter()
+        .enumerate()
+        .find(|(index, one)| all.iter().take(*index).any(|earlier| earlier == *one))
+        .map(|(_, one)| one)
 }
 
 /// A name as it may stand in a message.
