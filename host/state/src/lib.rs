@@ -11,7 +11,8 @@
 //! - [`totals`] and [`reader`]: reading aggregates, over all partitions.
 //! - [`persist`]: a partition as bytes.
 //! - [`interval`]: what changed between two commits, as a record of a changelog (`delta`), [`slice`](mod@slice): its snapshots, and
-//!   [`replica`]: a partition as its changelog tells it (`record`, `unit`, `wire` and `shape` say how records are written).
+//!   [`replica`]: a partition as its records tell it (`record`, `unit`, `wire` and `shape` say how they are written).
+//! - [`changelog`]: its commits, with all of these records, as messages.
 //!
 //! Below them are the structures that make it small and quick: `table`, `buckets`, `top` and `dictionary`, on
 //! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value` and `encoded_column`.
@@ -21,6 +22,7 @@ mod batch;
 mod bucket_pass;
 mod buckets;
 pub mod catalog;
+pub mod changelog;
 mod compile;
 mod delta;
 mod dictionary;
@@ -57,12 +59,13 @@ pub use aggregate::{
     Condition, Definition, Dimension, HistoryRequest, LookUp, Measure, Ranking, Retention, Span, TimeBuckets,
 };
 pub use catalog::{Catalog, CatalogError};
+pub use changelog::{CommitHead, Follower, Restored, Term, Writer};
 pub use interval::NotInDelta;
 pub use partition::Partition;
 pub use persist::RestoreError;
 pub use plan::HistoryPlan;
 pub use reader::{Reader, Summary};
-pub use replica::Replica;
+pub use replica::{Applied, Replica};
 pub use slice::{Slice, SnapshotCursor};
 pub use totals::{Entry, PartitionTotals, Period};
 pub use value::Scalar;

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Delta,
     /// A slice of a snapshot.
     Slice,
+    /// A part of a commit, which holds records in turn.
+    Part,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
         match self {
             Self::Delta => 1,
             Self::Slice => 2,
+            Self::Part => 3,
         }
     }
 }
@@ -72,7 +75,7 @@ pub(crate) fn open(record: &[u8]) -> Result<(Kind, &[u8]), RestoreError> {
     if *version != RECORD_VERSION {
         return Err(RestoreError::Record { found: *version });
     }
-    [Kind::Delta, Kind::Slice]
+    [Kind::Delta, Kind::Slice, Kind::Part]
         .into_iter()
         .find(|known| known.byte() == *kind)
         .map(|kind| (kind, content))

@@ -31,6 +31,17 @@ pub struct Replica {
     previous: BTreeSet<u64>,
 }
 
+/// What a record was to whoever reads the changelog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The first slice of the snapshot that is being read.
+    SnapshotBegan,
+    /// A later slice of it.
+    Slice,
+    /// What changed, or part of a snapshot that isn't needed.
+    Other,
+}
+
 /// How far the first snapshot is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Snapshot {
@@ -54,14 +65,15 @@ impl Replica {
     ///
     /// # Errors
     /// Where the record is damaged, was written by a newer version, or isn't what follows. The replica is of no use then.
-    pub fn apply(&mut self, record: &[u8]) -> Result<(), RestoreError> {
+    pub fn apply(&mut self, record: &[u8]) -> Result<Applied, RestoreError> {
         let (kind, content) = open(record)?;
         let mut input = Input(content);
         match kind {
             // What comes before the first snapshot is in it.
-            Kind::Delta if self.snapshot == Snapshot::NotBegun => Ok(()),
-            Kind::Delta => self.apply_delta(&mut input),
+            Kind::Delta if self.snapshot == Snapshot::NotBegun => Ok(Applied::Other),
+            Kind::Delta => self.apply_delta(&mut input).map(|()| Applied::Other),
             Kind::Slice => self.apply_slice(&mut input),
+            Kind::Part => Err(damaged("a commit stands within a commit")),
         }
     }
 
@@ -122,18 +134,18 @@ impl Replica {
         Ok(())
     }
 
-    fn apply_slice(&mut self, input: &mut Input<'_>) -> Result<(), RestoreError> {
+    fn apply_slice(&mut self, input: &mut Input<'_>) -> Result<Applied, RestoreError> {
         let number = input.number()?;
         let is_last = input.byte()? != 0;
         match self.snapshot {
             // Everything that a later snapshot says is known.
-            Snapshot::Complete => return Ok(()),
+            Snapshot::Complete => return Ok(Applied::Other),
             _ if number == 0 => {
                 *self = Self::default();
                 self.apply_head(input)?;
             }
             // The rest of a snapshot whose begin isn't there.
-            Snapshot::NotBegun => return Ok(()),
+            Snapshot::NotBegun => return Ok(Applied::Other),
             Snapshot::Next(next) if next == number => {}
             Snapshot::Next(_) => return Err(damaged("a slice of a snapshot is missing")),
         }
@@ -146,7 +158,7 @@ impl Replica {
         if is_last && !self.units.values().all(|loaded| loaded.is_whole) {
             return Err(damaged("a snapshot lacks keys"));
         }
-        Ok(())
+        Ok(if number == 0 { Applied::SnapshotBegan } else { Applied::Slice })
     }
 
     fn apply_head(&mut self, input: &mut Input<'_>) -> Result<(), RestoreError> {

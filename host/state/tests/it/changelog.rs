@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use crate::properties::{definitions, login, requests};
 use crate::support::{Login, batch, schema};
-use loginscope_state::{Catalog, Definition, HistoryRequest, Partition, Period, Reader, Replica, SnapshotCursor};
+use loginscope_state::{
+    Catalog, CommitHead, Definition, Follower, HistoryRequest, Partition, Period, Reader, Replica, SnapshotCursor, Writer,
+};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -72,6 +74,8 @@ struct Run {
     partition: Partition,
     /// One that reads from the first record on, and one from the begin of every snapshot.
     replicas: Vec<Replica>,
+    /// The same, by messages.
+    followers: Vec<Follower>,
     snapshot: Option<SnapshotCursor>,
     records: Vec<Vec<u8>>,
     next_offset: i64,
@@ -112,6 +116,7 @@ impl Run {
             partition: Partition::new(Arc::new(catalog), 5),
             all_plugins,
             replicas: Vec::new(),
+            followers: Vec::new(),
             snapshot: None,
             records: Vec::new(),
             next_offset: 0,
@@ -124,6 +129,7 @@ impl Run {
     fn begin_snapshot(&mut self) {
         self.snapshot = Some(SnapshotCursor::default());
         self.replicas.push(Replica::default());
+        self.followers.push(Follower::default());
     }
 
     fn numbered(&mut self, logins: &[Login]) -> Vec<Login> {
@@ -159,7 +165,13 @@ impl Run {
         self.snapshot = snapshot;
         self.partition.end_interval().unwrap();
         for record in &records {
-            self.replicas.iter_mut().for_each(|replica| replica.apply(record).unwrap());
+            for replica in &mut self.replicas {
+                replica.apply(record).unwrap();
+            }
+        }
+        let writer = Writer { id: 7, max_bytes: bytes };
+        for message in writer.commit(&CommitHead { next_offset: self.next_offset, ..CommitHead::default() }, &records) {
+            self.followers.iter_mut().for_each(|follower| follower.read(0, &message).unwrap());
         }
         self.records.extend(records);
         self.check();
@@ -172,6 +184,16 @@ impl Run {
             let restored = replica.clone().into_partition(Arc::clone(self.partition.catalog())).unwrap();
             assert!(restored.to_bytes() == expected);
             assert_eq!(read(&restored, &self.all_plugins), read(&self.partition, &self.all_plugins));
+        }
+        let complete = self.replicas.iter().map(Replica::is_complete);
+        for (follower, is_complete) in self.followers.iter().zip(complete) {
+            let restored = follower.clone().finish(Arc::clone(self.partition.catalog()));
+            assert_eq!(restored.is_ok(), is_complete);
+            if let Ok(restored) = restored {
+                let restored = restored.unwrap();
+                assert!(restored.partition.to_bytes() == expected);
+                assert_eq!(restored.head.next_offset, self.next_offset);
+            }
         }
     }
 

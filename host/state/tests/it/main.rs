@@ -4,6 +4,7 @@
 mod catalog;
 mod changelog;
 mod intervals;
+mod messages;
 mod promises;
 mod properties;
 mod support;
