@@ -1,7 +1,9 @@
-//! Topics: do they exist, with how many partitions, what do they take; creating missing ones.
+//! Topics: do they exist, with how many partitions, from which offset to which, what do they take; creating missing ones, deleting
+//! messages.
 //!
 //! Looking at a topic never creates it, also where the brokers create topics by themselves: a consumer asks, without permission
-//! to create. The embedded broker answers no admin request, so there only [`Topics::connect`] and [`Topics::partitions`] are of use.
+//! to create. The embedded broker answers no admin request, so there only [`Topics::connect`], [`Topics::partitions`] and
+//! [`Topics::watermarks`] are of use.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,6 +16,7 @@ use rdkafka::admin::{self, AdminClient, AdminOptions, ResourceSpecifier, TopicRe
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Reporter, Signal};
 use crate::consumer::ConsumerEvents;
@@ -43,7 +46,7 @@ pub enum MessageLimit {
     Unknown(String),
 }
 
-/// A connection for looking at topics and creating them; meant to be short-lived.
+/// A connection for looking at topics and changing them; meant to be short-lived.
 pub struct Topics {
     settings: ClientSettings,
     client: Client,
@@ -56,7 +59,9 @@ impl Topics {
     /// # Errors
     /// [`Error::Unreachable`] where no broker answers in time, [`Error::Authentication`], or an error of the properties.
     pub fn connect(settings: &ClientSettings, timeout: Duration) -> Result<Self, Error> {
-        let config = settings.configure(&[], &[("allow.auto.create.topics", "false")])?;
+        // A topic ends where its last message does, not where open transactions begin.
+        let required = [("allow.auto.create.topics", "false"), ("isolation.level", "read_uncommitted")];
+        let config = settings.configure(&[], &required)?;
         let events = ConsumerEvents::new(settings, Arc::new(Signal::default()));
         let client =
             BaseConsumer::from_config_and_context(&config, events).map_err(|error| settings.refused(&error))?;
@@ -151,6 +156,44 @@ impl Topics {
         Ok(())
     }
 
+    /// The offset of a partition's first message and the one after its last, as whoever reads uncommitted messages sees them: what open
+    /// transactions have written is before the end.
+    ///
+    /// # Errors
+    /// [`Error::TopicName`], [`Error::UnknownTopic`], [`Error::NotAuthorized`], [`Error::Unreachable`], [`Error::Failed`].
+    pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Error> {
+        check_name(topic)?;
+        let action = format!("look at partition {partition} of the topic {topic:?}");
+        self.client
+            .fetch_watermarks(topic, partition, self.timeout)
+            .map_err(|error| self.refused_in(topic, &error, &action, "Describe"))
+    }
+
+    /// Deletes what comes before these offsets, each with its partition. An offset from which on there is nothing to delete any more is
+    /// left as it is. The brokers refuse it for a topic that is only compacted (`cleanup.policy`).
+    ///
+    /// # Errors
+    /// [`Error::TopicName`], [`Error::UnknownTopic`], [`Error::NotAuthorized`], [`Error::Unreachable`], and [`Error::Failed`], also for
+    /// an offset behind the end; each for the first partition for which it can't be done.
+    pub fn delete_before(&self, topic: &str, offsets: &[(i32, i64)]) -> Result<(), Error> {
+        check_name(topic)?;
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let action = |partition: i32| format!("delete messages of partition {partition} of the topic {topic:?}");
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                .map_err(|error| Error::failed(format!("trying to {}", action(*partition)), &error))?;
+        }
+        let deleted = block_on(self.admin()?.delete_records(&list, &self.admin_options())).map_err(|error| {
+            self.refused_in(topic, &error, &format!("delete messages of the topic {topic:?}"), "Delete")
+        })?;
+        deleted.elements().iter().try_for_each(|element| {
+            element.error().map_err(|error| self.refused_in(topic, &error, &action(element.partition()), "Delete"))
+        })
+    }
+
     /// What topics take (`max.message.bytes`), in the order asked. Reading that needs a right of its own (`DescribeConfigs`), so
     /// a topic's limit may stay unknown; that is no error.
     ///
@@ -222,6 +265,14 @@ impl Topics {
             None => {
                 Error::Failed { what: action.to_owned(), reason: self.reporter().hide(&error.to_string()).into_owned() }
             }
+        }
+    }
+
+    /// The same for a call that takes a topic for granted.
+    fn refused_in(&self, topic: &str, error: &KafkaError, action: &str, operation: &str) -> Error {
+        match error.rdkafka_error_code().map(|code| judge(code, "", action, operation)) {
+            Some(Meaning::UnknownTopic) => Error::UnknownTopic { topic: topic.to_owned() },
+            _ => self.refused(error, action, operation),
         }
     }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use loginscope_kafka::{ClientSettings, EmbeddedBroker, Error, MessageLimit, Topics, topics::check_name};
 
-use crate::support::{PATIENCE, broker_with};
+use crate::support::{PATIENCE, broker_with, write_numbers};
 
 #[test]
 fn a_broker_that_is_not_there_is_one_sentence_with_its_address() {
@@ -19,6 +19,16 @@ fn looking_at_a_topic_tells_its_partitions_and_creates_nothing() {
     assert_eq!(topics.partitions("there"), Ok(Some(3)));
     assert_eq!(topics.partitions("not-there"), Ok(None));
     assert_eq!(topics.partitions("not-there"), Ok(None), "the first look created nothing");
+}
+
+#[test]
+fn watermarks_tell_where_a_partition_begins_and_ends() {
+    let broker = broker_with("there", 2);
+    write_numbers(&broker, "there", 1, 0..5);
+    let topics = Topics::connect(&broker.settings(), PATIENCE).unwrap();
+    assert_eq!(topics.watermarks("there", 0), Ok((0, 0)));
+    assert_eq!(topics.watermarks("there", 1), Ok((0, 5)));
+    assert!(matches!(topics.watermarks("a b", 0), Err(Error::TopicName { .. })));
 }
 
 #[test]
