@@ -5,7 +5,8 @@
 //! librdkafka announces that partitions come or go and then waits for an answer. The answer is given at the *next* call of
 //! [`Consumer::poll`], so that whoever polls can act in between:
 //!
-//! - [`Polled::Assigned`]: restore state, and choose another start with [`Consumer::start_at`]. Then poll.
+//! - [`Polled::Assigned`]: make a state for each, or [`Consumer::hold`] those whose state is elsewhere. Then poll: now they are taken.
+//!   What is held brings nothing until [`Consumer::start`] names its first offset, while the group and the other partitions go on.
 //! - [`Polled::Revoked`]: finish what was begun, commit, drop the state. Then poll: now the partitions are given up, and not before.
 //!   No batch of theirs is handed out after this event.
 //! - [`Polled::Lost`]: the group went on without us (`max.poll.interval.ms` or the session ran out): they belong to another member
@@ -19,6 +20,7 @@
 
 mod commits;
 mod events;
+mod hold;
 mod queues;
 mod rebalance;
 mod start;
@@ -38,13 +40,14 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 pub use self::commits::Commit;
 pub(crate) use self::events::ConsumerEvents;
 use self::events::{Rebalance, give_up};
+use self::hold::Hold;
 use self::queues::queue_sizes;
 use self::rebalance::as_number;
 pub use self::start::StartPosition;
 pub use self::types::{Assigned, ConsumerOptions, PartitionProgress, Polled, Waker};
 use crate::client::Signal;
 use crate::error::{Error, Meaning, describe, judge};
-use crate::native::{Batch, Client, GroupMetadata, PartitionQueue, known_high_watermark};
+use crate::native::{Batch, Client, GroupMetadata, PartitionQueue, QueueError, known_high_watermark};
 use crate::settings::ClientSettings;
 use crate::topics::check_name;
 
@@ -60,8 +63,8 @@ pub struct Consumer {
     announced: Option<Rebalance>,
     /// Partitions that came, whose committed offsets could not be read yet.
     unresolved: Option<TopicPartitionList>,
-    /// Partitions that shall start elsewhere.
-    starts: BTreeMap<i32, i64>,
+    /// Partitions of the announced rebalance that are to be held.
+    holds: BTreeMap<i32, Hold>,
     /// The partition to look at first.
     turn: usize,
     missing_since: Option<Instant>,
@@ -71,6 +74,7 @@ struct OwnedPartition {
     partition: i32,
     queue: PartitionQueue,
     next_offset: Option<i64>,
+    hold: Hold,
 }
 
 /// Defaults of group consumers.
@@ -78,7 +82,8 @@ const DEFAULTS: [(&str, &str); 4] = [
     // librdkafka's own default stops a partition's fetcher for a whole second whenever the local queue is full.
     ("fetch.queue.backoff.ms", "10"),
     ("fetch.error.backoff.ms", "100"),
-    ("auto.offset.reset", "earliest"),
+    // Messages that were deleted before they were read are not skipped in silence.
+    ("auto.offset.reset", "error"),
     ("isolation.level", "read_committed"),
 ];
 
@@ -130,7 +135,7 @@ impl Consumer {
             topic,
             announced: None,
             unresolved: None,
-            starts: BTreeMap::new(),
+            holds: BTreeMap::new(),
             turn: 0,
             missing_since: None,
         })
@@ -149,7 +154,8 @@ impl Consumer {
     ///
     /// # Errors
     /// What a person must solve: [`Error::Authentication`], [`Error::NotAuthorized`], [`Error::UnknownTopic`] (after the patience
-    /// for it), [`Error::Fatal`]. Everything else librdkafka retries by itself; it is only logged.
+    /// for it), [`Error::OffsetGone`] (unless the user has set `auto.offset.reset`), [`Error::Fatal`]. Everything else librdkafka
+    /// retries by itself; it is only logged.
     pub fn poll(&mut self, max_messages: usize, timeout: Duration) -> Result<Polled, Error> {
         self.answer_announced()?;
         let until = Instant::now() + timeout;
@@ -158,6 +164,7 @@ impl Consumer {
             if let Some(event) = self.serve_group()? {
                 return Ok(event);
             }
+            self.start_what_waits()?;
             if let Some(batch) = self.next_batch(max_messages)? {
                 return Ok(Polled::Batch(batch));
             }
@@ -170,11 +177,6 @@ impl Consumer {
         }
     }
 
-    /// Makes a partition of the [`Polled::Assigned`] that was just returned start at this offset, whatever is committed.
-    pub fn start_at(&mut self, partition: i32, offset: i64) {
-        self.starts.insert(partition, offset);
-    }
-
     /// Stops fetching these partitions, until [`Consumer::resume`]. What is queued locally is thrown away and fetched again, so
     /// for short pauses poll with `max_messages` 0 instead.
     ///
@@ -185,12 +187,14 @@ impl Consumer {
         self.client.pause(&list).map_err(|error| Error::failed("pausing partitions", &error))
     }
 
-    /// Fetches these partitions again, from where the last batch ended.
+    /// Fetches these partitions again, from where the last batch ended. One that is held stays held.
     ///
     /// # Errors
     /// [`Error::Failed`] for a partition that isn't assigned.
     pub fn resume(&mut self, partitions: &[i32]) -> Result<(), Error> {
-        let list = self.list(partitions.iter().map(|partition| (*partition, Offset::Invalid)))?;
+        let is_held = |partition: &i32| self.partitions.iter().any(|o| o.partition == *partition && o.hold.is_closed());
+        let resumed = partitions.iter().filter(|partition| !is_held(partition));
+        let list = self.list(resumed.map(|partition| (*partition, Offset::Invalid)))?;
         self.client.resume(&list).map_err(|error| Error::failed("resuming partitions", &error))
     }
 
@@ -272,7 +276,7 @@ impl Consumer {
             .map_err(|error| Error::failed(format!("going back to offset {offset} of partition {partition}"), &error))
     }
 
-    /// The next messages, of each partition in turn.
+    /// The next messages, of each partition in turn. Of one that is held come only errors.
     fn next_batch(&mut self, max_messages: usize) -> Result<Option<Batch>, Error> {
         let count = self.partitions.len();
         if max_messages == 0 {
@@ -282,15 +286,21 @@ impl Consumer {
             let place = (self.turn + step) % count;
             let Some(owned) = self.partitions.get_mut(place) else { continue };
             let taken = owned.queue.take(max_messages);
-            if let Some(batch) = &taken.batch {
+            let partition = owned.partition;
+            let batch = taken.batch.filter(|_| !owned.hold.is_closed());
+            if let Some(batch) = &batch {
                 owned.next_offset = Some(batch.next_offset());
                 self.turn = place + 1;
             }
-            if let Some((code, reason)) = taken.error {
-                self.judge_code(code, &reason)?;
+            match taken.error {
+                Some(error) if error.code == RDKafkaErrorCode::AutoOffsetReset => {
+                    return Err(self.offset_gone(partition, &error));
+                }
+                Some(error) => self.judge_code(error.code, &error.reason)?,
+                None => {}
             }
-            if taken.batch.is_some() {
-                return Ok(taken.batch);
+            if batch.is_some() {
+                return Ok(batch);
             }
         }
         Ok(None)
@@ -307,8 +317,7 @@ impl Consumer {
     }
 
     fn judge_code(&mut self, code: RDKafkaErrorCode, reason: &str) -> Result<(), Error> {
-        let action = format!("read the topic {:?} in the group {:?}", self.options.topic, self.options.group);
-        match judge(code, reason, &action, "Read") {
+        match judge(code, reason, &self.action(), "Read") {
             Meaning::Permanent(error) => Err(error),
             Meaning::UnknownTopic => {
                 self.missing_since.get_or_insert_with(Instant::now);
@@ -319,6 +328,32 @@ impl Consumer {
                 Ok(())
             }
         }
+    }
+
+    /// What it means that the log has not got the offset that was to be read.
+    fn offset_gone(&self, partition: i32, error: &QueueError) -> Error {
+        let (topic, group) = (self.options.topic.clone(), self.options.group.clone());
+        let next = error.offset;
+        let reason = match self.client.fetch_watermarks(&topic, partition, REQUEST_TIMEOUT) {
+            Ok((low, _)) if next < low => {
+                format!("its messages from offset {next} to {} were deleted before they were read", low - 1)
+            }
+            Ok((_, high)) if next > high => {
+                format!("offset {next} comes next, but the log ends before offset {high}, as if it were another topic")
+            }
+            Ok(_) => error.reason.clone(),
+            // Asking for an offset may fail for a reason of its own, which is the one that counts.
+            Err(refused) => match refused.rdkafka_error_code().map(|code| judge(code, "", &self.action(), "Read")) {
+                Some(Meaning::Permanent(error)) => return error,
+                _ => error.reason.clone(),
+            },
+        };
+        Error::OffsetGone { topic, partition, group, reason }
+    }
+
+    /// What this consumer does, as in "not allowed to …".
+    fn action(&self) -> String {
+        format!("read the topic {:?} in the group {:?}", self.options.topic, self.options.group)
     }
 
     /// Brokers that have just started say of every topic that they don't know it, so what was said is looked into again before it

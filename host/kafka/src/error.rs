@@ -92,6 +92,22 @@ pub enum Error {
         /// The broker's reason.
         reason: String,
     },
+    /// The log has not got the offset that the group is to read next: messages were deleted before they were read, or the topic is
+    /// another one by now. The consumer doesn't go on in this partition.
+    #[error(
+        "the group {group:?} can't go on in partition {partition} of the topic {topic:?}: {reason}; to go on with the \
+         earliest message that there is, set the Kafka property auto.offset.reset to \"earliest\""
+    )]
+    OffsetGone {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The group.
+        group: String,
+        /// Which offsets are missing.
+        reason: String,
+    },
     /// Something did not happen in time.
     #[error("{what} took longer than {waited:.1?}")]
     TimedOut {

@@ -47,10 +47,20 @@ unsafe impl Send for PartitionQueue {}
 pub(crate) struct Taken {
     /// The messages, if there were any.
     pub(crate) batch: Option<Batch>,
-    /// Whether the partition's end was reached, after the messages.
-    pub(crate) at_end: bool,
-    /// An error of this partition, with librdkafka's words.
-    pub(crate) error: Option<(RDKafkaErrorCode, String)>,
+    /// Where the partition ends, if its end was reached after the messages: the offset of what comes next.
+    pub(crate) end: Option<i64>,
+    /// An error of this partition.
+    pub(crate) error: Option<QueueError>,
+}
+
+/// An error that came in the place of messages.
+pub(crate) struct QueueError {
+    /// Which.
+    pub(crate) code: RDKafkaErrorCode,
+    /// librdkafka's words.
+    pub(crate) reason: String,
+    /// The offset that it is about, where it is about one.
+    pub(crate) offset: i64,
 }
 
 impl PartitionQueue {
@@ -92,8 +102,8 @@ impl PartitionQueue {
             messages.set_len(usize::try_from(count).unwrap_or(0));
         }
         let mut batch = Batch { partition: self.partition, messages, _client: Arc::clone(&self.client) };
-        let (at_end, error) = batch.take_events_out();
-        Taken { batch: (!batch.is_empty()).then_some(batch), at_end, error }
+        let (end, error) = batch.take_events_out();
+        Taken { batch: (!batch.is_empty()).then_some(batch), end, error }
     }
 }
 
@@ -157,27 +167,27 @@ impl Batch {
     }
 
     /// Takes the entries out that aren't messages: errors, and the end of the partition.
-    fn take_events_out(&mut self) -> (bool, Option<(RDKafkaErrorCode, String)>) {
-        let (mut at_end, mut error) = (false, None);
+    fn take_events_out(&mut self) -> (Option<i64>, Option<QueueError>) {
+        let (mut end, mut error) = (None, None);
         self.messages.retain(|&message| {
             // SAFETY: by this module's invariants the pointer is valid; one that is not retained is destroyed here, once.
-            let code = unsafe { (*message).err };
+            let (code, offset) = unsafe { ((*message).err, (*message).offset) };
             if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                at_end = false;
+                end = None;
                 return true;
             }
             if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF {
-                at_end = true;
+                end = Some(offset);
             } else {
                 // SAFETY: for a message with an error librdkafka answers a text that lives as long as the message.
                 let text = unsafe { CStr::from_ptr(librdkafka::rd_kafka_message_errstr(message)) };
-                error = Some((RDKafkaErrorCode::from(code), text.to_string_lossy().into_owned()));
+                error = Some(QueueError { code: code.into(), reason: text.to_string_lossy().into_owned(), offset });
             }
             // SAFETY: as above.
             unsafe { librdkafka::rd_kafka_message_destroy(message) };
             false
         });
-        (at_end, error)
+        (end, error)
     }
 }
 

@@ -180,11 +180,11 @@ impl Reader {
             let place = (self.turn + step) % count;
             let Some(partition) = self.partitions.get_mut(place) else { continue };
             let taken = partition.queue.take(max_messages);
-            if taken.at_end || taken.batch.is_some() {
-                partition.is_at_end = taken.at_end;
+            if taken.end.is_some() || taken.batch.is_some() {
+                partition.is_at_end = taken.end.is_some();
             }
-            if let Some((code, reason)) = taken.error {
-                self.judge_code(code, &reason)?;
+            if let Some(error) = taken.error {
+                self.judge_code(error.code, &error.reason)?;
             }
             if taken.batch.is_some() {
                 self.turn = place + 1;

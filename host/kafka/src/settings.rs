@@ -147,8 +147,8 @@ const GUARDED: [Guarded; 16] = [
     guarded("enable.auto.offset.store", &["false"], "offsets are committed when every output was acknowledged"),
     guarded(
         "auto.offset.reset",
-        &["earliest", "smallest", "beginning"],
-        "where a new group starts is a setting of its own",
+        &["error", "earliest", "smallest", "beginning"],
+        "where a new group starts is a setting of its own, and no message may be skipped",
     ),
     guarded("enable.partition.eof", &[], "whoever reads to the end of a topic sets it"),
     guarded("isolation.level", &["read_committed"], "messages of aborted transactions must not be read"),

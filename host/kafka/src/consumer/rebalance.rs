@@ -8,6 +8,8 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::events::Rebalance;
+use super::hold::{HELD_AT, Hold};
+use super::start::Starts;
 use super::{Assigned, Consumer, OwnedPartition, Polled};
 use crate::error::Error;
 use crate::native::PartitionQueue;
@@ -24,9 +26,10 @@ impl Consumer {
             Rebalance::Assign(list) => {
                 // Partitions that go may go with their topic; if any come, it is there.
                 self.missing_since = self.missing_since.filter(|_| list.count() == 0);
-                let Some(list) = self.resolve_starts(list)? else { return Ok(None) };
+                let Some(Starts { list, committed }) = self.resolve_starts(list)? else { return Ok(None) };
                 let assigned = |element: &TopicPartitionListElem<'_>| Assigned {
                     partition: element.partition(),
+                    committed: committed.get(&element.partition()).copied(),
                     next_offset: as_number(element.offset()),
                 };
                 let coming: Vec<Assigned> = list.elements().iter().map(assigned).collect();
@@ -49,10 +52,10 @@ impl Consumer {
 
     /// Answers the rebalance that the last poll announced.
     pub(super) fn answer_announced(&mut self) -> Result<(), Error> {
-        let starts = std::mem::take(&mut self.starts);
+        let holds = std::mem::take(&mut self.holds);
         match self.announced.take() {
             None => Ok(()),
-            Some(Rebalance::Assign(list)) => self.take_partitions(list, &starts),
+            Some(Rebalance::Assign(list)) => self.take_partitions(list, holds),
             Some(Rebalance::Revoke { list, .. }) => {
                 self.client.context().forget_committed(&list);
                 let answered = match self.client.rebalance_protocol() {
@@ -64,16 +67,15 @@ impl Consumer {
         }
     }
 
-    fn take_partitions(&mut self, mut list: TopicPartitionList, starts: &BTreeMap<i32, i64>) -> Result<(), Error> {
-        let first_commits = self.first_commits(&list, starts);
-        for (partition, offset) in starts {
-            if list.find_partition(&self.options.topic, *partition).is_some() {
-                list.set_partition_offset(&self.options.topic, *partition, Offset::Offset(*offset))
-                    .map_err(|error| not_answered(&error))?;
-            }
+    fn take_partitions(&mut self, mut list: TopicPartitionList, mut holds: BTreeMap<i32, Hold>) -> Result<(), Error> {
+        let first_commits = self.first_commits(&list, &holds);
+        for partition in holds.keys() {
+            list.set_partition_offset(&self.options.topic, *partition, HELD_AT)
+                .map_err(|error| not_answered(&error))?;
         }
         self.client.context().forget_committed(&list);
-        self.cut_queues_off(&list)?;
+        self.cut_queues_off(&list, &mut holds)?;
+        self.pause_what_is_held(&list)?;
         let answered = match self.client.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.client.incremental_assign(&list),
             RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.assign(&list),
@@ -83,7 +85,7 @@ impl Consumer {
         Ok(())
     }
 
-    fn cut_queues_off(&mut self, list: &TopicPartitionList) -> Result<(), Error> {
+    fn cut_queues_off(&mut self, list: &TopicPartitionList, holds: &mut BTreeMap<i32, Hold>) -> Result<(), Error> {
         for element in list.elements() {
             let partition = element.partition();
             let missing = || Error::Failed {
@@ -92,12 +94,14 @@ impl Consumer {
             };
             let queue = PartitionQueue::cut_off(&self.client, &self.topic, partition, &self.signal);
             let queue = queue.ok_or_else(missing)?;
-            self.partitions.push(OwnedPartition { partition, queue, next_offset: as_number(element.offset()) });
+            let hold = holds.remove(&partition).unwrap_or(Hold::Open);
+            let next_offset = as_number(element.offset()).filter(|_| !hold.is_closed());
+            self.partitions.push(OwnedPartition { partition, queue, next_offset, hold });
         }
         Ok(())
     }
 }
 
-fn not_answered(error: &KafkaError) -> Error {
+pub(super) fn not_answered(error: &KafkaError) -> Error {
     Error::failed("answering a rebalance", error)
 }

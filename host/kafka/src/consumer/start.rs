@@ -9,6 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::hold::Hold;
 use super::rebalance::as_number;
 use super::{Consumer, REQUEST_TIMEOUT};
 use crate::error::{Error, Meaning, describe, judge};
@@ -23,6 +24,14 @@ pub enum StartPosition {
     Latest,
     /// At the first message whose timestamp is at most this long ago.
     Ago(Duration),
+}
+
+/// Where partitions that come start.
+pub(super) struct Starts {
+    /// The partitions, each with the offset that it starts from.
+    pub(super) list: TopicPartitionList,
+    /// What the group has committed, for those for which it has.
+    pub(super) committed: BTreeMap<i32, i64>,
 }
 
 impl FromStr for StartPosition {
@@ -54,9 +63,9 @@ impl FromStr for StartPosition {
 impl Consumer {
     /// Says for each partition that comes where to start. `None` where the broker can't be asked just now: the list is kept, and
     /// the next poll tries again.
-    pub(super) fn resolve_starts(&mut self, list: TopicPartitionList) -> Result<Option<TopicPartitionList>, Error> {
+    pub(super) fn resolve_starts(&mut self, list: TopicPartitionList) -> Result<Option<Starts>, Error> {
         if list.count() == 0 {
-            return Ok(Some(list));
+            return Ok(Some(Starts { list, committed: BTreeMap::new() }));
         }
         match self.starts_of(&list) {
             Ok(resolved) => Ok(Some(resolved)),
@@ -90,19 +99,20 @@ impl Consumer {
         offsets.elements().into_iter().map(offset_of).collect()
     }
 
-    fn starts_of(&self, list: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
-        let mut starts = self.client.committed_offsets(list.clone(), REQUEST_TIMEOUT)?;
-        let mut fresh = Vec::new();
-        for element in starts.elements() {
+    fn starts_of(&self, list: &TopicPartitionList) -> Result<Starts, KafkaError> {
+        let mut list = self.client.committed_offsets(list.clone(), REQUEST_TIMEOUT)?;
+        let (mut committed, mut fresh) = (BTreeMap::new(), Vec::new());
+        for element in list.elements() {
             element.error()?;
-            if !matches!(element.offset(), Offset::Offset(_)) {
-                fresh.push(element.partition());
+            match as_number(element.offset()) {
+                Some(offset) => drop(committed.insert(element.partition(), offset)),
+                None => fresh.push(element.partition()),
             }
         }
         for (partition, offset) in self.first_offsets(&fresh)? {
-            starts.set_partition_offset(&self.options.topic, partition, offset)?;
+            list.set_partition_offset(&self.options.topic, partition, offset)?;
         }
-        Ok(starts)
+        Ok(Starts { list, committed })
     }
 
     /// Where to start in partitions for which nothing is committed.
@@ -138,13 +148,13 @@ impl Consumer {
     }
 
     /// The starts to commit at once: those that the start position chose. Otherwise the position would be taken anew at the
-    /// next rebalance, later, and what came in between would be skipped.
-    pub(super) fn first_commits(&self, list: &TopicPartitionList, starts: &BTreeMap<i32, i64>) -> Vec<(i32, i64)> {
+    /// next rebalance, later, and what came in between would be skipped. Of a partition that is held, whoever starts it sees to that.
+    pub(super) fn first_commits(&self, list: &TopicPartitionList, holds: &BTreeMap<i32, Hold>) -> Vec<(i32, i64)> {
         if self.options.start == StartPosition::Earliest {
             return Vec::new();
         }
         let chosen = list.elements().into_iter().filter_map(|element| match element.offset() {
-            Offset::Offset(offset) if !starts.contains_key(&element.partition()) => Some((element.partition(), offset)),
+            Offset::Offset(offset) if !holds.contains_key(&element.partition()) => Some((element.partition(), offset)),
             _ => None,
         });
         chosen.collect()

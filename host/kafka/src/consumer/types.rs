@@ -59,8 +59,10 @@ pub enum Polled {
 pub struct Assigned {
     /// The partition.
     pub partition: i32,
-    /// The offset that reading starts from: what the group has committed, or what the start position says. `None`: the
-    /// earliest one that there is.
+    /// The offset that the group has committed; `None`: nothing.
+    pub committed: Option<i64>,
+    /// The offset that reading starts from unless the partition is held: what the group has committed, or what the start position
+    /// says. `None`: the earliest one that there is.
     pub next_offset: Option<i64>,
 }
 
@@ -69,8 +71,8 @@ pub struct Assigned {
 pub struct PartitionProgress {
     /// The partition.
     pub partition: i32,
-    /// The offset after the last message handed out, markers of transactions included. `None` before the first one where
-    /// the start was the earliest offset.
+    /// The offset after the last message handed out, markers of transactions included. `None` while the partition is held, and
+    /// before the first one where the start was the earliest offset.
     pub next_offset: Option<i64>,
     /// The offset after the last message that the broker has, as of the last fetch.
     pub high_watermark: Option<i64>,

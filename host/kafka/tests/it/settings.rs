@@ -40,8 +40,9 @@ fn a_guarding_property_may_be_set_to_what_it_is_anyway() {
         .with("acks", "all")
         .with("enable.idempotence", "true")
         .with("partitioner", "murmur2_random")
-        .with("auto.offset.reset", "earliest");
+        .with("auto.offset.reset", "error");
     settings.check().unwrap();
+    settings.with("auto.offset.reset", "earliest").check().unwrap();
 }
 
 #[test]
