@@ -11,10 +11,11 @@
 //! - **No secret is shown**, neither in an error nor in a log line nor by `{:?}`.
 //! - **One sentence.** An [`Error`] names the topic, partition, property or broker at hand, and why.
 //!
-//! The map: [`settings`] makes librdkafka configurations; [`consumer`], [`producer`], [`transactions`], [`topics`] and [`read`] are the
-//! clients;
+//! The map: [`settings`] makes librdkafka configurations; [`consumer`], [`producer`], [`transactions`], [`topics`], [`read`] and
+//! [`changelog`] are the clients;
 //! [`embedded`] is a broker in this process; `native` is the only module with unsafe code.
 
+pub mod changelog;
 mod client;
 pub mod consumer;
 pub mod embedded;
@@ -26,6 +27,7 @@ pub mod settings;
 pub mod topics;
 pub mod transactions;
 
+pub use changelog::{ChangelogRead, ChangelogReader};
 pub use consumer::{Assigned, Commit, Consumer, ConsumerOptions, PartitionProgress, Polled, StartPosition, Waker};
 pub use embedded::{EmbeddedBroker, TransactionRequest};
 pub use error::Error;

@@ -45,6 +45,8 @@ unsafe impl Send for PartitionQueue {}
 
 /// What was in a queue.
 pub(crate) struct Taken {
+    /// The partition.
+    pub(crate) partition: i32,
     /// The messages, if there were any.
     pub(crate) batch: Option<Batch>,
     /// Where the partition ends, if its end was reached after the messages: the offset of what comes next.
@@ -103,7 +105,12 @@ impl PartitionQueue {
         }
         let mut batch = Batch { partition: self.partition, messages, _client: Arc::clone(&self.client) };
         let (end, error) = batch.take_events_out();
-        Taken { batch: (!batch.is_empty()).then_some(batch), end, error }
+        Taken { partition: self.partition, batch: (!batch.is_empty()).then_some(batch), end, error }
+    }
+
+    /// The partition.
+    pub(crate) fn partition(&self) -> i32 {
+        self.partition
     }
 }
 

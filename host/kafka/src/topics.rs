@@ -176,9 +176,11 @@ impl Topics {
     /// [`Error::TopicName`], [`Error::UnknownTopic`], [`Error::NotAuthorized`], [`Error::Unreachable`], and [`Error::Failed`], also for
     /// an offset behind the end; each for the first partition for which it can't be done.
     pub fn delete_before(&self, topic: &str, offsets: &[(i32, i64)]) -> Result<(), Error> {
-        check_name(topic)?;
         if offsets.is_empty() {
             return Ok(());
+        }
+        if self.partitions(topic)?.is_none() {
+            return Err(Error::UnknownTopic { topic: topic.to_owned() });
         }
         let action = |partition: i32| format!("delete messages of partition {partition} of the topic {topic:?}");
         let mut list = TopicPartitionList::new();
@@ -270,8 +272,17 @@ impl Topics {
 
     /// The same for a call that takes a topic for granted.
     fn refused_in(&self, topic: &str, error: &KafkaError, action: &str, operation: &str) -> Error {
-        match error.rdkafka_error_code().map(|code| judge(code, "", action, operation)) {
-            Some(Meaning::UnknownTopic) => Error::UnknownTopic { topic: topic.to_owned() },
+        match error.rdkafka_error_code() {
+            // It is the partition that is missing, or the topic, or nobody may look at it.
+            Some(
+                RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic,
+            ) => match self.partitions(topic) {
+                Ok(Some(_)) => self.refused(error, action, operation),
+                Ok(None) => Error::UnknownTopic { topic: topic.to_owned() },
+                Err(error) => error,
+            },
             _ => self.refused(error, action, operation),
         }
     }

@@ -1,9 +1,11 @@
 //! The binary on a real Kafka.
 
+mod changelog_reading;
 mod delivery;
 mod end_to_end;
 mod exactly_once;
 mod group;
+mod held_partitions;
 mod operation;
 mod outage;
 mod records;

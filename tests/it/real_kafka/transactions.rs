@@ -16,10 +16,10 @@ use xtask::kafka::Kafka;
 use super::group::{all_assigned, join};
 
 /// How long one call may take before the worker would look after its consumer.
-const CALL: Duration = Duration::from_millis(500);
+pub(super) const CALL: Duration = Duration::from_millis(500);
 
 /// Makes a call again for as long as that is what its error asks for.
-fn again(mut call: impl FnMut() -> Result<(), TransactionError>) -> Result<(), TransactionError> {
+pub(super) fn again(mut call: impl FnMut() -> Result<(), TransactionError>) -> Result<(), TransactionError> {
     let until = Instant::now() + PATIENCE;
     loop {
         match call() {
@@ -29,7 +29,7 @@ fn again(mut call: impl FnMut() -> Result<(), TransactionError>) -> Result<(), T
     }
 }
 
-fn producer(settings: &ClientSettings, id: &str) -> TransactionalProducer {
+pub(super) fn producer(settings: &ClientSettings, id: &str) -> TransactionalProducer {
     let mut producer = TransactionalProducer::new(settings, ProducerOptions::default(), id).expect("a producer");
     again(|| producer.init(CALL)).expect("a transactional id of its own");
     producer
@@ -43,7 +43,7 @@ fn scene(kafka: &mut Kafka, name: &str, partitions: u16) -> Scene {
 }
 
 /// Sends a message and waits until the broker has it, whatever becomes of the transaction.
-fn send(producer: &mut TransactionalProducer, topic: &str, value: &str) -> Result<(), TransactionError> {
+pub(super) fn send(producer: &mut TransactionalProducer, topic: &str, value: &str) -> Result<(), TransactionError> {
     let record = Record { topic, payload: Some(value.as_bytes()), ..Record::default() };
     producer.send(&record, &|| false)?;
     while producer.in_flight() > 0 {
@@ -52,7 +52,7 @@ fn send(producer: &mut TransactionalProducer, topic: &str, value: &str) -> Resul
     Ok(())
 }
 
-fn value(record: &OwnedRecord) -> String {
+pub(super) fn value(record: &OwnedRecord) -> String {
     String::from_utf8(record.payload.clone().expect("a value")).expect("a text")
 }
 

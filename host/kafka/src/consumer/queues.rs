@@ -14,7 +14,7 @@ const QUEUES: [(&str, u32, u32); 3] = [
 ];
 
 /// The sizes of a partition's queues, where there are so many partitions.
-pub(super) fn queue_sizes(partitions: u32) -> [(&'static str, String); 3] {
+pub(crate) fn queue_sizes(partitions: u32) -> [(&'static str, String); 3] {
     let share = partitions.max(PARTITIONS_WITH_FULL_QUEUES) / PARTITIONS_WITH_FULL_QUEUES;
     QUEUES.map(|(property, whole, least)| (property, (whole / share).max(least).to_string()))
 }

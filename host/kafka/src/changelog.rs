@@ -1,0 +1,130 @@
+//! Reading partitions of a changelog from the beginning to the end that there was when reading began.
+//!
+//! # Invariants
+//!
+//! - The end is the one that writers see, with the messages of open transactions before it. Only committed messages are read, so
+//!   reading waits for these transactions: whatever was written before it began is either handed out or known to be aborted.
+//! - [`ChangelogRead::End`] comes once for each partition, after everything before its end. Nothing of that partition comes after.
+//! - Where messages are deleted meanwhile, reading goes on behind them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+
+use crate::consumer::queue_sizes;
+use crate::error::Error;
+use crate::native::{Batch, Taken};
+use crate::read::{Connection, Log};
+use crate::settings::ClientSettings;
+use crate::topics::Topics;
+
+/// What reading brought.
+#[derive(Debug)]
+pub enum ChangelogRead {
+    /// Messages of one partition. There may be some that were written after reading began.
+    Batch(Batch),
+    /// This partition has been read to its end.
+    End(i32),
+    /// Nothing within the timeout, or every partition has been read to its end.
+    Nothing,
+}
+
+/// Reads partitions of a topic to their ends.
+pub struct ChangelogReader {
+    log: Log,
+    unread: BTreeMap<i32, Stretch>,
+    /// Partitions whose end is to be told.
+    ended: VecDeque<i32>,
+    /// How many offsets there are to read in all partitions together.
+    total: u64,
+}
+
+/// What of a partition is still to be read.
+#[derive(Clone, Copy)]
+struct Stretch {
+    next: i64,
+    end: i64,
+}
+
+impl Stretch {
+    fn len(self) -> u64 {
+        u64::try_from(self.end - self.next).unwrap_or(0)
+    }
+}
+
+impl ChangelogReader {
+    /// Asks where these partitions end, and begins to read them. `timeout` is how long each request may take.
+    ///
+    /// # Errors
+    /// [`Error::TopicName`], the errors of properties, and where the partitions can't be looked at: [`Error::UnknownTopic`],
+    /// [`Error::NotAuthorized`], [`Error::Unreachable`], [`Error::Failed`].
+    pub fn open(settings: &ClientSettings, topic: &str, partitions: &[i32], timeout: Duration) -> Result<Self, Error> {
+        let queues = queue_sizes(u32::try_from(partitions.len()).unwrap_or(u32::MAX));
+        let defaults: Vec<(&str, &str)> = queues.iter().map(|(property, size)| (*property, size.as_str())).collect();
+        let connection = Connection::new(settings, topic, &defaults)?;
+        // Committed messages are read by one client; where the others end, only another one is told.
+        let topics = Topics::connect(settings, timeout)?;
+        let mut unread = BTreeMap::new();
+        for partition in partitions {
+            let (next, end) = topics.watermarks(topic, *partition)?;
+            unread.insert(*partition, Stretch { next, end });
+        }
+        let total = unread.values().map(|stretch| stretch.len()).sum();
+        let ended = unread.extract_if(.., |_, stretch| stretch.len() == 0).map(|(partition, _)| partition).collect();
+        // Were it left to librdkafka to look up where they begin, it would wait half a second to hear of their leaders.
+        let start = |(partition, stretch): (&i32, &Stretch)| (*partition, Offset::Offset(stretch.next));
+        let starts: Vec<(i32, Offset)> = unread.iter().map(start).collect();
+        Ok(Self { log: connection.assign(&starts)?, unread, ended, total })
+    }
+
+    /// Waits for messages, at most this long and this many, or the end of a partition.
+    ///
+    /// # Errors
+    /// What librdkafka can't solve by itself, as for [`crate::Consumer::poll`].
+    pub fn poll(&mut self, max_messages: usize, timeout: Duration) -> Result<ChangelogRead, Error> {
+        let until = Instant::now() + timeout;
+        loop {
+            if let Some(partition) = self.ended.pop_front() {
+                return Ok(ChangelogRead::End(partition));
+            }
+            if self.unread.is_empty() {
+                return Ok(ChangelogRead::Nothing);
+            }
+            let Some(taken) = self.log.next(max_messages, until)? else { return Ok(ChangelogRead::Nothing) };
+            self.advance(&taken)?;
+            if let Some(batch) = taken.batch {
+                return Ok(ChangelogRead::Batch(batch));
+            }
+        }
+    }
+
+    /// How many offsets have been read and how many there are to read, in all partitions together. Not every offset is a message.
+    pub fn progress(&self) -> (u64, u64) {
+        let left: u64 = self.unread.values().map(|stretch| stretch.len()).sum();
+        (self.total - left, self.total)
+    }
+
+    /// Notes how far a partition has been read.
+    fn advance(&mut self, taken: &Taken) -> Result<(), Error> {
+        let Some(stretch) = self.unread.get_mut(&taken.partition) else { return Ok(()) };
+        let reached = taken.end.max(taken.batch.as_ref().map(Batch::next_offset));
+        stretch.next = stretch.next.max(reached.unwrap_or(0));
+        if stretch.len() == 0 {
+            self.unread.remove(&taken.partition);
+            self.ended.push_back(taken.partition);
+            self.log.stop(taken.partition)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for ChangelogReader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ChangelogReader")
+            .field("topic", &self.log.topic())
+            .field("progress", &self.progress())
+            .finish_non_exhaustive()
+    }
+}
