@@ -13,14 +13,18 @@ use loginscope_kafka::{
     ClientSettings, Consumer, ConsumerOptions, MessageLimit, NewTopic, Producer, ProducerOptions, StartPosition,
     Topics, TransactionalProducer, Waker,
 };
+use loginscope_state::Writer;
 
 use crate::control::watch::Serving;
 use crate::pipeline::batch::OutputLimits;
+use crate::pipeline::changelog::{Home, Janitor};
 use crate::pipeline::commit::Committer;
 use crate::pipeline::delivery::{Delivery, Guarantee};
+use crate::pipeline::elsewhere;
 use crate::pipeline::outputs::{OutputTopics, Sender};
+use crate::pipeline::restore::{Restorer, Source};
 use crate::pipeline::transaction::Transactions;
-use crate::pipeline::worker::{Shared, Worker};
+use crate::pipeline::worker::{Durable, Shared, Worker};
 use crate::pipeline::{Output, Pipeline, TotalsBoard};
 use crate::telemetry::Telemetry;
 
@@ -29,6 +33,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often it is looked whether a worker has left the group.
 const LEAVE_POLL: Duration = Duration::from_millis(5);
+
+/// What a changelog is created with: it is deleted only where this program says so.
+const CHANGELOG_SETTINGS: [(&str, &str); 3] =
+    [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+
+/// What the topic of totals is created with: only what was told last counts, and reading all of it is to stay quick.
+const TOTALS_SETTINGS: [(&str, &str); 4] = [
+    ("cleanup.policy", "compact"),
+    ("segment.bytes", "16777216"),
+    ("segment.ms", "600000"),
+    ("min.cleanable.dirty.ratio", "0.1"),
+];
+
+/// What a message of a changelog takes at most, in bytes: small enough for any topic, and for memory.
+const CHANGELOG_MESSAGE_BYTES: u32 = 512 * 1024;
 
 /// What records of topics that are created may take beyond `max_message_bytes`: room for key and headers.
 const RECORD_ROOM_BYTES: u32 = 64 * 1024;
@@ -46,6 +65,15 @@ pub struct TopicNames {
     pub rejected: String,
 }
 
+/// The names of the internal topics that keep the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateTopics {
+    /// What changes in each partition's state goes here.
+    pub changelog: String,
+    /// Each partition's totals go here, for other processes.
+    pub totals: String,
+}
+
 /// What an application is started with.
 pub struct Settings {
     /// How to reach Kafka.
@@ -54,6 +82,8 @@ pub struct Settings {
     pub topics: TopicNames,
     /// The consumer group.
     pub group: String,
+    /// The topics that keep the state; only memory does if not given.
+    pub state_topics: Option<StateTopics>,
     /// Where a new group starts.
     pub start: StartPosition,
     /// How many workers.
@@ -85,56 +115,66 @@ pub struct TopicLimits {
     pub rejected: u32,
     /// The topic of insights.
     pub insights: u32,
+    /// The topic of durable state.
+    pub changelog: u32,
 }
 
 impl TopicLimits {
     /// What topics take that are created for messages of this size.
     pub fn for_messages(max_message_bytes: u32) -> Self {
         let limit = max_message_bytes.saturating_add(RECORD_ROOM_BYTES);
-        Self { processed: limit, rejected: limit, insights: limit }
+        Self { processed: limit, rejected: limit, insights: limit, changelog: limit }
     }
 
     fn smallest(self) -> u32 {
-        self.processed.min(self.rejected).min(self.insights)
+        self.processed.min(self.rejected).min(self.insights).min(self.changelog)
     }
 }
 
 /// Looks at the topics, creates those that are missing (if `create`), and tells how many partitions the input has and what the
-/// output topics take.
+/// others take.
 pub fn prepare_topics(
     kafka: &ClientSettings,
     topics: &TopicNames,
+    state_topics: Option<&StateTopics>,
     max_message_bytes: u32,
     create: bool,
 ) -> Result<(i32, TopicLimits)> {
     let connection = Topics::connect(kafka, CONNECT_TIMEOUT)?;
     let record_bytes = max_message_bytes.saturating_add(RECORD_ROOM_BYTES);
-    let new_topic = |name: &str, partitions| NewTopic {
-        name: name.to_owned(),
-        partitions,
-        max_message_bytes: Some(record_bytes),
-        settings: Vec::new(),
-    };
-    let partitions = match connection.partitions(&topics.input)? {
-        Some(partitions) => partitions,
-        None if create => {
-            connection.create(&[new_topic(&topics.input, 1)])?;
-            tracing::warn!(topic = topics.input, "the input topic did not exist; it was created with 1 partition");
-            1
+    let prepare = |name: &str, partitions, settings: &[(&str, &str)]| -> Result<i32> {
+        if let Some(partitions) = connection.partitions(name)? {
+            return Ok(partitions);
         }
-        None => bail!("the input topic {} does not exist, and create_topics is false", topics.input),
+        if !create {
+            bail!("the topic {name} does not exist, and create_topics is false");
+        }
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let max_message_bytes = Some(record_bytes);
+        connection.create(&[NewTopic { name: name.to_owned(), partitions, max_message_bytes, settings }])?;
+        tracing::info!(topic = name, partitions, "the topic did not exist; it was created");
+        Ok(partitions)
     };
+    let partitions = prepare(&topics.input, 1, &[])?;
     for name in [&topics.processed, &topics.insights, &topics.rejected] {
-        match connection.partitions(name)? {
-            Some(_) => {}
-            None if create => {
-                connection.create(&[new_topic(name, partitions)])?;
-                tracing::info!(topic = name, partitions, "topic created");
-            }
-            None => bail!("the topic {name} does not exist, and create_topics is false"),
+        prepare(name, partitions, &[])?;
+    }
+    if let Some(StateTopics { changelog, totals }) = state_topics {
+        let found = prepare(changelog, partitions, &CHANGELOG_SETTINGS)?;
+        if found < partitions {
+            bail!(
+                "the topic {} has {partitions} partitions and its changelog {changelog} has {found}: partitions were added, and \
+                 the state of users whose logins go to other partitions now can't follow them; start with another --group to \
+                 count all logins again",
+                topics.input
+            );
+        }
+        if partitions > 1 {
+            prepare(totals, 1, &TOTALS_SETTINGS)?;
         }
     }
-    let names = [topics.processed.as_str(), topics.rejected.as_str(), topics.insights.as_str()];
+    let mut names = vec![topics.processed.as_str(), topics.rejected.as_str(), topics.insights.as_str()];
+    names.extend(state_topics.map(|topics| topics.changelog.as_str()));
     let limits = connection.message_limits(&names)?;
     // What this side sends at most counts as well.
     let sent =
@@ -148,7 +188,7 @@ pub fn prepare_topics(
         }
         None => sent.min(1 << 20),
     };
-    Ok((partitions, TopicLimits { processed: limit(0), rejected: limit(1), insights: limit(2) }))
+    Ok((partitions, TopicLimits { processed: limit(0), rejected: limit(1), insights: limit(2), changelog: limit(3) }))
 }
 
 /// A worker's thread: how to wake it, and how to wait for its end.
@@ -196,10 +236,21 @@ impl Application {
             insights_limit: settings.limits.insights as usize,
             drain_timeout: settings.drain_timeout,
         });
+        let home = settings.state_topics.as_ref().map(|topics| home(settings, topics)).transpose()?;
+        if let Some(topic) = home.as_ref().and_then(|home| home.totals.clone()) {
+            let (kafka, shared) = (settings.kafka.clone(), Arc::clone(&shared));
+            let follow = move || {
+                // A worker that needs them says so, too.
+                if let Err(error) = elsewhere::follow(&kafka, &topic, &shared.totals, &shared.stop) {
+                    tracing::error!("the totals of other processes can't be followed: {error}");
+                }
+            };
+            std::thread::Builder::new().name("totals".to_owned()).spawn(follow).context("cannot start a thread")?;
+        }
         let (report, ended) = mpsc::channel();
         let mut threads = Vec::new();
         for number in 0..settings.workers {
-            let mut worker = worker(number, settings, &shared)?;
+            let mut worker = worker(number, settings, &shared, home.as_ref())?;
             let waker = worker.consumer.waker();
             let report = report.clone();
             let handle = std::thread::Builder::new()
@@ -257,7 +308,18 @@ impl Application {
     }
 }
 
-fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>) -> Result<Worker> {
+/// Where the state is kept.
+fn home(settings: &Settings, topics: &StateTopics) -> Result<Home> {
+    let max_bytes = settings.limits.changelog.saturating_sub(1024).clamp(1024, CHANGELOG_MESSAGE_BYTES) as usize;
+    Ok(Home {
+        changelog: topics.changelog.as_str().into(),
+        totals: (settings.partitions > 1).then(|| topics.totals.as_str().into()),
+        writer: Writer { id: random(), max_bytes },
+        janitor: Janitor::start(settings.kafka.clone(), topics.changelog.clone())?,
+    })
+}
+
+fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>, home: Option<&Home>) -> Result<Worker> {
     let serving = shared.serving.load();
     let options = ConsumerOptions {
         start: settings.start,
@@ -275,11 +337,21 @@ fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>) -> Result<Wo
         rejected_limit: settings.limits.rejected as usize,
         source_headers: settings.source_headers,
     };
+    let consumer = Consumer::join(&settings.kafka, options)?;
+    let durable = home.map(|home| {
+        // Two workers of a process are two writers.
+        let home = Home { writer: Writer { id: random(), ..home.writer }, ..home.clone() };
+        let claims = settings.guarantee == Guarantee::AtLeastOnce;
+        let totals = shared.totals.clone();
+        let source = Source { kafka: settings.kafka.clone(), home: home.clone(), claims, totals };
+        Durable { restorer: Restorer::new(source, consumer.waker()), home }
+    });
     Ok(Worker {
         number,
         shared: Arc::clone(shared),
-        consumer: Consumer::join(&settings.kafka, options)?,
+        consumer,
         delivery: delivery(number, settings, shared)?,
+        durable,
         sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),
         pipeline: Pipeline::new(Arc::clone(&serving.chain), limits)?,
         generation: serving.number,
@@ -300,13 +372,18 @@ fn delivery(number: usize, settings: &Settings, shared: &Shared) -> Result<Deliv
         },
         Guarantee::ExactlyOnce => {
             // Nobody else may have it; nor may a successor, who can't know that this process is gone.
-            let process = RandomState::new().build_hasher().finish();
-            let id = format!("{}-{process:016x}-{number}", settings.group);
+            let id = format!("{}-{:016x}-{number}", settings.group, random());
             let make = move || TransactionalProducer::new(&kafka, options, id.as_str());
             let topic = settings.topics.input.clone();
-            Delivery::ExactlyOnce(Box::new(Transactions::new(Box::new(make), topic, settings.commit_interval, totals)?))
+            let interval = settings.commit_interval;
+            Delivery::ExactlyOnce(Box::new(Transactions::new(Box::new(make), topic, interval, totals)?))
         }
     })
+}
+
+/// A number that nobody else has.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// What makes a producer whose batches every output topic takes: a batch counts as one record to the broker's limit.
@@ -314,6 +391,7 @@ fn producer(settings: &Settings) -> (ClientSettings, ProducerOptions) {
     let mut kafka = settings.kafka.clone();
     let batch = settings.limits.smallest().saturating_sub(1024).clamp(1, 1_000_000);
     kafka.properties.entry("batch.size".to_owned()).or_insert_with(|| batch.to_string());
-    let largest = settings.limits.processed.max(settings.limits.rejected).max(settings.limits.insights);
+    let limits = &settings.limits;
+    let largest = limits.processed.max(limits.rejected).max(limits.insights).max(limits.changelog);
     (kafka, ProducerOptions { max_message_bytes: largest })
 }

@@ -23,7 +23,7 @@ use loginscope_kafka::{ClientSettings, StartPosition};
 use loginscope_login::Schema;
 use loginscope_login::decode::{Decoder, FormatError, InputFormat, TimestampFormat};
 
-use crate::application::TopicNames;
+use crate::application::{StateTopics, TopicNames};
 use crate::pipeline::delivery::Guarantee;
 pub use key::{Key, Place, Shape};
 pub use said::{Origin, Said};
@@ -77,6 +77,8 @@ pub struct Config {
     pub topics: TopicNames,
     /// The consumer group.
     pub group: String,
+    /// The topics that keep the state.
+    pub state_topics: StateTopics,
     /// How many workers.
     pub workers: usize,
     /// Where a new group starts.
@@ -130,11 +132,14 @@ impl Config {
             // The brokers abort a transaction after 10 s.
             Guarantee::ExactlyOnce => Duration::from_secs(5),
         };
+        let topics = topics(sources)?;
+        let group = sources.value(&keys::GROUP, |said| said.text("a name").map(str::to_owned))?;
         Ok(Self {
             pipeline: PipelineConfig::load(sources)?,
             kafka: kafka_settings(sources)?,
-            topics: topics(sources)?,
-            group: sources.value(&keys::GROUP, |said| said.text("a name").map(str::to_owned))?,
+            state_topics: state_topics(sources, &topics, &group)?,
+            topics,
+            group,
             workers: match sources.optional(&keys::WORKERS, |said| said.number(1..=256))? {
                 Some(workers) => workers as usize,
                 None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -178,6 +183,36 @@ pub fn topics(sources: &Sources<'_>) -> Result<TopicNames, ConfigError> {
         }
     }
     Ok(TopicNames { input, processed, insights, rejected })
+}
+
+/// The topics that keep the state, each another one than all others.
+fn state_topics(sources: &Sources<'_>, topics: &TopicNames, group: &str) -> Result<StateTopics, ConfigError> {
+    let mut others = vec![&topics.input, &topics.processed, &topics.insights, &topics.rejected];
+    let changelog = state_topic(sources, &keys::CHANGELOG_TOPIC, format!("loginscope-{group}-changelog"), &others)?;
+    others.push(&changelog);
+    let totals = state_topic(sources, &keys::TOTALS_TOPIC, format!("loginscope-{group}-totals"), &others)?;
+    Ok(StateTopics { changelog, totals })
+}
+
+fn state_topic(sources: &Sources<'_>, key: &Key, default: String, others: &[&String]) -> Result<String, ConfigError> {
+    let checked = |said: &Said| {
+        let name = said.text("the name of a topic")?;
+        loginscope_kafka::topics::check_name(name).map_err(|error| said.wrong(error))?;
+        if others.iter().any(|other| *other == name) {
+            return Err(said.wrong(format!("{name:?} is another topic already; each topic needs a name of its own")));
+        }
+        Ok(name.to_owned())
+    };
+    if let Some(name) = sources.optional(key, checked)? {
+        return Ok(name);
+    }
+    match loginscope_kafka::topics::check_name(&default) {
+        Ok(()) => Ok(default),
+        Err(error) => config_error(format!(
+            "group: its internal topics can't be named after it, so {} must be given: {error}",
+            key.in_file().unwrap_or_default()
+        )),
+    }
 }
 
 fn topic(sources: &Sources<'_>, key: &Key) -> Result<(String, Said), ConfigError> {

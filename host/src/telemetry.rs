@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use loginscope_state::Restored;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::pipeline::InsightRecord;
 
@@ -92,6 +94,7 @@ impl Telemetry {
             "Accepted logins whose key is not their user_id, on a topic with several partitions"
         );
         describe_counter!("loginscope_commits_total", "Commits of input offsets");
+        describe_histogram!("loginscope_restore_seconds", "How long it took to restore a partition from its changelog");
         describe_gauge!("loginscope_lag_messages", "Messages of a partition that are still to be read");
         describe_gauge!("loginscope_window_logins", "Accepted logins in the window that a partition is filling");
         describe_gauge!("loginscope_plugin_generation", "The generation of plugins that is serving, from 1");
@@ -193,14 +196,26 @@ impl Telemetry {
         gauge!("loginscope_window_logins", "partition" => label).set(f64::from(progress.window_logins));
     }
 
-    /// Partitions are owned from now on.
-    pub fn assigned(&self, worker: usize, partitions: &[i32]) {
+    /// A partition is owned from now on.
+    pub fn assigned(&self, worker: usize, partition: i32) {
         let mut owned = lock(&self.partitions);
-        for partition in partitions {
-            owned.entry(*partition).or_default();
-        }
+        owned.entry(partition).or_default();
         gauge!("loginscope_partitions_owned").set(owned.len() as f64);
-        tracing::info!(worker, ?partitions, "partitions assigned");
+        tracing::info!(worker, partition, "partition assigned");
+    }
+
+    /// A partition was read from its changelog, if there was anything in it.
+    pub fn restored(&self, partition: i32, restored: Option<&Restored>, took: Duration) {
+        histogram!("loginscope_restore_seconds").record(took.as_secs_f64());
+        let Some(Restored { partition: state, head, snapshot_bytes, tail_bytes, .. }) = restored else { return };
+        tracing::info!(
+            partition,
+            next_offset = head.next_offset,
+            window = state.window_progress().number,
+            snapshot_bytes,
+            tail_bytes,
+            "state restored in {took:.1?}"
+        );
     }
 
     /// Partitions are no longer owned.

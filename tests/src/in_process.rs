@@ -44,6 +44,7 @@ impl InProcess {
             partition: PartitionState {
                 topic: "user-login".into(),
                 number: 0,
+                has_siblings: false,
                 state: Box::new(Partition::new(Arc::clone(&chain.catalog), insight_every)),
             },
             next_offset: 0,
@@ -55,12 +56,7 @@ impl InProcess {
         for payloads in payloads.chunks(batch_size) {
             let messages: Vec<Message<'_>> = (self.next_offset..)
                 .zip(payloads)
-                .map(|(offset, payload)| Message {
-                    offset,
-                    payload: Some(payload),
-                    timestamp_ms: None,
-                    header_bytes: 0,
-                })
+                .map(|(offset, payload)| Message { offset, payload: Some(payload), ..Message::default() })
                 .collect();
             let mut output = Output::default();
             self.pipeline.process(&mut self.partition, &messages, &TotalsBoard::default(), &mut output);

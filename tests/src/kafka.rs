@@ -129,7 +129,7 @@ impl Scene {
     /// Starts `loginscope run` here and waits until it has partitions.
     pub fn run_with_partitions(&self, more: &[&str]) -> Instance {
         let mut instance = self.run(more);
-        instance.line_with("partitions assigned");
+        instance.line_with("partition assigned");
         instance
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn payloads(count: usize) -> Result<Vec<Vec<u8>>> {
 pub(crate) fn messages(first_offset: i64, payloads: &[Vec<u8>]) -> Vec<Message<'_>> {
     (first_offset..)
         .zip(payloads)
-        .map(|(offset, payload)| Message { offset, payload: Some(payload), timestamp_ms: None, header_bytes: 0 })
+        .map(|(offset, payload)| Message { offset, payload: Some(payload), ..Message::default() })
         .collect()
 }
 
@@ -47,6 +47,7 @@ pub(crate) fn partition(chain: &Chain) -> PartitionState {
     PartitionState {
         topic: "user-login".into(),
         number: 0,
+        has_siblings: false,
         state: Box::new(Partition::new(Arc::clone(&chain.catalog), WINDOW)),
     }
 }

@@ -140,6 +140,7 @@ fn judge(config: &Config, chain: &Arc<Chain>, topics: &[OutputTopic], records: V
         let mut partition = PartitionState {
             topic: config.pipeline.input_topic.as_str().into(),
             number,
+            has_siblings: false,
             state: Box::new(Partition::new(Arc::clone(&chain.catalog), config.pipeline.insight_every)),
         };
         for batch in records.chunks(MAX_BATCH) {
@@ -161,6 +162,7 @@ fn message(record: &OwnedRecord) -> Message<'_> {
         offset: record.offset,
         payload: record.payload.as_deref(),
         timestamp_ms: record.timestamp,
+        key: record.key.as_deref(),
         header_bytes: record.headers.iter().map(header).sum(),
     }
 }

@@ -64,7 +64,7 @@ pub fn run(demo: &Demo) -> Result<Exit> {
         (None, None) => anyhow::bail!("there is no broker"),
     };
     let (partitions, limits) = if demo.kafka.is_some() {
-        prepare_topics(&kafka, &topics, demo.pipeline.max_message_bytes, true)?
+        prepare_topics(&kafka, &topics, None, demo.pipeline.max_message_bytes, true)?
     } else {
         (PARTITIONS, TopicLimits::for_messages(demo.pipeline.max_message_bytes))
     };
@@ -75,6 +75,7 @@ pub fn run(demo: &Demo) -> Result<Exit> {
             kafka: kafka.clone(),
             topics: topics.clone(),
             group: "loginscope".to_owned(),
+            state_topics: None,
             start: StartPosition::Earliest,
             workers: 1,
             insight_every: demo.pipeline.insight_every,

@@ -58,7 +58,12 @@ pub fn run(config: &PipelineConfig, files: &Files) -> Result<Exit> {
     };
     let mut pipe = Pipe {
         pipeline: Pipeline::new(Arc::clone(&chain), limits)?,
-        partition: PartitionState { topic: config.input_topic.as_str().into(), number: 0, state: Box::new(state) },
+        partition: PartitionState {
+            topic: config.input_topic.as_str().into(),
+            number: 0,
+            has_siblings: false,
+            state: Box::new(state),
+        },
         totals: TotalsBoard::default(),
         next_offset,
         output: Output::default(),
@@ -113,7 +118,7 @@ impl Pipe {
     fn judge(&mut self, lines: &[u8]) -> Result<()> {
         let messages: Vec<Message<'_>> = (self.next_offset..)
             .zip(lines.split(|byte| *byte == b'\n'))
-            .map(|(offset, line)| Message { offset, payload: Some(line), timestamp_ms: None, header_bytes: 0 })
+            .map(|(offset, line)| Message { offset, payload: Some(line), ..Message::default() })
             .collect();
         self.output.clear();
         self.pipeline.process(&mut self.partition, &messages, &self.totals, &mut self.output);

@@ -45,12 +45,18 @@ pub fn run(config: &Config) -> Result<Exit> {
         let bound = runtime.block_on(http::serve(address, readiness.clone(), metrics))?;
         tracing::info!("health and metrics at http://{bound}/healthz, /readyz and /metrics");
     }
-    let (partitions, limits) =
-        prepare_topics(&config.kafka, &config.topics, config.pipeline.max_message_bytes, config.create_topics)?;
+    let (partitions, limits) = prepare_topics(
+        &config.kafka,
+        &config.topics,
+        Some(&config.state_topics),
+        config.pipeline.max_message_bytes,
+        config.create_topics,
+    )?;
     let settings = Settings {
         kafka: config.kafka.clone(),
         topics: config.topics.clone(),
         group: config.group.clone(),
+        state_topics: Some(config.state_topics.clone()),
         start: config.from,
         workers: config.workers,
         insight_every: config.pipeline.insight_every,

@@ -27,6 +27,15 @@ pub const INSIGHTS_TOPIC: Key = Key::new("insights-topic", "TOPIC", "The topic o
 pub const REJECTED_TOPIC: Key =
     Key::new("rejected-topic", "TOPIC", "The topic of rejected messages").default("rejected-logins");
 
+/// The topic of durable state.
+pub const CHANGELOG_TOPIC: Key = Key::new("changelog-topic", "TOPIC", "The internal topic that keeps the state")
+    .otherwise("loginscope-GROUP-changelog");
+
+/// The topic of totals.
+pub const TOTALS_TOPIC: Key =
+    Key::new("totals-topic", "TOPIC", "The internal topic by which instances tell each other their totals")
+        .otherwise("loginscope-GROUP-totals");
+
 /// The plugin files.
 pub const PLUGIN: Key =
     Key::new("plugin", "FILE", "A plugin: a component or a core module; several run in the order given")
@@ -173,8 +182,10 @@ pub const PIPELINE: [Key; 5] = [PLUGIN, INSIGHT_EVERY, MAX_MESSAGE_BYTES, TIMEST
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 11] = [
+pub const RUN: [Key; 13] = [
     GROUP,
+    CHANGELOG_TOPIC,
+    TOTALS_TOPIC,
     FROM,
     WORKERS,
     DELIVERY,

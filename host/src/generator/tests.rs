@@ -47,11 +47,11 @@ fn codes(messages: &[Option<&[u8]>], timestamp_ms: Option<i64>) -> Vec<Option<St
     let plugins = PluginSet::new(inside, BTreeMap::new(), InputFormat::default()).unwrap();
     let chain = Arc::new(plugins.load().unwrap());
     let state = Box::new(Partition::new(Arc::clone(&chain.catalog), 100));
-    let mut partition = PartitionState { topic: "user-login".into(), number: 0, state };
+    let mut partition = PartitionState { topic: "user-login".into(), number: 0, has_siblings: false, state };
     let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
     let batch: Vec<Message<'_>> = (0..)
         .zip(messages)
-        .map(|(offset, payload)| Message { offset, payload: *payload, timestamp_ms, header_bytes: 0 })
+        .map(|(offset, payload)| Message { offset, payload: *payload, timestamp_ms, ..Message::default() })
         .collect();
     let mut output = Output::default();
     Pipeline::new(chain, limits).unwrap().process(&mut partition, &batch, &TotalsBoard::default(), &mut output);

@@ -4,6 +4,7 @@
 //! state comes in as an argument.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use loginscope_login::decode::{Decoder, Layouts};
@@ -19,7 +20,7 @@ use super::totals::TotalsBoard;
 use super::validate::validate;
 
 /// A message as it came in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Message<'m> {
     /// Its offset in the partition.
     pub offset: i64,
@@ -27,6 +28,8 @@ pub struct Message<'m> {
     pub payload: Option<&'m [u8]>,
     /// The record's timestamp in epoch milliseconds, where it has one.
     pub timestamp_ms: Option<i64>,
+    /// Its key, where it has one.
+    pub key: Option<&'m [u8]>,
     /// The size of the headers that are carried over to the output, in bytes.
     pub header_bytes: usize,
 }
@@ -93,6 +96,8 @@ pub struct Output {
     pub insights: Vec<InsightRecord>,
     /// How often a plugin's call failed, by the plugin's place in the chain.
     pub failures: Vec<PluginFailure>,
+    /// How many of the accepted logins are one of several partitions' and have another key than their user.
+    pub unkeyed: u64,
 }
 
 /// A call of a plugin that failed.
@@ -113,6 +118,7 @@ impl Output {
         self.rejected.clear();
         self.insights.clear();
         self.failures.clear();
+        self.unkeyed = 0;
     }
 
     /// The processed logins with their message's place, value and key.
@@ -134,9 +140,14 @@ pub struct PartitionState {
     pub topic: Arc<str>,
     /// The partition's number.
     pub number: i32,
+    /// Whether the topic has others, so that logins must be keyed by user for a user's to be in one partition.
+    pub has_siblings: bool,
     /// Its aggregates and window. In a box, as it is lent to the plugins' stores.
     pub state: Box<Partition>,
 }
+
+/// The partitions of a worker, by number.
+pub type Partitions = BTreeMap<i32, PartitionState>;
 
 /// How large the outputs may get.
 #[derive(Clone, Copy, Debug)]
@@ -260,15 +271,14 @@ impl Pipeline {
         let mut segment = std::mem::take(&mut self.segment);
         let mut cutter = Cutter::new(valid.len());
         let mut rejected_before = 0;
+        // Complete without a login of this batch, as windows were made smaller.
+        self.close_window(partition, totals, output);
         while let Some(rows) = cutter.next_segment(&valid, partition.state.room(), self.chain.one_by_one) {
             match segment.attempt(self, partition, messages, rows) {
                 Attempt::Passed => {
-                    rejected_before = self.accept(partition, &mut segment, rejected_before, output);
+                    rejected_before = self.accept(partition, messages, &mut segment, rejected_before, output);
                     cutter.passed(rows.len());
-                    if partition.state.completed_window().is_some() {
-                        insight::generate(self, partition, totals, output);
-                        partition.state.begin_next_window();
-                    }
+                    self.close_window(partition, totals, output);
                 }
                 Attempt::Rejected { index: 0, rejected } => {
                     self.reject_row(rows.first(), rejected);
@@ -291,6 +301,14 @@ impl Pipeline {
         self.segment = segment;
     }
 
+    /// Makes the insights of the window if it is complete, and begins the next one.
+    fn close_window(&mut self, partition: &mut PartitionState, totals: &TotalsBoard, output: &mut Output) {
+        if partition.state.completed_window().is_some() {
+            insight::generate(self, partition, totals, output);
+            partition.state.begin_next_window();
+        }
+    }
+
     /// The rows of the decoded logins that no validator has rejected.
     fn valid_rows(&self) -> Vec<u32> {
         let verdict = |message: &usize| self.verdicts.get(*message).is_some_and(Option::is_none);
@@ -302,6 +320,7 @@ impl Pipeline {
     fn accept(
         &mut self,
         partition: &mut PartitionState,
+        messages: &[Message<'_>],
         segment: &mut Segment,
         rejected_before: usize,
         output: &mut Output,
@@ -309,6 +328,11 @@ impl Pipeline {
         let last = segment.rows().last().and_then(|row| self.row_messages.get(*row as usize)).copied();
         let counted_to = last.unwrap_or(rejected_before);
         partition.state.count_rejected(self.count_rejected(rejected_before..counted_to));
+        if partition.has_siblings {
+            let unkeyed = segment.count_unkeyed(messages, &self.row_messages);
+            output.unkeyed += unkeyed;
+            partition.state.set_unkeyed(unkeyed > 0 || partition.state.is_unkeyed());
+        }
         segment.observe(partition);
         segment.put_out(self, partition, &self.row_messages, output);
         counted_to

@@ -1,11 +1,13 @@
-//! The one place that commits.
-//!
 //! At least once: the offsets of a partition are committed only when every output of the messages before them has been
-//! acknowledged by the brokers. Outputs belong to the producer's open epoch; a checkpoint closes it and remembers the offsets
-//! that were done by then. Later messages don't wait for a checkpoint, and a checkpoint doesn't wait for them.
+//! acknowledged by the brokers, and then what changed in the state.
 //!
-//! One commit is on its way at a time. One that fails is tried again, together with what has come since, until the group has
-//! the offsets or the partition is gone. What the totals of other partitions tell is what is known to be committed.
+//! Outputs belong to the producer's open epoch; a checkpoint closes it and remembers the offsets that were done by then, and what
+//! is to be written to the changelogs. That is sent when the outputs are acknowledged, so that no state is ahead of its outputs, and
+//! when it is acknowledged, too, the offsets may be committed. Later messages don't wait for a checkpoint, and a checkpoint doesn't
+//! wait for them.
+//!
+//! One commit of offsets is on its way at a time. One that fails is tried again, together with what has come since, until the group
+//! has the offsets or the partition is gone. What the totals of other partitions tell is what is known to be committed.
 
 mod pending;
 
@@ -13,10 +15,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use loginscope_kafka::producer::Epoch;
-use loginscope_kafka::{Commit, Consumer, Error, Producer};
+use loginscope_kafka::{Commit, Consumer, Error, GroupMetadata, Producer};
 use loginscope_state::PartitionTotals;
 
 use self::pending::Pending;
+use super::batch::{PartitionState, Partitions};
+use super::changelog::{Changelog, Obsolete, StateRecord};
 use super::totals::TotalsBoard;
 
 /// The offset to go on from, and what the partition had counted by then.
@@ -28,15 +32,23 @@ const SAY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How long the last commit of a partition may take at least, however long its outputs took.
 const LEAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Offsets that may be committed when an epoch is acknowledged.
+/// Offsets that may be committed when their outputs are acknowledged, and then the state.
 struct Checkpoint {
+    /// What it waits for: the outputs, and once these are acknowledged the state.
     epoch: Epoch,
     done: BTreeMap<i32, Done>,
+    /// What of the state is to be written, by partition; none once it is sent.
+    unwritten: Vec<(i32, StateRecord)>,
+    /// What may be deleted from the changelogs then.
+    obsolete: Vec<Obsolete>,
 }
 
 /// Commits a worker's input offsets.
 pub struct Committer {
     interval: Duration,
+    changelogs: BTreeMap<i32, Changelog>,
+    /// The offsets that the group is known to have.
+    group_offsets: BTreeMap<i32, i64>,
     last_checkpoint: Instant,
     /// What has been done since the last checkpoint: the next offset of each partition.
     positions: BTreeMap<i32, i64>,
@@ -56,6 +68,8 @@ impl Committer {
     pub fn new(interval: Duration, totals: TotalsBoard) -> Self {
         Self {
             interval,
+            changelogs: BTreeMap::new(),
+            group_offsets: BTreeMap::new(),
             last_checkpoint: Instant::now(),
             positions: BTreeMap::new(),
             checkpoints: VecDeque::new(),
@@ -64,6 +78,19 @@ impl Committer {
             failed_at: None,
             said_at: None,
             totals,
+        }
+    }
+
+    /// A partition comes, with its changelog and the offset that the group has for it.
+    pub fn adopt(&mut self, partition: i32, changelog: Changelog, group_offset: Option<i64>) {
+        self.changelogs.insert(partition, changelog);
+        self.group_offsets.extend(group_offset.map(|offset| (partition, offset)));
+    }
+
+    /// The partition's next batch begins.
+    pub fn begin(&mut self, partition: &mut PartitionState) {
+        if self.changelogs.contains_key(&partition.number) {
+            partition.state.begin_interval();
         }
     }
 
@@ -78,7 +105,7 @@ impl Committer {
     }
 
     /// Makes a checkpoint if it is time, commits what has been acknowledged, and looks what became of the last commit.
-    /// Answers whether the group has taken one.
+    /// Answers whether the group has taken one. Where the producer's queue is full, it waits until `stop` is true.
     ///
     /// # Errors
     /// A delivery that failed, or a commit that isn't allowed. Any other failure of a commit is only logged, and tried again.
@@ -86,12 +113,14 @@ impl Committer {
         &mut self,
         consumer: &mut Consumer,
         producer: &mut Producer,
-        totals_of: impl Fn(i32) -> Option<PartitionTotals>,
+        partitions: &mut Partitions,
+        stop: &dyn Fn() -> bool,
     ) -> Result<bool, Error> {
         if self.last_checkpoint.elapsed() >= self.interval && !self.positions.is_empty() {
-            self.checkpoint(producer.close_epoch(), totals_of);
+            self.checkpoint(producer.close_epoch(), consumer, partitions)?;
         }
         let acknowledged = producer.acknowledged()?;
+        self.write_state(acknowledged, producer, stop)?;
         self.take_acknowledged(acknowledged);
         let outcome = self.commit.as_ref().and_then(Commit::outcome);
         let is_committed = outcome.map_or(Ok(false), |outcome| self.look_at(outcome))?;
@@ -113,20 +142,25 @@ impl Committer {
         &mut self,
         consumer: &mut Consumer,
         producer: &mut Producer,
+        partitions: &mut Partitions,
         timeout: Duration,
-        totals_of: impl Fn(i32) -> Option<PartitionTotals>,
     ) -> Result<(), Error> {
         if self.is_idle() && self.pending.is_empty() {
             return Ok(());
         }
         let until = Instant::now() + timeout;
-        let epoch = producer.flush(timeout)?;
-        self.checkpoint(epoch, totals_of);
-        self.take_acknowledged(epoch);
+        let left = || until.saturating_duration_since(Instant::now());
+        let outputs = producer.flush(timeout)?;
+        self.checkpoint(outputs, consumer, partitions)?;
+        self.write_state(outputs, producer, &|| left().is_zero()).map_err(|error| match error {
+            Error::Stopped => Error::TimedOut { what: "writing the state".to_owned(), waited: timeout },
+            error => error,
+        })?;
+        let all = producer.flush(left())?;
+        self.take_acknowledged(all);
         // It takes the place of one that is on its way.
         self.commit = None;
-        let left = until.saturating_duration_since(Instant::now()).max(LEAST_COMMIT_TIMEOUT);
-        match consumer.commit_within(&self.pending.attempt(), left) {
+        match consumer.commit_within(&self.pending.attempt(), left().max(LEAST_COMMIT_TIMEOUT)) {
             Ok(()) => self.look_at(Ok(())).map(drop),
             Err(error) => {
                 self.pending.failed();
@@ -140,27 +174,62 @@ impl Committer {
         for partition in partitions {
             self.positions.remove(partition);
             self.pending.forget(*partition);
-            for checkpoint in &mut self.checkpoints {
-                checkpoint.done.remove(partition);
-            }
+            self.changelogs.remove(partition);
+            self.group_offsets.remove(partition);
+        }
+        let is_gone = |partition: &i32| partitions.contains(partition);
+        for checkpoint in &mut self.checkpoints {
+            checkpoint.done.retain(|partition, _| !is_gone(partition));
+            checkpoint.unwritten.retain(|(partition, _)| !is_gone(partition));
+            checkpoint.obsolete.retain(|obsolete| !is_gone(&obsolete.partition()));
         }
     }
 
-    fn checkpoint(&mut self, epoch: Epoch, totals_of: impl Fn(i32) -> Option<PartitionTotals>) {
+    /// Outputs of this epoch and earlier ones belong to the messages that were done by now.
+    fn checkpoint(&mut self, epoch: Epoch, consumer: &Consumer, partitions: &mut Partitions) -> Result<(), Error> {
         self.last_checkpoint = Instant::now();
-        let done = std::mem::take(&mut self.positions)
-            .into_iter()
-            .filter_map(|(partition, next_offset)| {
-                Some((partition, Done { next_offset, counted: totals_of(partition)? }))
-            })
-            .collect();
-        self.checkpoints.push_back(Checkpoint { epoch, done });
+        let mut checkpoint = Checkpoint { epoch, done: BTreeMap::new(), unwritten: Vec::new(), obsolete: Vec::new() };
+        let generation = consumer.group_metadata().as_ref().map(GroupMetadata::generation);
+        for (number, next_offset) in std::mem::take(&mut self.positions) {
+            let Some(partition) = partitions.get_mut(&number) else { continue };
+            if let Some(changelog) = self.changelogs.get_mut(&number) {
+                let group_offset = self.group_offsets.get(&number).copied().unwrap_or_default();
+                let records = changelog.write(partition, next_offset, group_offset, generation)?;
+                checkpoint.unwritten.extend(records.into_iter().map(|record| (number, record)));
+                // Were its delivery to fail, this process would end.
+                checkpoint.obsolete.extend(changelog.committed(partition)?);
+            }
+            checkpoint.done.insert(number, Done { next_offset, counted: partition.state.totals() });
+        }
+        self.checkpoints.push_back(checkpoint);
+        Ok(())
+    }
+
+    /// Sends the state of those checkpoints whose outputs are acknowledged.
+    fn write_state(
+        &mut self,
+        acknowledged: Epoch,
+        producer: &mut Producer,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        for checkpoint in self.checkpoints.iter_mut().filter(|checkpoint| !checkpoint.unwritten.is_empty()) {
+            if checkpoint.epoch > acknowledged {
+                break;
+            }
+            for (_, record) in checkpoint.unwritten.drain(..) {
+                producer.send(&record.as_record(), stop)?;
+            }
+            checkpoint.epoch = producer.close_epoch();
+        }
+        Ok(())
     }
 
     /// What is acknowledged may be committed.
     fn take_acknowledged(&mut self, acknowledged: Epoch) {
-        while self.checkpoints.front().is_some_and(|checkpoint| checkpoint.epoch <= acknowledged) {
-            self.checkpoints.pop_front().into_iter().for_each(|checkpoint| self.pending.add(checkpoint.done));
+        let is_written = |checkpoint: &Checkpoint| checkpoint.unwritten.is_empty() && checkpoint.epoch <= acknowledged;
+        while let Some(checkpoint) = self.checkpoints.pop_front_if(|checkpoint| is_written(checkpoint)) {
+            checkpoint.obsolete.into_iter().for_each(Obsolete::delete);
+            self.pending.add(checkpoint.done);
         }
     }
 
@@ -170,6 +239,7 @@ impl Committer {
         match outcome {
             Ok(()) => {
                 for (partition, done) in self.pending.confirmed() {
+                    self.group_offsets.insert(partition, done.next_offset);
                     self.totals.publish(partition, done.counted);
                 }
                 if self.failed_at.take().is_some() {
@@ -197,139 +267,4 @@ impl Committer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use loginscope_kafka::{ConsumerOptions, EmbeddedBroker, Polled, ProducerOptions, Record};
-    use loginscope_login::Schema;
-    use loginscope_state::{Catalog, Partition};
-
-    use super::*;
-
-    /// How long what must come may take on a busy machine.
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    /// A consumer with the ten messages of partition 0, and what its outputs go with.
-    struct Scene {
-        broker: EmbeddedBroker,
-        consumer: Consumer,
-        producer: Producer,
-        committer: Committer,
-        board: TotalsBoard,
-    }
-
-    impl Scene {
-        fn new() -> Self {
-            let broker = EmbeddedBroker::start().unwrap();
-            broker.create_topic("in", 1).unwrap();
-            broker.create_topic("out", 1).unwrap();
-            let mut producer = Producer::new(&broker.settings(), ProducerOptions::default()).unwrap();
-            (0..10).for_each(|_| send(&mut producer, "in"));
-            producer.flush(PATIENCE).unwrap();
-            let board = TotalsBoard::default();
-            let committer = Committer::new(Duration::from_millis(20), board.clone());
-            let consumer = join(&broker);
-            let mut scene = Self { broker, consumer, producer, committer, board };
-            let mut read = 0;
-            while read < 10 {
-                if let Polled::Batch(batch) = scene.consumer.poll(10, PATIENCE).unwrap() {
-                    read += batch.len();
-                }
-            }
-            scene
-        }
-
-        /// Messages were taken up to this offset, and their output was sent.
-        fn take(&mut self, next_offset: i64) {
-            send(&mut self.producer, "out");
-            self.committer.done(0, next_offset);
-        }
-
-        /// As a worker between two batches; answers whether something was committed.
-        fn tick(&mut self) -> bool {
-            assert!(matches!(self.consumer.poll(0, Duration::from_millis(5)), Ok(Polled::Nothing)));
-            self.committer.tick(&mut self.consumer, &mut self.producer, |_| Some(no_totals())).unwrap()
-        }
-
-        fn tick_until(&mut self, is_done: impl Fn(&Self) -> bool) {
-            let until = Instant::now() + PATIENCE;
-            while !is_done(self) {
-                self.tick();
-                assert!(Instant::now() < until, "waited in vain");
-            }
-        }
-
-        /// Where a member that comes now goes on.
-        fn resumes_at(self) -> Option<i64> {
-            self.consumer.close();
-            let mut next = join(&self.broker);
-            loop {
-                if let Polled::Assigned(assigned) = next.poll(10, PATIENCE).unwrap() {
-                    return assigned[0].next_offset;
-                }
-            }
-        }
-    }
-
-    fn join(broker: &EmbeddedBroker) -> Consumer {
-        Consumer::join(&broker.settings(), ConsumerOptions::new("in", "group")).unwrap()
-    }
-
-    fn send(producer: &mut Producer, topic: &str) {
-        producer.send(&Record { topic, payload: Some(b"x"), ..Record::default() }, &|| false).unwrap();
-    }
-
-    fn no_totals() -> PartitionTotals {
-        Partition::new(Arc::new(Catalog::new(&[], &Schema::default()).unwrap()), 100).totals()
-    }
-
-    #[test]
-    fn a_commit_that_failed_is_tried_again_though_nothing_follows_and_shows_in_the_totals_only_then() {
-        let mut scene = Scene::new();
-        scene.broker.refuse_commits(3).unwrap();
-        scene.take(7);
-        scene.tick_until(|scene| scene.committer.failed_at.is_some());
-        assert!(scene.board.all().is_empty(), "what is not committed is in no total");
-        scene.tick_until(|scene| scene.committer.pending.is_empty() && scene.committer.is_idle());
-        assert_eq!(scene.board.all().len(), 1);
-        assert_eq!(scene.consumer.progress()[0].committed, Some(7));
-        assert_eq!(scene.resumes_at(), Some(7));
-    }
-
-    #[test]
-    fn a_failed_commit_never_takes_a_later_one_back() {
-        let mut scene = Scene::new();
-        scene.broker.refuse_commits(1).unwrap();
-        scene.take(4);
-        scene.tick_until(|scene| scene.committer.failed_at.is_some());
-        scene.take(9);
-        scene.tick_until(|scene| scene.consumer.progress()[0].committed == Some(9));
-        scene.tick_until(|scene| scene.committer.pending.is_empty());
-        assert_eq!(scene.resumes_at(), Some(9));
-    }
-
-    #[test]
-    fn a_partition_that_is_gone_is_not_committed_again() {
-        let mut scene = Scene::new();
-        scene.broker.refuse_commits(1).unwrap();
-        scene.take(7);
-        scene.tick_until(|scene| scene.committer.failed_at.is_some());
-        scene.committer.forget(&[0]);
-        assert!(scene.committer.pending.is_empty());
-        assert!((0..20).all(|_| !scene.tick()));
-        assert!(scene.board.all().is_empty());
-        assert_eq!(scene.resumes_at(), None);
-    }
-
-    #[test]
-    fn what_a_failed_commit_had_is_in_the_last_one_before_the_end() {
-        let mut scene = Scene::new();
-        scene.broker.refuse_commits(1).unwrap();
-        scene.take(7);
-        scene.tick_until(|scene| scene.committer.failed_at.is_some());
-        let Scene { consumer, producer, committer, .. } = &mut scene;
-        committer.settle(consumer, producer, PATIENCE, |_| Some(no_totals())).unwrap();
-        assert_eq!(scene.board.all().len(), 1);
-        assert_eq!(scene.resumes_at(), Some(7));
-    }
-}
+mod tests;

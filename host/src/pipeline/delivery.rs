@@ -1,12 +1,11 @@
 //! How a worker's outputs and offsets reach Kafka: at least once or exactly once.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use loginscope_kafka::{Batch, Consumer, Error, Producer, Record};
-use loginscope_state::PartitionTotals;
 
-use super::batch::PartitionState;
+use super::batch::{PartitionState, Partitions};
+use super::changelog::Changelog;
 use super::commit::Committer;
 use super::transaction::Transactions;
 
@@ -27,11 +26,6 @@ impl Guarantee {
             Self::ExactlyOnce => "exactly once",
         }
     }
-}
-
-/// What each of these partitions has counted.
-fn totals_of(partitions: &BTreeMap<i32, PartitionState>) -> impl Fn(i32) -> Option<PartitionTotals> {
-    |partition| Some(partitions.get(&partition)?.state.totals())
 }
 
 /// A worker's way of sending and committing.
@@ -72,10 +66,30 @@ impl Delivery {
         }
     }
 
+    /// A partition comes, with its changelog and the offset that the group has for it.
+    pub fn adopt(&mut self, partition: i32, changelog: Changelog, group_offset: Option<i64>) {
+        match self {
+            Self::AtLeastOnce { committer, .. } => committer.adopt(partition, changelog, group_offset),
+            Self::ExactlyOnce(transactions) => transactions.adopt(partition, changelog),
+        }
+    }
+
+    /// Has a partition's offset committed though nothing of it was done yet: from now on it is where the group begins.
+    pub fn pin(&mut self, partition: &mut PartitionState, offset: i64) {
+        match self {
+            Self::AtLeastOnce { committer, .. } => {
+                committer.begin(partition);
+                committer.done(partition.number, offset);
+            }
+            Self::ExactlyOnce(transactions) => transactions.pin(partition, offset),
+        }
+    }
+
     /// The partition's next batch begins.
     pub fn begin(&mut self, partition: &mut PartitionState, batch: &Batch) {
-        if let Self::ExactlyOnce(transactions) = self {
-            transactions.begin(partition, batch);
+        match self {
+            Self::AtLeastOnce { committer, .. } => committer.begin(partition),
+            Self::ExactlyOnce(transactions) => transactions.begin(partition, batch),
         }
     }
 
@@ -98,17 +112,19 @@ impl Delivery {
         }
     }
 
-    /// Commits what it is time for. Answers whether the group has taken offsets.
+    /// Commits what it is time for. Answers whether the group has taken offsets. Where the queue is full, it waits until `stop`
+    /// is true.
     ///
     /// # Errors
-    /// What a person must solve.
+    /// What a person must solve, and [`Error::Stopped`].
     pub fn tick(
         &mut self,
         consumer: &mut Consumer,
-        partitions: &mut BTreeMap<i32, PartitionState>,
+        partitions: &mut Partitions,
+        stop: &dyn Fn() -> bool,
     ) -> Result<bool, Error> {
         match self {
-            Self::AtLeastOnce { producer, committer } => committer.tick(consumer, producer, totals_of(partitions)),
+            Self::AtLeastOnce { producer, committer } => committer.tick(consumer, producer, partitions, stop),
             Self::ExactlyOnce(transactions) => transactions.tick(consumer, partitions),
         }
     }
@@ -120,13 +136,11 @@ impl Delivery {
     pub fn settle(
         &mut self,
         consumer: &mut Consumer,
-        partitions: &mut BTreeMap<i32, PartitionState>,
+        partitions: &mut Partitions,
         timeout: Duration,
     ) -> Result<(), Error> {
         match self {
-            Self::AtLeastOnce { producer, committer } => {
-                committer.settle(consumer, producer, timeout, totals_of(partitions))
-            }
+            Self::AtLeastOnce { producer, committer } => committer.settle(consumer, producer, partitions, timeout),
             Self::ExactlyOnce(transactions) => transactions.settle(consumer, partitions, timeout),
         }
     }

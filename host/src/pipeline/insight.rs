@@ -51,6 +51,9 @@ struct Envelope<'a> {
     window: Option<&'a WindowMember<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<&'a AsOf>,
+    /// Whether logins of one user may be in several partitions, so that what is told per user is partial.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     login: Option<LoginMember<'a>>,
     data: &'a RawValue,
@@ -102,6 +105,7 @@ pub(super) fn generate(
     let Some(window) = partition.state.completed_window() else { return };
     let others = Arc::new(totals.others(partition.number));
     let as_of = as_of(partition, &others);
+    let partial = partition.state.is_unkeyed() || others.iter().any(|(_, totals)| totals.is_unkeyed);
     let call = window_argument(partition, &window);
     let topic = Arc::clone(&partition.topic);
     let member = window_member(&topic, partition.number, &window);
@@ -111,7 +115,7 @@ pub(super) fn generate(
         let label = pipeline.plugin_label(*plugin).into_owned();
         for insight in ask(pipeline, partition, *plugin, &call, &others, output) {
             let subject = format!("{topic}/{}/{}/{}", partition.number, window.number, insight.kind);
-            let about = About { window: Some(&member), as_of: Some(&as_of), login: None };
+            let about = About { window: Some(&member), as_of: Some(&as_of), partial, login: None };
             output.insights.extend(wrap(numbers.id(subject), partition, &label, &insight, about));
         }
     }
@@ -194,7 +198,7 @@ pub(super) fn about_login(
         login_time: logins.timestamp(row).and_then(login_time),
     };
     let subject = format!("{}/{}/login/{offset}/{}", partition.topic, partition.number, insight.kind);
-    let about = About { window: None, as_of: None, login: Some(login) };
+    let about = About { window: None, as_of: None, partial: partition.state.is_unkeyed(), login: Some(login) };
     wrap(numbers.id(subject), partition, plugin, insight, about)
 }
 
@@ -202,6 +206,7 @@ pub(super) fn about_login(
 struct About<'a> {
     window: Option<&'a WindowMember<'a>>,
     as_of: Option<&'a AsOf>,
+    partial: bool,
     login: Option<LoginMember<'a>>,
 }
 
@@ -219,6 +224,7 @@ fn wrap(
         plugin,
         window: about.window,
         as_of: about.as_of,
+        partial: about.partial,
         login: about.login,
         // The plugin's answer has been checked to be a JSON object.
         data: serde_json::from_str(&insight.data).ok()?,

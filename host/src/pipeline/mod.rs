@@ -5,19 +5,26 @@
 //! - `validate`: the verdicts on a batch, a failing plugin bisected to the login at fault.
 //! - `segment`: one attempt to take some logins through the enrichers.
 //! - [`insight`]: what a plugin found out, wrapped for the outside.
-//! - [`totals`]: what each partition's last commit counted, for the insights of the others.
+//! - [`worker`]: the loop of a worker, and [`delivery`]: how its outputs are committed, at least once ([`commit`]) or exactly once
+//!   ([`transaction`]).
+//! - [`changelog`]: what of a partition's state is written with a commit, and [`restore`]: reading it back.
+//! - [`totals`]: what each partition's last commit counted, for the insights of the others; [`elsewhere`]: of those that other
+//!   processes have.
 //!
 //! Invariants: every message of a batch ends in exactly one of `processed` and `rejected`; an aggregate counts a login if
 //! and only if it is in `processed`; the result doesn't depend on how the messages were cut into batches.
 
 pub mod batch;
 pub mod chain;
+pub mod changelog;
 pub mod commit;
 mod convert;
 pub mod delivery;
+pub mod elsewhere;
 pub mod insight;
 pub mod outputs;
 pub mod plugins;
+pub mod restore;
 mod segment;
 pub mod totals;
 pub mod transaction;

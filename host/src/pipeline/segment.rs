@@ -140,6 +140,16 @@ impl Segment {
         Ok(())
     }
 
+    /// How many logins of a passed attempt have another key than their user.
+    pub(super) fn count_unkeyed(&self, messages: &[Message<'_>], row_messages: &[usize]) -> u64 {
+        let Some(logins) = &self.logins else { return 0 };
+        let differs = |(index, row): (usize, &u32)| {
+            let message = row_messages.get(*row as usize).and_then(|message| messages.get(*message));
+            message.is_some_and(|message| message.key != logins.text(Slot::USER_ID, index).map(str::as_bytes))
+        };
+        self.rows.iter().enumerate().filter(|row| differs(*row)).count() as u64
+    }
+
     /// Counts the logins of a passed attempt.
     pub(super) fn observe(&mut self, partition: &mut PartitionState) {
         if let Some(logins) = &self.logins {

@@ -1,15 +1,17 @@
-//! Exactly once: the outputs of a transaction and the input offsets that they come from are committed together, or none are.
+//! Exactly once: the outputs of a transaction, what it changed in the state, and the input offsets that it comes from are
+//! committed together, or nothing is.
 //!
-//! A transaction spans what all partitions of a worker did since the last one. Until it is committed, each of them has a
-//! savepoint in its state, and the batches are kept: when the transaction has to be aborted, the state goes back to the
-//! savepoint and the same batches are done again, without being fetched again.
+//! A transaction spans what all partitions of a worker did since the last one. Until it is committed, each of them has an open
+//! commit interval in its state, and the batches are kept: when the transaction has to be aborted, the state goes back to the
+//! begin of the interval and the same batches are done again, without being fetched again.
 //!
 //! When the producer itself fails (another one has its id, or the transaction took longer than its timeout), nobody says whether
 //! the last commit was taken. A new producer with the same id ends what is open; then the group's offsets tell, since they
 //! are those before the transaction or those after it.
 //!
 //! Invariants:
-//! - While a transaction is being ended, no batch is taken: librdkafka has one transaction at a time.
+//! - While a transaction is being ended, no batch is taken, and no plugins are swapped: librdkafka has one transaction at a time,
+//!   and what is written of the state is as of its end.
 //! - A partition that goes is either in a transaction that was committed before, or in one that is aborted: its offsets and
 //!   outputs never part.
 
@@ -18,11 +20,9 @@ use std::time::{Duration, Instant};
 
 use loginscope_kafka::{Batch, Consumer, Error, FencedBy, Record, TransactionError, TransactionalProducer};
 
-use super::batch::PartitionState;
+use super::batch::{PartitionState, Partitions};
+use super::changelog::Changelog;
 use super::totals::TotalsBoard;
-
-/// The partitions of a worker.
-type Partitions = BTreeMap<i32, PartitionState>;
 
 /// How long one step of ending a transaction may take before the consumer is polled again.
 const STEP: Duration = Duration::from_secs(1);
@@ -47,10 +47,7 @@ enum Phase {
     /// It takes batches.
     Open,
     /// It is to be committed.
-    Ending {
-        /// Whether the offsets are part of it already.
-        has_offsets: bool,
-    },
+    Ending(Step),
     /// It is to be aborted.
     Aborting,
     /// The producer can't be used any more, and the outcome is unknown.
@@ -60,6 +57,17 @@ enum Phase {
     },
 }
 
+/// What a transaction that is being committed waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// What has changed in the state is to be written.
+    State,
+    /// The offsets are to be sent.
+    Offsets,
+    /// It is to be committed, and may be.
+    Commit,
+}
+
 /// Sends a worker's outputs in transactions.
 pub struct Transactions {
     make: Box<dyn Fn() -> Result<TransactionalProducer, Error> + Send>,
@@ -67,8 +75,9 @@ pub struct Transactions {
     phase: Phase,
     interval: Duration,
     topic: String,
+    changelogs: BTreeMap<i32, Changelog>,
     totals: TotalsBoard,
-    /// When the first batch of the open transaction came.
+    /// When the open transaction began.
     began: Instant,
     /// The offsets to go on from after it.
     offsets: BTreeMap<i32, i64>,
@@ -95,6 +104,7 @@ impl Transactions {
             phase: Phase::Beginning,
             interval,
             topic,
+            changelogs: BTreeMap::new(),
             totals,
             began: Instant::now(),
             offsets: BTreeMap::new(),
@@ -111,7 +121,7 @@ impl Transactions {
 
     /// Whether nothing is to be committed.
     pub fn is_idle(&self) -> bool {
-        self.batches.is_empty() && self.again.is_empty() && matches!(self.phase, Phase::Open)
+        self.offsets.is_empty() && self.again.is_empty() && self.takes_batches()
     }
 
     /// The next batch that is to be done again, if batches can be taken.
@@ -119,14 +129,26 @@ impl Transactions {
         if self.takes_batches() { self.again.pop_front() } else { None }
     }
 
-    /// The partition's next batch begins.
-    pub fn begin(&mut self, partition: &mut PartitionState, batch: &Batch) {
-        if self.batches.is_empty() {
+    /// A partition comes, with its changelog.
+    pub fn adopt(&mut self, partition: i32, changelog: Changelog) {
+        self.changelogs.insert(partition, changelog);
+    }
+
+    /// Has a partition's offset committed though nothing of it was done yet: from now on it is where the group begins.
+    pub fn pin(&mut self, partition: &mut PartitionState, offset: i64) {
+        if self.offsets.is_empty() {
             self.began = Instant::now();
         }
-        if let (Some(first), None) = (batch.get(0), self.offsets.get(&batch.partition())) {
-            partition.state.savepoint();
-            self.offsets.insert(batch.partition(), first.offset());
+        self.offsets.entry(partition.number).or_insert_with(|| {
+            partition.state.begin_interval();
+            offset
+        });
+    }
+
+    /// The partition's next batch begins.
+    pub fn begin(&mut self, partition: &mut PartitionState, batch: &Batch) {
+        if let Some(first) = batch.get(0) {
+            self.pin(partition, first.offset());
         }
     }
 
@@ -162,10 +184,10 @@ impl Transactions {
     /// # Errors
     /// What a person must solve.
     pub fn tick(&mut self, consumer: &Consumer, partitions: &mut Partitions) -> Result<bool, Error> {
-        if self.phase == Phase::Open && !self.batches.is_empty() {
+        if self.takes_batches() && !self.offsets.is_empty() {
             let messages: usize = self.batches.iter().map(Batch::len).sum();
             if self.began.elapsed() >= self.interval || messages >= MAX_MESSAGES {
-                self.phase = Phase::Ending { has_offsets: false };
+                self.phase = Phase::Ending(Step::State);
             }
         }
         self.step(consumer, partitions)
@@ -177,9 +199,9 @@ impl Transactions {
     /// [`Error::TimedOut`], and what a person must solve.
     pub fn settle(&mut self, consumer: &Consumer, partitions: &mut Partitions, timeout: Duration) -> Result<(), Error> {
         let until = Instant::now() + timeout;
-        while !self.batches.is_empty() || !matches!(self.phase, Phase::Open | Phase::Beginning) {
-            if self.phase == Phase::Open {
-                self.phase = Phase::Ending { has_offsets: false };
+        while !self.offsets.is_empty() || !matches!(self.phase, Phase::Open | Phase::Beginning) {
+            if self.takes_batches() {
+                self.phase = Phase::Ending(Step::State);
             }
             let is_done = self.step(consumer, partitions)?;
             // Aborted, it is to be done again, by whoever has the partitions then.
@@ -196,13 +218,14 @@ impl Transactions {
     /// These partitions belong to somebody else: what the open transaction has of theirs must not be committed without its offsets.
     pub fn forget(&mut self, partitions: &[i32]) {
         self.again.retain(|batch| !partitions.contains(&batch.partition()));
+        self.changelogs.retain(|partition, _| !partitions.contains(partition));
         if !partitions.iter().any(|partition| self.offsets.contains_key(partition)) {
             return;
         }
         self.batches.retain(|batch| !partitions.contains(&batch.partition()));
         self.offsets.retain(|partition, _| !partitions.contains(partition));
         // A commit whose outcome is open has their offsets in it.
-        if matches!(self.phase, Phase::Open | Phase::Ending { has_offsets: false }) {
+        if matches!(self.phase, Phase::Open | Phase::Ending(Step::State | Step::Offsets)) {
             self.phase = Phase::Aborting;
         }
     }
@@ -217,11 +240,8 @@ impl Transactions {
                 }
                 Ok(false)
             }
-            Phase::Ending { has_offsets } => match self.commit(consumer, has_offsets) {
-                Ok(true) => {
-                    self.committed(partitions);
-                    Ok(true)
-                }
+            Phase::Ending(step) => match self.commit(consumer, partitions, step) {
+                Ok(true) => self.committed(partitions).map(|()| true),
                 Ok(false) => Ok(false),
                 Err(error) => self.failed(error).map(|()| false),
             },
@@ -231,7 +251,7 @@ impl Transactions {
                         self.take_back(partitions);
                         self.phase = Phase::Open;
                     }
-                    Err(TransactionError::Doubtful { .. }) => self.phase = Phase::Ending { has_offsets: true },
+                    Err(TransactionError::Doubtful { .. }) => self.phase = Phase::Ending(Step::Commit),
                     Err(error) => self.failed(error)?,
                 }
                 Ok(false)
@@ -241,15 +261,42 @@ impl Transactions {
     }
 
     /// Commits the open transaction; `false` where it isn't a member of the group just now.
-    fn commit(&mut self, consumer: &Consumer, has_offsets: bool) -> Result<bool, TransactionError> {
-        if !has_offsets {
+    fn commit(
+        &mut self,
+        consumer: &Consumer,
+        partitions: &mut Partitions,
+        step: Step,
+    ) -> Result<bool, TransactionError> {
+        if step != Step::Commit {
             let Some(group) = consumer.group_metadata() else { return Ok(false) };
+            if step == Step::State {
+                self.write_state(partitions, group.generation())?;
+                self.phase = Phase::Ending(Step::Offsets);
+            }
             let offsets: Vec<(i32, i64)> = self.offsets.iter().map(|(partition, next)| (*partition, *next)).collect();
             self.producer.send_offsets(&self.topic, &offsets, &group, STEP)?;
-            self.phase = Phase::Ending { has_offsets: true };
+            self.phase = Phase::Ending(Step::Commit);
         }
         self.producer.commit(STEP)?;
         Ok(true)
+    }
+
+    /// Writes what has changed in the state to the changelogs.
+    fn write_state(&mut self, partitions: &mut Partitions, generation: i32) -> Result<(), TransactionError> {
+        for (number, next_offset) in &self.offsets {
+            let (Some(partition), Some(changelog)) = (partitions.get_mut(number), self.changelogs.get_mut(number))
+            else {
+                continue;
+            };
+            let records = changelog
+                .write(partition, *next_offset, *next_offset, Some(generation))
+                .map_err(TransactionError::Fatal)?;
+            for record in records {
+                // Where the queue is full, it empties when messages time out, at the latest.
+                self.producer.send(&record.as_record(), &|| false)?;
+            }
+        }
+        Ok(())
     }
 
     /// What follows from a failure.
@@ -283,27 +330,34 @@ impl Transactions {
         Ok(())
     }
 
-    fn committed(&mut self, partitions: &mut Partitions) {
+    fn committed(&mut self, partitions: &mut Partitions) -> Result<(), Error> {
         for number in self.offsets.keys() {
-            if let Some(partition) = partitions.get_mut(number) {
-                partition.state.release();
-                self.totals.publish(*number, partition.state.totals());
+            let (Some(partition), Some(changelog)) = (partitions.get_mut(number), self.changelogs.get_mut(number))
+            else {
+                continue;
+            };
+            if let Some(obsolete) = changelog.committed(partition)? {
+                obsolete.delete();
             }
+            self.totals.publish(*number, partition.state.totals());
         }
         self.failed_deliveries = 0;
         self.offsets.clear();
         self.batches.clear();
         self.phase = Phase::Open;
+        Ok(())
     }
 
     /// Makes it as if the transaction had never been, and has its batches done again.
     fn take_back(&mut self, partitions: &mut Partitions) {
         for number in self.offsets.keys() {
-            if let Some(partition) = partitions.get_mut(number) {
-                partition.state.rollback();
+            if let (Some(partition), Some(changelog)) = (partitions.get_mut(number), self.changelogs.get_mut(number)) {
+                changelog.aborted(partition);
             }
         }
-        self.offsets.clear();
+        // Without a batch there is only an offset to be committed, by the next transaction.
+        self.offsets.retain(|number, _| !self.batches.iter().any(|batch| batch.partition() == *number));
+        self.began = Instant::now();
         for batch in self.batches.drain(..).rev() {
             self.again.push_front(batch);
         }
@@ -329,7 +383,7 @@ impl Transactions {
             }
         };
         if is_committed {
-            self.committed(partitions);
+            self.committed(partitions)?;
         } else {
             self.take_back(partitions);
             self.phase = Phase::Open;

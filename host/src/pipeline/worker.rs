@@ -3,18 +3,19 @@
 //! It shares nothing on a login's way: the chain that serves and the totals of other partitions are looked at between
 //! batches. Its partitions' state comes and goes with the group's rebalances.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use loginscope_kafka::{Batch, Consumer, Error, Polled};
+use loginscope_kafka::{Assigned, Batch, Consumer, Error, Polled};
 use loginscope_state::Partition;
 
-use super::batch::{Message, Output, PartitionState, Pipeline};
+use super::batch::{Message, Output, PartitionState, Partitions, Pipeline};
+use super::changelog::{Changelog, Home};
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
+use super::restore::{Found, Restorer, resume_at};
 use super::totals::TotalsBoard;
 use crate::control::watch::Serving;
 use crate::telemetry::{Progress, Telemetry};
@@ -60,6 +61,14 @@ pub struct Shared {
     pub drain_timeout: Duration,
 }
 
+/// State that outlives the process.
+pub struct Durable {
+    /// Reads it.
+    pub restorer: Restorer,
+    /// Where it is.
+    pub home: Home,
+}
+
 /// One worker.
 pub struct Worker {
     /// Its number, for the log.
@@ -70,6 +79,8 @@ pub struct Worker {
     pub consumer: Consumer,
     /// Where its outputs go, and its commits.
     pub delivery: Delivery,
+    /// Where its partitions' state is kept; only in memory if not given.
+    pub durable: Option<Durable>,
     /// Its way to send them.
     pub sender: Sender,
     /// Its plugins.
@@ -77,7 +88,7 @@ pub struct Worker {
     /// The generation of the plugins.
     pub generation: u64,
     /// The partitions it owns.
-    pub partitions: BTreeMap<i32, PartitionState>,
+    pub partitions: Partitions,
     /// What the last batch came to.
     pub output: Output,
     /// When it last told how far it is.
@@ -90,6 +101,7 @@ impl Worker {
     pub fn run(&mut self) -> anyhow::Result<()> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.take_over_new_plugins()?;
+            self.take_restored()?;
             let (most, patience) = match self.delivery.next_again() {
                 Some(batch) => {
                     self.process(batch)?;
@@ -100,9 +112,7 @@ impl Worker {
             };
             match self.consumer.poll(most, patience)? {
                 Polled::Batch(batch) => self.process(batch)?,
-                Polled::Assigned(assigned) => {
-                    self.assigned(&assigned.iter().map(|one| one.partition).collect::<Vec<_>>());
-                }
+                Polled::Assigned(assigned) => self.assigned(&assigned)?,
                 Polled::Revoked(partitions) => self.give_up(&partitions)?,
                 Polled::Lost(partitions) => self.forget(&partitions),
                 Polled::Nothing => {}
@@ -120,7 +130,8 @@ impl Worker {
 
     fn take_over_new_plugins(&mut self) -> anyhow::Result<()> {
         let serving = self.shared.serving.load();
-        if serving.number == self.generation {
+        // What of the state is being committed must not change.
+        if serving.number == self.generation || !self.delivery.takes_batches() {
             return Ok(());
         }
         self.pipeline.adopt(Arc::clone(&serving.chain))?;
@@ -149,6 +160,7 @@ impl Worker {
             .map(|(message, carried_bytes)| Message {
                 offset: message.offset(),
                 payload: message.payload(),
+                key: message.key(),
                 timestamp_ms: message.timestamp(),
                 header_bytes: carried_bytes + source_bytes,
             })
@@ -177,11 +189,11 @@ impl Worker {
         });
         let stop = || self.shared.give_up.load(Ordering::Relaxed);
         self.sender.send(&mut self.delivery, part, &self.pipeline, &self.output, &stop)?;
-        self.tell(part);
+        self.tell();
         Ok(())
     }
 
-    fn tell(&self, batch: BatchPart<'_>) {
+    fn tell(&self) {
         let telemetry = &self.shared.telemetry;
         telemetry.processed(self.output.processed.len() as u64);
         for (_, rejected) in &self.output.rejected {
@@ -193,30 +205,71 @@ impl Worker {
         for failure in &self.output.failures {
             telemetry.plugin_failed(&self.pipeline.plugin_label(failure.plugin), &failure.reason);
         }
-        if self.shared.several_partitions {
-            let differs = |place: usize, key: Option<&str>| {
-                batch.get(place).is_some_and(|message| message.key() != key.map(str::as_bytes))
-            };
-            let unkeyed = self.output.processed_logins().filter(|(place, _, key)| differs(*place, *key)).count();
-            if unkeyed > 0 {
-                telemetry.unkeyed(unkeyed as u64, &self.shared.topic);
-            }
+        if self.output.unkeyed > 0 {
+            telemetry.unkeyed(self.output.unkeyed, &self.shared.topic);
         }
     }
 
-    fn assigned(&mut self, partitions: &[i32]) {
-        for partition in partitions {
-            let catalog = Arc::clone(&self.pipeline.chain().catalog);
-            self.partitions.insert(
-                *partition,
-                PartitionState {
-                    topic: Arc::clone(&self.shared.topic),
-                    number: *partition,
-                    state: Box::new(Partition::new(catalog, self.shared.insight_every)),
-                },
-            );
+    /// Partitions come: those that have a changelog when they are restored from it, others at once.
+    fn assigned(&mut self, assigned: &[Assigned]) -> anyhow::Result<()> {
+        let catalog = Arc::clone(&self.pipeline.chain().catalog);
+        if let Some(durable) = &mut self.durable {
+            for Assigned { partition, .. } in assigned {
+                self.consumer.hold(*partition);
+            }
+            let generation = self.consumer.group_metadata().map_or(0, |group| group.generation());
+            return durable.restorer.begin(assigned, generation, catalog);
         }
-        self.shared.telemetry.assigned(self.number, partitions);
+        for Assigned { partition, .. } in assigned {
+            self.own(*partition, Partition::new(Arc::clone(&catalog), self.shared.insight_every));
+        }
+        Ok(())
+    }
+
+    /// Takes partitions over that are restored by now.
+    fn take_restored(&mut self) -> anyhow::Result<()> {
+        while let Some(durable) = &mut self.durable
+            && let Some(Found { assigned, restored, term, took }) = durable.restorer.next_found()?
+        {
+            let number = assigned.partition;
+            let resume = resume_at(&assigned, restored.as_ref().map(|restored| &restored.head));
+            let resume = resume.with_context(|| format!("cannot go on in {}", self.shared.topic))?;
+            let changelog = match &restored {
+                Some(restored) => Changelog::of(number, restored, term, durable.home.clone()),
+                None => Changelog::new(number, term, durable.home.clone()),
+            };
+            self.delivery.adopt(number, changelog, assigned.committed);
+            let is_new = restored.is_none();
+            self.shared.telemetry.restored(number, restored.as_ref(), took);
+            let state = restored.map_or_else(
+                || Partition::new(Arc::clone(&self.pipeline.chain().catalog), self.shared.insight_every),
+                |restored| self.up_to_date(number, restored.partition),
+            );
+            self.own(number, state);
+            self.consumer.start(number, resume)?;
+            if let (true, Some(offset), Some(partition)) = (is_new, resume, self.partitions.get_mut(&number)) {
+                self.delivery.pin(partition, offset);
+            }
+        }
+        Ok(())
+    }
+
+    /// A restored partition with the plugins and the settings of now.
+    fn up_to_date(&self, number: i32, mut state: Partition) -> Partition {
+        let catalog = &self.pipeline.chain().catalog;
+        if !Arc::ptr_eq(state.catalog(), catalog) {
+            state.adopt(Arc::clone(catalog));
+        }
+        state.set_insight_every(self.shared.insight_every);
+        self.shared.totals.publish(number, state.totals());
+        state
+    }
+
+    fn own(&mut self, number: i32, state: Partition) {
+        let topic = Arc::clone(&self.shared.topic);
+        let has_siblings = self.shared.several_partitions;
+        self.partitions.insert(number, PartitionState { topic, number, has_siblings, state: Box::new(state) });
+        self.shared.telemetry.assigned(self.number, number);
     }
 
     /// Commits what has been done and gives partitions up.
@@ -234,6 +287,9 @@ impl Worker {
 
     fn forget(&mut self, partitions: &[i32]) {
         self.delivery.forget(partitions);
+        if let Some(durable) = &mut self.durable {
+            durable.restorer.cancel(partitions);
+        }
         for partition in partitions {
             self.partitions.remove(partition);
         }
@@ -245,7 +301,8 @@ impl Worker {
     }
 
     fn commit(&mut self) -> Result<(), Error> {
-        if self.delivery.tick(&mut self.consumer, &mut self.partitions)? {
+        let stop = || self.shared.give_up.load(Ordering::Relaxed);
+        if self.delivery.tick(&mut self.consumer, &mut self.partitions, &stop)? {
             self.shared.telemetry.committed();
         }
         Ok(())
@@ -308,7 +365,7 @@ mod tests {
     #[test]
     fn large_messages_go_in_smaller_parts_and_none_is_left_out() {
         let large = vec![0; MAX_BATCH_BYTES / 2 + 1];
-        let message = |payload| Message { offset: 0, payload: Some(payload), timestamp_ms: None, header_bytes: 0 };
+        let message = |payload| Message { payload: Some(payload), ..Message::default() };
         let mut messages = vec![message(&large[..]); 3];
         messages.extend(vec![message(&b"x"[..]); 5]);
         let mut parts = Vec::new();

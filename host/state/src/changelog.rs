@@ -38,6 +38,16 @@ pub struct Term {
     pub generation: u32,
 }
 
+impl Term {
+    /// The term of this generation, which isn't before this one: the group has been made anew where its generation seems to
+    /// be.
+    #[must_use]
+    pub fn at(self, generation: u32) -> Self {
+        let era = if generation < self.generation { self.era.saturating_add(1) } else { self.era };
+        Self { era, generation }
+    }
+}
+
 /// What a commit says beside what has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommitHead {
@@ -66,7 +76,9 @@ impl Writer {
         put_signed(&mut commit, head.next_offset);
         put_signed(&mut commit, head.group_offset);
         put(&mut commit, records.len() as u64);
-        records.iter().for_each(|record| put_bytes(&mut commit, record));
+        for record in records {
+            put_bytes(&mut commit, record);
+        }
         let pieces = commit.chunks(self.max_bytes.saturating_sub(MESSAGE_OVERHEAD).max(1));
         let parts = pieces.len() as u64;
         (0..).zip(pieces).map(|(part, piece)| self.message(head.term, part, parts, piece)).collect()
@@ -192,6 +204,11 @@ impl Follower {
     /// The highest term so far.
     pub fn term(&self) -> Term {
         self.term
+    }
+
+    /// The writer who has claimed it last, if any has.
+    pub fn owner(&self) -> Option<u64> {
+        self.owner
     }
 
     /// The partition as of the last commit, for this catalog (see [`Replica::into_partition`]); nothing where there is no commit.

@@ -219,6 +219,16 @@ impl Partition {
         self.progress.facts.rejected += how_many;
     }
 
+    /// Whether logins of one user may be in other partitions, too, so that what is known per user is partial.
+    pub fn is_unkeyed(&self) -> bool {
+        self.progress.is_unkeyed
+    }
+
+    /// Says whether logins of one user may be in other partitions, too.
+    pub fn set_unkeyed(&mut self, is_unkeyed: bool) {
+        self.progress.is_unkeyed = is_unkeyed;
+    }
+
     /// The current window, once it is complete.
     pub fn completed_window(&self) -> Option<CompletedWindow> {
         let Progress { number, facts, previous, .. } = self.progress;

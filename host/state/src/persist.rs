@@ -20,7 +20,7 @@ use crate::table::{Cells, Latest, Member};
 use crate::value::is_key_of;
 
 /// How the bytes are to be read.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Why a partition can't be read from bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Slice,
     /// A part of a commit, which holds records in turn.
     Part,
+    /// The totals of a partition.
+    Totals,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Delta => 1,
             Self::Slice => 2,
             Self::Part => 3,
+            Self::Totals => 4,
         }
     }
 }
@@ -75,7 +78,7 @@ pub(crate) fn open(record: &[u8]) -> Result<(Kind, &[u8]), RestoreError> {
     if *version != RECORD_VERSION {
         return Err(RestoreError::Record { found: *version });
     }
-    [Kind::Delta, Kind::Slice, Kind::Part]
+    [Kind::Delta, Kind::Slice, Kind::Part, Kind::Totals]
         .into_iter()
         .find(|known| known.byte() == *kind)
         .map(|kind| (kind, content))

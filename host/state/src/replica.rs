@@ -73,7 +73,7 @@ impl Replica {
             Kind::Delta if self.snapshot == Snapshot::NotBegun => Ok(Applied::Other),
             Kind::Delta => self.apply_delta(&mut input).map(|()| Applied::Other),
             Kind::Slice => self.apply_slice(&mut input),
-            Kind::Part => Err(damaged("a commit stands within a commit")),
+            Kind::Part | Kind::Totals => Err(damaged("a commit holds something that doesn't belong there")),
         }
     }
 

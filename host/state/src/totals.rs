@@ -11,8 +11,11 @@ use crate::catalog::{Aggregate, Content};
 use crate::compile::Compiled;
 use crate::layout::{Place, TableLayout};
 use crate::partition::Partition;
+use crate::persist::{RestoreError, damaged};
+use crate::record::{Kind, begin, open, seal};
 use crate::table::{Cells, Member, Table};
 use crate::value::{Scalar, compare_scalars, decode_all};
+use crate::wire::{Input, put_value};
 
 /// A key of an aggregate and what is kept for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +34,27 @@ pub struct Entry {
 pub struct PartitionTotals {
     /// The offset of the last accepted login that they count.
     pub last_accepted_offset: Option<i64>,
+    /// Whether logins of one user may be in other partitions, too, so that what is told per user is partial.
+    pub is_unkeyed: bool,
     pub(crate) aggregates: Vec<AggregateTotals>,
+}
+
+impl PartitionTotals {
+    /// As bytes, to be read by [`PartitionTotals::from_bytes`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = begin(Kind::Totals);
+        put_value(&mut out, self);
+        seal(out)
+    }
+
+    /// The totals that were written as these bytes.
+    ///
+    /// # Errors
+    /// Where they are damaged, or were written by a newer version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RestoreError> {
+        let (Kind::Totals, content) = open(bytes)? else { return Err(damaged("it holds no totals")) };
+        Input(content).value()
+    }
 }
 
 /// The totals of one aggregate in one partition.
@@ -87,7 +110,11 @@ impl Partition {
             sums: self.sums(index, Period::Current),
             entries: aggregate.values().is_none_or(is_listed).then(|| self.entries(index, Period::Current)),
         });
-        PartitionTotals { last_accepted_offset: self.last_accepted_offset(), aggregates: aggregates.collect() }
+        PartitionTotals {
+            last_accepted_offset: self.last_accepted_offset(),
+            is_unkeyed: self.is_unkeyed(),
+            aggregates: aggregates.collect(),
+        }
     }
 
     fn span(&self, index: usize) -> Span {

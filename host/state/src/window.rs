@@ -55,6 +55,8 @@ pub(crate) struct Progress {
     /// What that was at the end of the previous window.
     pub(crate) previous_watermark: i64,
     pub(crate) last_accepted_offset: Option<i64>,
+    /// Whether logins of one user may be in other partitions, too.
+    pub(crate) is_unkeyed: bool,
 }
 
 impl Default for Progress {
@@ -66,6 +68,7 @@ impl Default for Progress {
             watermark: NO_WATERMARK,
             previous_watermark: NO_WATERMARK,
             last_accepted_offset: None,
+            is_unkeyed: false,
         }
     }
 }

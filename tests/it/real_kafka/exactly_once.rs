@@ -1,7 +1,9 @@
-//! `--delivery exactly_once`: whoever comes, goes or breaks, a reader of committed messages sees each login once.
+//! `--delivery exactly_once`: whoever comes, goes or breaks, a reader of committed messages sees each login once, and windows and
+//! totals are right.
 
 use std::time::Duration;
 
+use loginscope_tests::fold::Fold;
 use loginscope_tests::instance::{Instance, wait_until};
 use loginscope_tests::kafka::{Outputs, Scene, cluster};
 
@@ -12,16 +14,19 @@ const COMMITS: &str = "loginscope_commits_total";
 /// A killed instance holds others up no longer than the brokers must allow.
 const CONFIGURATION: &str = "
 delivery = \"exactly_once\"
+source_headers = true
 [kafka]
 session.timeout.ms = 6000
 transaction.timeout.ms = 3000
 ";
 
-fn assert_each_once(outputs: &mut Outputs, count: u64) {
+fn assert_each_once(scene: &Scene, outputs: &mut Outputs) {
+    let count = scene.written();
     outputs.arrived();
     outputs.assert_complete(count);
     let repeated = outputs.repeated();
     assert!(repeated.is_empty(), "{} of {count} logins came more than once", repeated.len());
+    Fold::new(&outputs.processed.records).check(&scene.all(&scene.insights), 100);
 }
 
 /// Numbers that differ from one another like random ones, and are the same in each run.
@@ -56,7 +61,7 @@ fn instances_that_are_killed_leave_each_login_once() {
     let mut last = scene.run(&["--config", &config, "--workers", "2"]);
     outputs.wait_for(scene.written());
     assert_eq!(last.ended_by("TERM"), Some(0), "{}", last.log());
-    assert_each_once(&mut outputs, scene.written());
+    assert_each_once(&scene, &mut outputs);
 }
 
 #[test]
@@ -82,7 +87,7 @@ fn instances_that_come_and_go_leave_each_login_once() {
     }
     outputs.wait_for(scene.written());
     assert_eq!(first.ended_by("TERM"), Some(0), "{}", first.log());
-    assert_each_once(&mut outputs, scene.written());
+    assert_each_once(&scene, &mut outputs);
 }
 
 #[test]
@@ -108,7 +113,7 @@ fn an_instance_that_is_held_still_for_too_long_is_fenced_and_leaves_each_login_o
     for instance in [&mut zombie, &mut successor] {
         assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
     }
-    assert_each_once(&mut outputs, scene.written());
+    assert_each_once(&scene, &mut outputs);
 }
 
 #[test]
@@ -127,5 +132,5 @@ fn a_restart_of_the_broker_leaves_each_login_once() {
     scene.write(&load);
     outputs.wait_for(scene.written());
     assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
-    assert_each_once(&mut outputs, scene.written());
+    assert_each_once(&scene, &mut outputs);
 }

@@ -2,6 +2,7 @@
 
 mod changelog_reading;
 mod delivery;
+mod durable;
 mod end_to_end;
 mod exactly_once;
 mod group;

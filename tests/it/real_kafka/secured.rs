@@ -128,7 +128,7 @@ fn with_no_more_than_the_rights_in_the_readme_everything_works_compressed_and_en
     let runner = User::new(&mut kafka, folder.path(), &rights);
     runner.configure(&kafka, folder.path(), PASSWORD, compressed);
     let mut instance = scene.run_at(&brokers, &["--workers", "1", "--config", runner.config()]);
-    instance.line_with("partitions assigned");
+    instance.line_with("partition assigned");
     let ended = || scene.all(&scene.processed).len() + scene.all(&scene.rejected).len();
     wait_until("all logins", || instance.log().clone(), || (ended() == 1000).then_some(()));
     assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());

@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
+use loginscope_kafka::read::last_records;
 use loginscope_kafka::{ConsumerOptions, EmbeddedBroker, Polled, Producer, ProducerOptions, TransactionRequest};
 use loginscope_login::Schema;
-use loginscope_state::{Catalog, Partition};
+use loginscope_state::{Catalog, Follower, Partition, Term, Writer};
 
 use super::*;
+use crate::pipeline::changelog::{Home, Janitor};
 
 /// How long what must come may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -24,11 +26,16 @@ struct Scene {
     partitions: Partitions,
 }
 
+fn catalog() -> Arc<Catalog> {
+    Arc::new(Catalog::new(&[], &Schema::default()).unwrap())
+}
+
 impl Scene {
     fn new() -> Self {
         let broker = EmbeddedBroker::start().unwrap();
         broker.create_topic("in", 1).unwrap();
         broker.create_topic("out", 1).unwrap();
+        broker.create_topic("changelog", 1).unwrap();
         let settings = broker.settings();
         let mut producer = Producer::new(&settings, ProducerOptions::default()).unwrap();
         for number in 0..MESSAGES {
@@ -40,10 +47,14 @@ impl Scene {
         let consumer = Consumer::join(&settings, ConsumerOptions::new("in", "group")).unwrap();
         let make = move || TransactionalProducer::new(&settings, ProducerOptions::default(), "group-0");
         let interval = Duration::from_millis(20);
-        let transactions =
+        let mut transactions =
             Transactions::new(Box::new(make), "in".to_owned(), interval, TotalsBoard::default()).unwrap();
-        let state = Box::new(Partition::new(Arc::new(Catalog::new(&[], &Schema::default()).unwrap()), 100));
-        let partitions = BTreeMap::from([(0, PartitionState { topic: "in".into(), number: 0, state })]);
+        let writer = Writer { id: 1, max_bytes: 1000 };
+        let home = Home { changelog: "changelog".into(), totals: None, writer, janitor: Janitor::new().0 };
+        transactions.adopt(0, Changelog::new(0, Term::default(), home));
+        let state = Box::new(Partition::new(catalog(), 100));
+        let partitions =
+            BTreeMap::from([(0, PartitionState { topic: "in".into(), number: 0, has_siblings: false, state })]);
         Self { broker, consumer, transactions, partitions }
     }
 
@@ -85,7 +96,7 @@ impl Scene {
     /// Goes on until all is committed, and each message has counted once. (The embedded broker takes offsets in transactions, but
     /// the group doesn't have them afterwards.)
     fn ends_well(mut self) {
-        let mut expected = Partition::new(Arc::clone(self.partitions[&0].state.catalog()), 100);
+        let mut expected = Partition::new(catalog(), 100);
         expected.count_rejected(MESSAGES as u64);
         let expected = expected.to_bytes();
         let mut commits = 0;
@@ -95,6 +106,16 @@ impl Scene {
             assert!(Instant::now() < until, "waited in vain for the commit");
         }
         self.transactions.settle(&self.consumer, &mut self.partitions, PATIENCE).unwrap();
+        assert!(self.restored() == expected, "the changelog says the same");
+    }
+
+    /// The state as the changelog tells it. (The embedded broker shows aborted messages, too. Here they do no harm.)
+    fn restored(&self) -> Vec<u8> {
+        let mut follower = Follower::default();
+        for record in last_records(&self.broker.settings(), "changelog", 1000, PATIENCE).unwrap() {
+            follower.read(record.offset, record.payload.as_ref().unwrap()).unwrap();
+        }
+        follower.finish(catalog()).unwrap().unwrap().partition.to_bytes()
     }
 }
 

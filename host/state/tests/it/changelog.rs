@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::properties::{definitions, login, requests};
 use crate::support::{Login, batch, schema};
 use loginscope_state::{
-    Catalog, CommitHead, Definition, Follower, HistoryRequest, Partition, Period, Reader, Replica, SnapshotCursor, Writer,
+    Catalog, CommitHead, Definition, Follower, HistoryRequest, Partition, Period, Reader, Replica, SnapshotCursor,
+    Writer,
 };
 use proptest::prelude::*;
 

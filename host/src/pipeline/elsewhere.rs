@@ -1,0 +1,98 @@
+//! The totals of partitions that other processes have, from the topic where each commit tells its partition's.
+//!
+//! Invariant: before a partition that was assigned takes its first login, everything is known here that its former owner could
+//! know. So what a partition's windows say of others never goes back, whoever has it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use loginscope_kafka::{Batch, ChangelogRead, ChangelogReader, ClientSettings, Error, Read, ReadFrom, Reader};
+use loginscope_state::PartitionTotals;
+
+use super::totals::TotalsBoard;
+
+/// How long a request may take before it is made again.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one wait for messages takes at most.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The most messages taken at once.
+const MAX_MESSAGES: usize = 1000;
+
+/// Reads the topic to its end, as long as `is_wanted`. A broker that doesn't answer is waited for.
+///
+/// # Errors
+/// What a person must solve.
+pub fn catch_up(
+    kafka: &ClientSettings,
+    topic: &str,
+    board: &TotalsBoard,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<(), Error> {
+    let mut reader = loop {
+        if !is_wanted() {
+            return Ok(());
+        }
+        match ChangelogReader::open(kafka, topic, &[0], OPEN_TIMEOUT) {
+            Ok(reader) => break reader,
+            Err(error) => wait_after(error)?,
+        }
+    };
+    while is_wanted() {
+        match reader.poll(MAX_MESSAGES, POLL)? {
+            ChangelogRead::Batch(batch) => take(&batch, board),
+            ChangelogRead::End(_) => return Ok(()),
+            ChangelogRead::Nothing => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads the topic and whatever comes, until `stop`.
+///
+/// # Errors
+/// What a person must solve.
+pub fn follow(kafka: &ClientSettings, topic: &str, board: &TotalsBoard, stop: &AtomicBool) -> Result<(), Error> {
+    let is_wanted = || !stop.load(Ordering::Relaxed);
+    while is_wanted() {
+        let mut reader = match Reader::open(kafka, topic, &ReadFrom::Beginning, OPEN_TIMEOUT) {
+            Ok(reader) => reader,
+            Err(error) => {
+                wait_after(error)?;
+                continue;
+            }
+        };
+        while is_wanted() {
+            if let Read::Batch(batch) = reader.poll(MAX_MESSAGES, POLL)? {
+                take(&batch, board);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits a moment after an error that passes by itself.
+///
+/// # Errors
+/// One that doesn't.
+fn wait_after(error: Error) -> Result<(), Error> {
+    if let Error::Failed { .. } | Error::Unreachable { .. } | Error::TimedOut { .. } = error {
+        tracing::warn!("the totals of other processes can't be read yet; trying again: {error}");
+        std::thread::sleep(POLL);
+        return Ok(());
+    }
+    Err(error)
+}
+
+fn take(batch: &Batch, board: &TotalsBoard) {
+    for message in batch.iter() {
+        let partition = message.key().and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
+        match (partition, message.payload().map(PartitionTotals::from_bytes)) {
+            (Some(partition), Some(Ok(totals))) => board.offer(partition, totals),
+            // A newer version may be among the others, and its totals are in no insight of this one.
+            (_, Some(Err(error))) => tracing::warn!(offset = message.offset(), "totals that can't be read: {error}"),
+            (_, None) | (None, _) => {}
+        }
+    }
+}
