@@ -72,7 +72,8 @@ impl ChangelogReader {
         }
         let total = unread.values().map(|stretch| stretch.len()).sum();
         let ended = unread.extract_if(.., |_, stretch| stretch.len() == 0).map(|(partition, _)| partition).collect();
-        // Were it left to librdkafka to look up where they begin, it would wait half a second to hear of their leaders.
+        // librdkafka begins at once where it knows a partition's leader and a number to start at. Else it may wait for a second.
+        connection.partitions(timeout)?;
         let start = |(partition, stretch): (&i32, &Stretch)| (*partition, Offset::Offset(stretch.next));
         let starts: Vec<(i32, Offset)> = unread.iter().map(start).collect();
         Ok(Self { log: connection.assign(&starts)?, unread, ended, total })
