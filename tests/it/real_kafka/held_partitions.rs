@@ -148,6 +148,35 @@ fn what_is_held_moves_between_members_and_starts_exactly_where_its_owner_says() 
 }
 
 #[test]
+fn what_was_held_or_paused_is_neither_when_it_comes_back() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "held-no-more", PARTITIONS);
+    // So everything goes and comes when another one joins.
+    let settings = scene.settings.clone().with("partition.assignment.strategy", "range");
+    write_to_all(&mut scene, 10);
+    let options = ConsumerOptions::new(&scene.input, &scene.group);
+    let mut first = Consumer::join(&settings, options.clone()).expect("a member");
+    all_assigned(&mut first);
+    // One of each kind comes back, whichever two do.
+    first.hold(0);
+    first.hold(2);
+    assert!(matches!(first.poll(0, CALL), Ok(Polled::Nothing)));
+    first.pause(&[1, 3]).unwrap();
+    first.commit(&[(0, 8), (1, 8), (2, 8), (3, 8)]).unwrap();
+
+    let mut second = Consumer::join(&settings, options).expect("a member");
+    let mut read = BTreeSet::new();
+    poll_until(&mut [&mut first, &mut second], |number, polled| {
+        if let (0, Polled::Batch(batch)) = (number, polled) {
+            read.extend(batch.iter().map(|message| (batch.partition(), message.offset())));
+        }
+        (read.len() == 4).then_some(())
+    });
+    let expected = first.assigned().into_iter().flat_map(|partition| [(partition, 8), (partition, 9)]);
+    assert_eq!(read, expected.collect());
+}
+
+#[test]
 fn a_partition_can_start_at_the_marker_of_a_transaction() {
     let mut kafka = cluster();
     let scene = Scene::new(&mut kafka, "held-marker", 1);
