@@ -74,6 +74,13 @@ pub struct StateTopics {
     pub totals: String,
 }
 
+impl StateTopics {
+    /// Those of this consumer group, if they aren't given other names.
+    pub fn of_group(group: &str) -> Self {
+        Self { changelog: format!("loginscope-{group}-changelog"), totals: format!("loginscope-{group}-totals") }
+    }
+}
+
 /// What an application is started with.
 pub struct Settings {
     /// How to reach Kafka.

@@ -188,9 +188,10 @@ pub fn topics(sources: &Sources<'_>) -> Result<TopicNames, ConfigError> {
 /// The topics that keep the state, each another one than all others.
 fn state_topics(sources: &Sources<'_>, topics: &TopicNames, group: &str) -> Result<StateTopics, ConfigError> {
     let mut others = vec![&topics.input, &topics.processed, &topics.insights, &topics.rejected];
-    let changelog = state_topic(sources, &keys::CHANGELOG_TOPIC, format!("loginscope-{group}-changelog"), &others)?;
+    let default = StateTopics::of_group(group);
+    let changelog = state_topic(sources, &keys::CHANGELOG_TOPIC, default.changelog, &others)?;
     others.push(&changelog);
-    let totals = state_topic(sources, &keys::TOTALS_TOPIC, format!("loginscope-{group}-totals"), &others)?;
+    let totals = state_topic(sources, &keys::TOTALS_TOPIC, default.totals, &others)?;
     Ok(StateTopics { changelog, totals })
 }
 

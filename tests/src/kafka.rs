@@ -76,7 +76,7 @@ pub fn logins(count: usize, options: Options) -> Vec<Message> {
     (0..count).map(|_| next()).collect()
 }
 
-/// What a test has to itself: four topics and a group.
+/// What a test has to itself: topics and a group.
 pub struct Scene {
     /// How to reach Kafka.
     pub settings: ClientSettings,
@@ -90,6 +90,8 @@ pub struct Scene {
     pub rejected: String,
     /// The consumer group.
     pub group: String,
+    /// The topic where the group keeps its state.
+    pub changelog: String,
     producer: Producer,
     written: u64,
 }
@@ -107,8 +109,16 @@ impl Scene {
             processed: topic("processed"),
             insights: topic("insights"),
             rejected: topic("rejected"),
+            changelog: format!("loginscope-{}-changelog", topic("group")),
             group: topic("group"),
             written: 0,
+        }
+    }
+
+    /// Creates all topics that a run with one partition needs.
+    pub fn create_topics(&self, kafka: &mut Kafka) {
+        for topic in [&self.processed, &self.insights, &self.rejected, &self.changelog] {
+            kafka.create_topic(topic, 1, &[]).expect("a topic");
         }
     }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::generate::{self, Pace};
 use super::signals::Signals;
-use crate::application::{Application, Settings, TopicLimits, TopicNames, prepare_topics};
+use crate::application::{Application, Settings, StateTopics, TopicLimits, TopicNames, prepare_topics};
 use crate::cli::Exit;
 use crate::config::PipelineConfig;
 use crate::control::{status, watch};
@@ -23,6 +23,9 @@ use crate::pipeline::delivery::Guarantee;
 use crate::pipeline::plugins::PluginSet;
 use crate::telemetry::{Counts, Telemetry};
 use crate::view::{self, Picture};
+
+/// The consumer group.
+const GROUP: &str = "loginscope";
 
 /// Partitions of the input topic.
 const PARTITIONS: i32 = 2;
@@ -63,10 +66,14 @@ pub fn run(demo: &Demo) -> Result<Exit> {
         (None, Some(broker)) => broker.settings(),
         (None, None) => anyhow::bail!("there is no broker"),
     };
-    let (partitions, limits) = if demo.kafka.is_some() {
-        prepare_topics(&kafka, &topics, None, demo.pipeline.max_message_bytes, true)?
+    // The embedded broker has no transactions for consumer groups, and forgets everything in the end.
+    let (partitions, limits, guarantee, state_topics) = if demo.kafka.is_some() {
+        let state_topics = StateTopics::of_group(GROUP);
+        let max_message_bytes = demo.pipeline.max_message_bytes;
+        let (partitions, limits) = prepare_topics(&kafka, &topics, Some(&state_topics), max_message_bytes, true)?;
+        (partitions, limits, Guarantee::ExactlyOnce, Some(state_topics))
     } else {
-        (PARTITIONS, TopicLimits::for_messages(demo.pipeline.max_message_bytes))
+        (PARTITIONS, TopicLimits::for_messages(demo.pipeline.max_message_bytes), Guarantee::AtLeastOnce, None)
     };
     let serving = watch::serving(chain);
     let _watcher = watch::watch(plugins, Arc::clone(&serving), Arc::clone(&telemetry))?;
@@ -74,15 +81,15 @@ pub fn run(demo: &Demo) -> Result<Exit> {
         &Settings {
             kafka: kafka.clone(),
             topics: topics.clone(),
-            group: "loginscope".to_owned(),
-            state_topics: None,
+            group: GROUP.to_owned(),
+            state_topics,
             start: StartPosition::Earliest,
             workers: 1,
             insight_every: demo.pipeline.insight_every,
             max_message_bytes: demo.pipeline.max_message_bytes,
             source_headers: false,
             commit_interval: Duration::from_millis(100),
-            guarantee: Guarantee::AtLeastOnce,
+            guarantee,
             drain_timeout: Duration::from_secs(10),
             limits,
             partitions,

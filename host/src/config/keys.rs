@@ -75,7 +75,7 @@ pub const WORKERS: Key = Key::new("workers", "N", "Worker threads").otherwise("t
 
 /// The delivery guarantee.
 pub const DELIVERY: Key =
-    Key::new("delivery", "GUARANTEE", "How often a message may show in the output").default("at_least_once");
+    Key::new("delivery", "GUARANTEE", "How often a message may show in the output").default("exactly_once");
 
 /// Whether plugin files are watched.
 pub const WATCH: Key = Key::switch("watch", "Take over changed plugin files without a restart");
@@ -93,7 +93,7 @@ pub const SOURCE_HEADERS: Key =
 
 /// How often offsets are committed.
 pub const COMMIT_INTERVAL: Key =
-    Key::new("commit-interval", "TIME", "How often offsets are committed").default("100ms");
+    Key::new("commit-interval", "TIME", "How often outputs, state and offsets are committed").default("100ms");
 
 /// How long draining may take.
 pub const DRAIN_TIMEOUT: Key =

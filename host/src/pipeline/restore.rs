@@ -173,7 +173,9 @@ impl Restore {
         if let (Err(error), Some(partition)) = (restored, self.open.keys().next()) {
             let numbers: Vec<String> = self.open.keys().map(i32::to_string).collect();
             let what = format!("cannot restore partition {} from {}", numbers.join(", "), self.source.home.changelog);
-            report(*partition, Err(error.context(what)));
+            // Of a right that is missing, Kafka's client has said all already.
+            let is_said = matches!(error.downcast_ref(), Some(Error::NotAuthorized { .. }));
+            report(*partition, Err(if is_said { error } else { error.context(what) }));
         }
     }
 

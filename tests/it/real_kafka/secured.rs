@@ -55,6 +55,12 @@ fn text(path: &Path) -> String {
 
 /// What `loginscope run` is allowed to do where all topics exist.
 fn rights_to_run(scene: &Scene) -> Vec<Right<'_>> {
+    let mut rights = rights_to_run_at_least_once(scene);
+    rights.push((Operation::Write, Resource::TransactionalIdPrefix(&scene.group)));
+    rights
+}
+
+fn rights_to_run_at_least_once(scene: &Scene) -> Vec<Right<'_>> {
     vec![
         (Operation::Read, Resource::Topic(&scene.input)),
         (Operation::Read, Resource::Group(&scene.group)),
@@ -64,6 +70,9 @@ fn rights_to_run(scene: &Scene) -> Vec<Right<'_>> {
         (Operation::DescribeConfigs, Resource::Topic(&scene.processed)),
         (Operation::DescribeConfigs, Resource::Topic(&scene.insights)),
         (Operation::DescribeConfigs, Resource::Topic(&scene.rejected)),
+        (Operation::Read, Resource::Topic(&scene.changelog)),
+        (Operation::Write, Resource::Topic(&scene.changelog)),
+        (Operation::DescribeConfigs, Resource::Topic(&scene.changelog)),
     ]
 }
 
@@ -123,7 +132,7 @@ fn with_no_more_than_the_rights_in_the_readme_everything_works_compressed_and_en
     assert!(codecs(&kafka, &scene.input).iter().all(|codec| *codec == ZSTD));
 
     let mut rights = rights_to_run(&scene);
-    let outputs = [&scene.processed, &scene.insights, &scene.rejected];
+    let outputs = [&scene.processed, &scene.insights, &scene.rejected, &scene.changelog];
     rights.extend(outputs.iter().map(|topic| (Operation::Create, Resource::Topic(topic))));
     let runner = User::new(&mut kafka, folder.path(), &rights);
     runner.configure(&kafka, folder.path(), PASSWORD, compressed);
@@ -137,7 +146,7 @@ fn with_no_more_than_the_rights_in_the_readme_everything_works_compressed_and_en
     assert!(codecs(&kafka, &scene.processed).iter().all(|codec| *codec == ZSTD));
     let topics = Topics::connect(&scene.settings, Duration::from_secs(30)).unwrap();
     let limits = topics.message_limits(&outputs.map(String::as_str)).unwrap();
-    assert_eq!(limits, vec![MessageLimit::Known((1 << 20) + (64 << 10)); 3], "as large as promised");
+    assert_eq!(limits, vec![MessageLimit::Known((1 << 20) + (64 << 10)); 4], "as large as promised");
 
     let reader = User::new(&mut kafka, folder.path(), &[(Operation::Read, Resource::Topic(&scene.processed))]);
     let output = loginscope(&[
@@ -185,12 +194,12 @@ fn without_one_of_its_rights_a_run_ends_with_one_sentence_that_names_it() {
     let brokers = kafka.addresses(SASL).unwrap();
     let mut scene = Scene::new(&mut kafka, "rights", 1);
     scene.write(&logins(300, Options { malformed: 0.1, ..Options::default() }));
-    for topic in [&scene.processed, &scene.insights, &scene.rejected] {
-        kafka.create_topic(topic, 1, &[]).unwrap();
-    }
+    scene.create_topics(&mut kafka);
     let all = rights_to_run(&scene);
-    let needed = all.iter().filter(|(operation, _)| *operation != Operation::DescribeConfigs);
-    for missing in needed {
+    let is_needed = |(operation, resource): &&Right<'_>| {
+        *operation != Operation::DescribeConfigs && !matches!(resource, Resource::TransactionalIdPrefix(_))
+    };
+    for missing in all.iter().filter(is_needed) {
         let (Resource::Topic(resource) | Resource::Group(resource)) = missing.1 else { panic!("{missing:?}") };
         // Without any right on it, and with that to see that it is there.
         for instead in [None, Some((Operation::Describe, missing.1))] {
@@ -201,7 +210,8 @@ fn without_one_of_its_rights_a_run_ends_with_one_sentence_that_names_it() {
             let log = instance.log();
             let words = log.lines().last().unwrap();
             let right = match missing.1 {
-                Resource::Topic(_) if instead.is_none() => {
+                // Of the changelog, it has the other right, which includes that.
+                Resource::Topic(topic) if instead.is_none() && topic != scene.changelog => {
                     "the right Describe on the topic, which Read and Write include".to_owned()
                 }
                 _ => format!("the right {:?} on the", missing.0),
@@ -220,22 +230,20 @@ fn exactly_once_takes_the_right_to_write_with_ids_that_begin_with_the_group() {
     let brokers = kafka.addresses(SASL).unwrap();
     let mut scene = Scene::new(&mut kafka, "rights-once", 1);
     scene.write(&logins(300, Options { malformed: 0.1, ..Options::default() }));
-    for topic in [&scene.processed, &scene.insights, &scene.rejected] {
-        kafka.create_topic(topic, 1, &[]).unwrap();
-    }
+    scene.create_topics(&mut kafka);
     let ids = format!("{}-", scene.group);
-    let without = rights_to_run(&scene);
+    let without = rights_to_run_at_least_once(&scene);
     let with = [&without[..], &[(Operation::Write, Resource::TransactionalIdPrefix(&ids))]].concat();
 
     let user = User::new(&mut kafka, folder.path(), &without);
-    let mut instance = scene.run_at(&brokers, &["--config", user.config(), "--delivery", "exactly_once"]);
+    let mut instance = scene.run_at(&brokers, &["--config", user.config()]);
     assert_eq!(instance.ended().code(), Some(1), "{}", instance.log());
     let words = instance.log().lines().last().unwrap().to_owned();
     assert!(words.starts_with("loginscope: not allowed to use the transactional id"), "{words}");
     assert!(words.contains("the right Write on the transactional id"), "{words}");
 
     let user = User::new(&mut kafka, folder.path(), &with);
-    let mut instance = scene.run_at(&brokers, &["--config", user.config(), "--delivery", "exactly_once"]);
+    let mut instance = scene.run_at(&brokers, &["--config", user.config()]);
     let mut outputs = scene.outputs();
     outputs.wait_for(scene.written());
     assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
@@ -249,9 +257,7 @@ fn without_the_right_to_read_their_settings_topics_are_taken_to_take_1_mib() {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(&mut kafka, "no-settings", 1);
     scene.write(&logins(100, Options::default()));
-    for topic in [&scene.processed, &scene.insights, &scene.rejected] {
-        kafka.create_topic(topic, 1, &[]).unwrap();
-    }
+    scene.create_topics(&mut kafka);
     let rights: Vec<_> =
         rights_to_run(&scene).into_iter().filter(|(operation, _)| *operation != Operation::DescribeConfigs).collect();
     let user = User::new(&mut kafka, folder.path(), &rights);
@@ -259,7 +265,7 @@ fn without_the_right_to_read_their_settings_topics_are_taken_to_take_1_mib() {
     let mut outputs = scene.outputs();
     outputs.wait_for(scene.written());
     assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
-    assert_eq!(instance.lines_with("1 MiB is assumed"), 3);
+    assert_eq!(instance.lines_with("1 MiB is assumed"), 4);
 }
 
 #[test]
@@ -336,9 +342,7 @@ fn a_certificate_says_who_one_is_from_files_and_within_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let brokers = kafka.addresses(MUTUAL_TLS).unwrap();
     let mut scene = Scene::new(&mut kafka, "mutual-tls", 1);
-    for topic in [&scene.processed, &scene.insights, &scene.rejected] {
-        kafka.create_topic(topic, 1, &[]).unwrap();
-    }
+    scene.create_topics(&mut kafka);
     for (operation, resource) in rights_to_run(&scene) {
         kafka.allow("User:CN=client", operation, resource).unwrap();
     }
