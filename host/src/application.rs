@@ -22,7 +22,7 @@ use crate::pipeline::commit::Committer;
 use crate::pipeline::delivery::{Delivery, Guarantee};
 use crate::pipeline::elsewhere;
 use crate::pipeline::outputs::{OutputTopics, Sender};
-use crate::pipeline::restore::{Restorer, Source};
+use crate::pipeline::restore::{PartitionsAdded, Restorer, Source};
 use crate::pipeline::transaction::Transactions;
 use crate::pipeline::worker::{Durable, Shared, Worker};
 use crate::pipeline::{Output, Pipeline, TotalsBoard};
@@ -89,6 +89,8 @@ pub struct Settings {
     pub topics: TopicNames,
     /// The consumer group.
     pub group: String,
+    /// The name of this process, which stays the same over restarts and which no other member of the group has.
+    pub instance: Option<String>,
     /// The topics that keep the state; only memory does if not given.
     pub state_topics: Option<StateTopics>,
     /// Where a new group starts.
@@ -169,12 +171,7 @@ pub fn prepare_topics(
     if let Some(StateTopics { changelog, totals }) = state_topics {
         let found = prepare(changelog, partitions, &CHANGELOG_SETTINGS)?;
         if found < partitions {
-            bail!(
-                "the topic {} has {partitions} partitions and its changelog {changelog} has {found}: partitions were added, and \
-                 the state of users whose logins go to other partitions now can't follow them; start with another --group to \
-                 count all logins again",
-                topics.input
-            );
+            return Err(PartitionsAdded { changelog: changelog.clone(), partitions: found }.into());
         }
         if partitions > 1 {
             prepare(totals, 1, &TOTALS_SETTINGS)?;
@@ -330,6 +327,7 @@ fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>, home: Option
     let serving = shared.serving.load();
     let options = ConsumerOptions {
         start: settings.start,
+        instance: settings.instance.as_ref().map(|instance| format!("{instance}-{number}")),
         likely_partitions: settings.partitions.unsigned_abs().div_ceil(settings.workers.max(1) as u32),
         ..ConsumerOptions::new(settings.topics.input.as_str(), settings.group.as_str())
     };
@@ -350,7 +348,8 @@ fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>, home: Option
         let home = Home { writer: Writer { id: random(), ..home.writer }, ..home.clone() };
         let claims = settings.guarantee == Guarantee::AtLeastOnce;
         let totals = shared.totals.clone();
-        let source = Source { kafka: settings.kafka.clone(), home: home.clone(), claims, totals };
+        let (kafka, partitions) = (settings.kafka.clone(), settings.partitions);
+        let source = Source { kafka, home: home.clone(), partitions, claims, totals };
         Durable { restorer: Restorer::new(source, consumer.waker()), home }
     });
     Ok(Worker {
@@ -378,8 +377,9 @@ fn delivery(number: usize, settings: &Settings, shared: &Shared) -> Result<Deliv
             committer: Box::new(Committer::new(settings.commit_interval, totals)),
         },
         Guarantee::ExactlyOnce => {
-            // Nobody else may have it; nor may a successor, who can't know that this process is gone.
-            let id = format!("{}-{:016x}-{number}", settings.group, random());
+            // Nobody else may have it; nor may a successor that can't know that this process is gone.
+            let process = settings.instance.clone().unwrap_or_else(|| format!("{:016x}", random()));
+            let id = format!("{}-{process}-{number}", settings.group);
             let make = move || TransactionalProducer::new(&kafka, options, id.as_str());
             let topic = settings.topics.input.clone();
             let interval = settings.commit_interval;

@@ -77,6 +77,8 @@ pub struct Config {
     pub topics: TopicNames,
     /// The consumer group.
     pub group: String,
+    /// The name of this process, which stays the same over restarts; none where it doesn't.
+    pub instance: Option<String>,
     /// The topics that keep the state.
     pub state_topics: StateTopics,
     /// How many workers.
@@ -140,6 +142,7 @@ impl Config {
             state_topics: state_topics(sources, &topics, &group)?,
             topics,
             group,
+            instance: sources.optional(&keys::INSTANCE, |said| said.text("a name").map(str::to_owned))?,
             workers: match sources.optional(&keys::WORKERS, |said| said.number(1..=256))? {
                 Some(workers) => workers as usize,
                 None => std::thread::available_parallelism().map_or(1, usize::from),

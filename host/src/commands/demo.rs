@@ -82,6 +82,7 @@ pub fn run(demo: &Demo) -> Result<Exit> {
             kafka: kafka.clone(),
             topics: topics.clone(),
             group: GROUP.to_owned(),
+            instance: None,
             state_topics,
             start: StartPosition::Earliest,
             workers: 1,

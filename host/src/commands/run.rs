@@ -56,6 +56,7 @@ pub fn run(config: &Config) -> Result<Exit> {
         kafka: config.kafka.clone(),
         topics: config.topics.clone(),
         group: config.group.clone(),
+        instance: config.instance.clone(),
         state_topics: Some(config.state_topics.clone()),
         start: config.from,
         workers: config.workers,

@@ -65,6 +65,14 @@ pub const FIELD: Key = Key::new("field", "FIELD=PATH", "A field of another name:
 /// The consumer group.
 pub const GROUP: Key = Key::new("group", "NAME", "The consumer group").default("loginscope");
 
+/// The name of this process in its group.
+pub const INSTANCE: Key = Key::new(
+    "instance",
+    "NAME",
+    "A name for this process that stays the same over restarts and that no other one has: it keeps its partitions meanwhile",
+)
+.otherwise("a new one at each start");
+
 /// Where a new group starts.
 pub const FROM: Key =
     Key::new("from", "POSITION", "Where a new group starts: earliest, latest, or a time ago such as 2h")
@@ -182,8 +190,9 @@ pub const PIPELINE: [Key; 5] = [PLUGIN, INSIGHT_EVERY, MAX_MESSAGE_BYTES, TIMEST
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 13] = [
+pub const RUN: [Key; 14] = [
     GROUP,
+    INSTANCE,
     CHANGELOG_TOPIC,
     TOTALS_TOPIC,
     FROM,

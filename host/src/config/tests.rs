@@ -73,6 +73,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("timestamp-format", "rfc3339", "\"rfc3339\""),
         ("field", "user_id=a.b", "a.b"),
         ("group", "a", "\"a\""),
+        ("instance", "a", "\"a\""),
         ("changelog-topic", "a", "\"a\""),
         ("totals-topic", "a", "\"a\""),
         ("from", "2h", "\"2h\""),
@@ -114,7 +115,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 23, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 24, "a key is missing above");
 }
 
 #[test]

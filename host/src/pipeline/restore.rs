@@ -57,6 +57,8 @@ pub struct Source {
     pub kafka: ClientSettings,
     /// Where the state is, and who writes it from then on.
     pub home: Home,
+    /// How many partitions the changelog has.
+    pub partitions: i32,
     /// Whether partitions are claimed first.
     pub claims: bool,
     /// The totals of partitions elsewhere are put here.
@@ -90,8 +92,12 @@ impl Restorer {
     /// Begins to restore these partitions, which were assigned in this generation of the group, for this catalog.
     ///
     /// # Errors
-    /// Where no thread can be started.
+    /// [`PartitionsAdded`], and where no thread can be started.
     pub fn begin(&mut self, assigned: &[Assigned], generation: i32, catalog: Arc<Catalog>) -> Result<()> {
+        let Source { home, partitions, .. } = &self.source;
+        if assigned.iter().any(|assigned| assigned.partition >= *partitions) {
+            return Err(PartitionsAdded { changelog: home.changelog.to_string(), partitions: *partitions }.into());
+        }
         let number = self.next_job;
         self.next_job += 1;
         let wanted = Arc::new(AtomicUsize::new(assigned.len()));
@@ -313,6 +319,20 @@ fn say_progress(partitions: &[i32], (read, all): (u64, u64), time: Duration) {
         ?partitions,
         "restoring: {read} of {all} records of the changelog, {rate:.0}/s, about {left:.0} s left"
     );
+}
+
+/// The input has got more partitions than its changelog has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "partitions were added to the input topic: its changelog {changelog} has only {partitions}. Users whose logins go to other \
+     partitions now have their state in the old ones, where it can't follow them; start with another --group to count all \
+     logins again, from the earliest one that there is"
+)]
+pub struct PartitionsAdded {
+    /// The changelog topic.
+    pub changelog: String,
+    /// How many partitions it has.
+    pub partitions: i32,
 }
 
 /// Why a partition can't go on.

@@ -1,9 +1,11 @@
-//! Nothing is lost, whoever comes, goes or breaks.
+//! At least once: nothing is lost, whoever comes, goes or breaks.
 
 use loginscope_tests::instance::{Instance, wait_until};
 use loginscope_tests::kafka::{Scene, cluster, header, id};
 
 use super::well_formed;
+
+const ARGUMENTS: [&str; 4] = ["--workers", "2", "--delivery", "at_least_once"];
 
 const PROCESSED: &str = "loginscope_logins_processed_total";
 
@@ -25,12 +27,12 @@ fn an_instance_that_joins_and_leaves_under_load_loses_no_login() {
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "rebalance", 4);
     let load = well_formed(60_000, 1);
-    let mut first = scene.run_with_partitions(&["--workers", "2"]);
+    let mut first = scene.run_with_partitions(&ARGUMENTS);
     scene.write(&load);
     let mut outputs = scene.outputs();
     outputs.wait_for(1);
 
-    let mut second = scene.run(&["--workers", "2"]);
+    let mut second = scene.run(&ARGUMENTS);
     scene.write(&load);
     write_until_it_takes_part(&mut scene, &mut second);
     scene.write(&load);
@@ -56,14 +58,14 @@ fn an_instance_that_is_killed_loses_no_login() {
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "killed", 4);
     let load = well_formed(60_000, 2);
-    let mut first = scene.run_with_partitions(&["--workers", "2"]);
+    let mut first = scene.run_with_partitions(&ARGUMENTS);
     let mut outputs = scene.outputs();
     scene.write(&load);
     first.metric_reaches("loginscope_commits_total", 1);
     scene.write(&load);
     assert_eq!(first.ended_by("KILL"), None);
 
-    let mut second = scene.run(&["--workers", "2"]);
+    let mut second = scene.run(&ARGUMENTS);
     outputs.wait_for(scene.written());
     assert_eq!(second.ended_by("TERM"), Some(0), "{}", second.log());
     outputs.arrived();
@@ -76,7 +78,7 @@ fn a_restart_of_the_broker_loses_no_login() {
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "broker-restart", 4);
     let load = well_formed(40_000, 4);
-    let mut instance = scene.run_with_partitions(&["--workers", "2"]);
+    let mut instance = scene.run_with_partitions(&ARGUMENTS);
     let mut outputs = scene.outputs();
     scene.write(&load);
     outputs.wait_for(1);

@@ -18,8 +18,9 @@ fn with_uncommitted_logins(scene: &mut Scene, config: &str) -> Instance {
 fn without_a_broker_a_drain_ends_in_time_and_what_it_could_not_commit_is_done_again() {
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "drain-away", 2);
-    let (_folder, config) =
-        configuration("commit_interval = \"1m\"\ndrain_timeout = \"2s\"\nstatus_interval = \"1s\"\n");
+    let (_folder, config) = configuration(
+        "delivery = \"at_least_once\"\ncommit_interval = \"1m\"\ndrain_timeout = \"2s\"\nstatus_interval = \"1s\"\n",
+    );
     let mut instance = with_uncommitted_logins(&mut scene, &config);
     kafka.kill();
     let said = instance.lines_with("logins/s");
@@ -46,7 +47,8 @@ fn without_a_broker_a_drain_ends_in_time_and_what_it_could_not_commit_is_done_ag
 fn a_second_signal_ends_a_drain_at_once() {
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "second-signal", 1);
-    let (_folder, config) = configuration("commit_interval = \"1m\"\ndrain_timeout = \"1h\"\n");
+    let (_folder, config) =
+        configuration("delivery = \"at_least_once\"\ncommit_interval = \"1m\"\ndrain_timeout = \"1h\"\n");
     let mut instance = with_uncommitted_logins(&mut scene, &config);
     kafka.kill();
     instance.signal("INT");
@@ -56,12 +58,18 @@ fn a_second_signal_ends_a_drain_at_once() {
 }
 
 #[test]
-fn partitions_that_are_added_are_read_from_their_beginning() {
+fn partitions_that_are_added_end_it_with_what_to_do_and_another_group_counts_all_again() {
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "more-partitions", 1);
     let (_folder, config) = configuration("[kafka]\ntopic.metadata.refresh.interval.ms = 500\n");
-    let mut instance = with_uncommitted_logins(&mut scene, &config);
+    let instance = with_uncommitted_logins(&mut scene, &config);
     kafka.add_partitions(&scene.input, 4).unwrap();
+    // While it runs, and at the next start.
+    for mut ended in [instance, scene.run(&[])] {
+        assert_eq!(ended.ended().code(), Some(1), "{}", ended.log());
+        let words = ended.log().lines().last().unwrap().to_owned();
+        assert!(words.starts_with("loginscope: partitions were added to the input topic"), "{words}");
+    }
     let mut messages = well_formed(2000, 2);
     for (message, partition) in messages.iter_mut().zip((0..4).cycle()) {
         message.partition = Some(partition);
@@ -69,7 +77,9 @@ fn partitions_that_are_added_are_read_from_their_beginning() {
     // The producer so far still believes in one partition.
     let mut scene = scene.with_new_producer();
     scene.write(&messages);
+    scene.group.push_str("-2");
     let mut outputs = scene.outputs();
+    let mut instance = scene.run_with_partitions(&[]);
     outputs.wait_for(scene.written());
     assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
     outputs.arrived();

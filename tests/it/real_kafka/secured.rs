@@ -88,16 +88,19 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The codecs of the batches in a topic's only partition: the low three bits of their attributes.
+/// The codecs of the batches in a topic's only partition: the low three bits of their attributes. Markers of transactions have none.
 fn codecs(kafka: &Kafka, topic: &str) -> Vec<u8> {
     const ZSTD_OR_OTHER: u8 = 7;
+    const IS_MARKER: u8 = 1 << 5;
     let log = kafka.log(1).with_file_name("data").join(format!("{topic}-0/00000000000000000000.log"));
     let bytes = fs::read(log).unwrap();
     let mut codecs = Vec::new();
     let mut rest = bytes.as_slice();
     // base offset, batch length, leader epoch, magic, checksum, attributes
     while let Some((length, attributes)) = rest.get(8..12).zip(rest.get(22)) {
-        codecs.push(attributes & ZSTD_OR_OTHER);
+        if attributes & IS_MARKER == 0 {
+            codecs.push(attributes & ZSTD_OR_OTHER);
+        }
         let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
         rest = rest.get(12 + length..).unwrap_or_default();
     }

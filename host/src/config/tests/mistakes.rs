@@ -35,7 +35,7 @@ fn each_mistake_is_told_in_one_exact_sentence() {
         ),
         (
             run(&["--commit-interval", "100"]),
-            "--commit-interval: \"100\" can't be used; allowed is a time from 1ms to 1m, such as 100ms".into(),
+            "--commit-interval: \"100\" can't be used; allowed is a time from 1ms to 5s, such as 100ms".into(),
         ),
         (
             run(&["--drain-timeout", "0s"]),
@@ -54,6 +54,15 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "LOGINSCOPE_DELIVERY: \"maybe\" can't be used; allowed is at_least_once or exactly_once".into(),
         ),
         (run(&["--group", ""]), "--group: \"\" can't be used; allowed is a name".into()),
+        (
+            run(&["--group", "logins/eu"]),
+            "group: its internal topics can't be named after it, so changelog_topic must be given: \"loginscope-logins/eu-changelog\" \
+             can't be the name of a Kafka topic: only letters, digits, dots, underscores and hyphens are allowed".into(),
+        ),
+        (
+            run(&["--changelog-topic", "user-login"]),
+            "--changelog-topic: \"user-login\" is another topic already; each topic needs a name of its own".into(),
+        ),
         (
             run(&["--field", "user_id"]),
             "--field: \"user_id\" can't be used; allowed is a field and its path, such as user_id=details.userId".into(),
@@ -122,9 +131,9 @@ fn each_mistake_is_told_in_one_exact_sentence() {
         (
             file("workrs = 4"),
             "loginscope.toml line 1: workrs: there is no such key; allowed are brokers, input_topic, processed_topic, insights_topic, \
-             rejected_topic, plugins, insight_every, max_message_bytes, group, from, workers, delivery, watch, listen, create_topics, \
-             source_headers, commit_interval, drain_timeout, status_interval, the sections [input], [input.fields] and [kafka], and \
-             one for each plugin under its name".into(),
+             rejected_topic, plugins, insight_every, max_message_bytes, group, instance, changelog_topic, totals_topic, from, workers, \
+             delivery, watch, listen, create_topics, source_headers, commit_interval, drain_timeout, status_interval, the sections \
+             [input], [input.fields] and [kafka], and one for each plugin under its name".into(),
         ),
         (
             file("[input]\n\ntimestamp = \"rfc3339\""),
@@ -166,7 +175,7 @@ fn each_mistake_is_told_in_one_exact_sentence() {
         ),
         (
             file("commit_interval = 100"),
-            "loginscope.toml line 1: commit_interval: 100 can't be used; allowed is a time from 1ms to 1m, such as 100ms".into(),
+            "loginscope.toml line 1: commit_interval: 100 can't be used; allowed is a time from 1ms to 5s, such as 100ms".into(),
         ),
         (file("[group]\nname = \"a\""), "loginscope.toml line 1: group: a section can't be used; allowed is a name".into()),
         (
