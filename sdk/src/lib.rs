@@ -52,8 +52,8 @@
 //! [`Fields`] are what it sees of one login; [`Window`] and [`Totals`] what it sees of many; [`testing`] makes all of them
 //! up in native tests. [`contract`] and [`runtime`] are what lies beneath: columns and calls, which authors never need.
 //!
-//! Invariants: reading a field allocates nothing; a key that was never declared can't be had; nothing that a plugin
-//! keeps between calls is of use, because the host may throw an instance away at any time.
+//! Invariants: reading a field or an entry allocates nothing; a key that was never declared can't be had; nothing that a
+//! plugin keeps between calls is of use, because the host may throw an instance away at any time.
 
 pub mod address;
 mod aggregate;
@@ -63,6 +63,7 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod columns;
 mod declare;
+pub mod entries;
 mod export;
 mod fields;
 mod history;
@@ -84,6 +85,7 @@ pub mod written;
 
 pub use aggregate::{Aggregate, Count, Distinct, Keep, Latest, LookUp, Rank, Summed, Top, Valued};
 pub use declare::Declare;
+pub use entries::{Entries, Entry, Scalar};
 pub use fields::Fields;
 pub use history::History;
 pub use insight::Insight;
@@ -95,7 +97,7 @@ pub use settings::{NoSettings, Settings};
 pub use value::{FieldValue, Json, Settable};
 pub use window::{Previous, Totals, Window};
 
-pub use bindings::insight_generator::loginscope::plugin::aggregates::{Entry, Scalar, Summary};
+pub use bindings::insight_generator::loginscope::plugin::aggregates::Summary;
 pub use bindings::validator::loginscope::plugin::types::{Severity, TableField, WindowFacts};
 
 pub use serde_json;
@@ -103,16 +105,16 @@ pub use serde_json;
 /// The records of the plugin contract, as they cross the boundary: for tests and benchmarks of a whole batch.
 pub mod contract {
     pub use crate::bindings::enricher::exports::loginscope::plugin::enricher::Enrichment;
-    pub use crate::bindings::insight_generator::loginscope::plugin::aggregates::Period;
+    pub use crate::bindings::insight_generator::loginscope::plugin::aggregates::{Listing, Period};
     pub use crate::bindings::validator::loginscope::plugin::types::*;
 }
 
 /// What nearly every plugin uses.
 pub mod prelude {
     pub use crate::{
-        Aggregate, Count, Declare, Distinct, Enricher, Entry, Field, Fields, History, Insight, InsightGenerator, Json,
-        Keep, Latest, Login, NoSettings, OutputField, Past, Plugin, Rejection, Scalar, Severity, Summary, TableField,
-        Top, Total, Totals, Validator, Window, WindowFacts, Windowed, log, quoted,
+        Aggregate, Count, Declare, Distinct, Enricher, Entries, Entry, Field, Fields, History, Insight,
+        InsightGenerator, Json, Keep, Latest, Login, NoSettings, OutputField, Past, Plugin, Rejection, Scalar,
+        Severity, Summary, TableField, Top, Total, Totals, Validator, Window, WindowFacts, Windowed, log, quoted,
     };
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::json;

@@ -131,10 +131,10 @@ impl<P: InsightGenerator> Instance<P> {
 
 #[cfg(target_arch = "wasm32")]
 mod host {
+    use crate::Summary;
     use crate::bindings::insight_generator::loginscope::plugin::aggregates;
-    use crate::contract::Period;
+    use crate::contract::{Listing, Period};
     use crate::window::Source;
-    use crate::{Entry, Summary};
 
     /// The aggregates as the host has them.
     pub(super) struct HostAggregates;
@@ -144,7 +144,7 @@ mod host {
             aggregates::summarize(aggregate, period)
         }
 
-        fn entries(&self, aggregate: &str, period: Period) -> Result<Vec<Entry>, String> {
+        fn entries(&self, aggregate: &str, period: Period) -> Result<Listing, String> {
             aggregates::entries(aggregate, period)
         }
     }

@@ -27,21 +27,24 @@
 //! assert!(Tested::<Doubler>::new(r#"{"speed": 3}"#).is_err());
 //! ```
 
+mod entries;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::columns::Columns;
-use crate::contract::{self, Description, FieldType, MalformedTimestamp, Period};
+use crate::contract::{self, Description, FieldType, Listing, MalformedTimestamp, Period};
 use crate::login::own;
 use crate::runtime::{self, Instance};
 use crate::window::Source;
 use crate::written::{Written, pack};
 use crate::{
-    Enricher, Entry, Field, FieldValue, Fields, History, Insight, InsightGenerator, Login, Past, Plugin, Rejection,
-    Scalar, Summary, Total, Validator, WindowFacts, Windowed,
+    Enricher, Field, FieldValue, Fields, History, Insight, InsightGenerator, Login, Past, Plugin, Rejection, Summary,
+    Total, Validator, WindowFacts, Windowed,
 };
+pub use entries::{MadeUpEntry, bucket_entry, entries, entry};
 
 /// A plugin under test. It dereferences to the plugin, so that its keys are at hand.
 pub struct Tested<P>(Instance<P>);
@@ -239,7 +242,7 @@ pub struct WindowBuilder {
 }
 
 /// What aggregates say, by the index in their keys, and whether it is about the previous window.
-type Readings = BTreeMap<(usize, bool), (Summary, Vec<Entry>)>;
+type Readings = BTreeMap<(usize, bool), (Summary, Listing)>;
 
 impl WindowBuilder {
     /// The first window of partition 0 of the topic `user-login`.
@@ -257,24 +260,25 @@ impl WindowBuilder {
     }
 
     /// What an aggregate says about the window.
-    pub fn window<M>(self, aggregate: Windowed<M>, entries: Vec<Entry>) -> Self {
+    pub fn window<M>(self, aggregate: Windowed<M>, entries: Vec<MadeUpEntry<'_>>) -> Self {
         self.reading(aggregate.index(), false, entries)
     }
 
     /// What an aggregate says about the window before.
-    pub fn previous<M>(self, aggregate: Windowed<M>, entries: Vec<Entry>) -> Self {
+    pub fn previous<M>(self, aggregate: Windowed<M>, entries: Vec<MadeUpEntry<'_>>) -> Self {
         self.reading(aggregate.index(), true, entries)
     }
 
     /// What an aggregate says about all logins.
-    pub fn total<M>(self, aggregate: Total<M>, entries: Vec<Entry>) -> Self {
+    pub fn total<M>(self, aggregate: Total<M>, entries: Vec<MadeUpEntry<'_>>) -> Self {
         self.reading(aggregate.index(), false, entries)
     }
 
-    fn reading(mut self, aggregate: usize, previous: bool, entries: Vec<Entry>) -> Self {
-        let sum = entries.iter().map(|entry| entry.number(0) as u64).sum();
+    fn reading(mut self, aggregate: usize, previous: bool, entries: Vec<MadeUpEntry<'_>>) -> Self {
+        let first = |entry: &MadeUpEntry<'_>| entry.values.first().and_then(|value| value.as_i64()).unwrap_or_default();
+        let sum = entries.iter().map(|entry| first(entry) as u64).sum();
         let summary = Summary { keys: entries.len() as u64, sum, approximate: false };
-        self.readings.insert((aggregate, previous), (summary, entries));
+        self.readings.insert((aggregate, previous), (summary, entries::listing(entries)));
         self
     }
 }
@@ -291,16 +295,6 @@ pub fn facts(logins: u32, earliest_login_time: i64, latest_login_time: i64) -> W
     }
 }
 
-/// An entry of an aggregate: its key, one value a dimension, and its numbers.
-pub fn entry<const K: usize, const N: usize>(key: [&str; K], numbers: [i64; N]) -> Entry {
-    Entry { bucket: None, key: key.map(Scalar::from).to_vec(), values: numbers.map(Scalar::from).to_vec() }
-}
-
-/// An entry of an aggregate with buckets.
-pub fn bucket_entry<const K: usize, const N: usize>(bucket: i64, key: [&str; K], numbers: [i64; N]) -> Entry {
-    Entry { bucket: Some(bucket), ..entry(key, numbers) }
-}
-
 /// Aggregates as the test says.
 struct MadeUp {
     names: Vec<String>,
@@ -308,7 +302,7 @@ struct MadeUp {
 }
 
 impl MadeUp {
-    fn reading(&self, aggregate: &str, period: Period) -> Result<Option<&(Summary, Vec<Entry>)>, String> {
+    fn reading(&self, aggregate: &str, period: Period) -> Result<Option<&(Summary, Listing)>, String> {
         let index = self.names.iter().position(|name| name == aggregate);
         let index = index.ok_or_else(|| format!("there is no aggregate {aggregate}"))?;
         Ok(self.readings.get(&(index, period == Period::Previous)))
@@ -321,7 +315,7 @@ impl Source for MadeUp {
         Ok(self.reading(aggregate, period)?.map_or(nothing, |(summary, _)| *summary))
     }
 
-    fn entries(&self, aggregate: &str, period: Period) -> Result<Vec<Entry>, String> {
-        Ok(self.reading(aggregate, period)?.map(|(_, entries)| entries.clone()).unwrap_or_default())
+    fn entries(&self, aggregate: &str, period: Period) -> Result<Listing, String> {
+        Ok(self.reading(aggregate, period)?.map_or_else(|| entries::listing([]), |(_, listing)| listing.clone()))
     }
 }

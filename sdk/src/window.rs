@@ -1,15 +1,15 @@
 //! What an insight generator sees: a window that has just become complete, the one before it, and the totals.
 
-use std::fmt::{self, Debug, Display};
+use std::fmt::{self, Debug};
 use std::rc::Rc;
 
-use crate::contract::{self, Period};
-use crate::{Entry, Scalar, Summary, Summed, Total, WindowFacts, Windowed};
+use crate::contract::{self, Listing, Period};
+use crate::{Entries, Summary, Summed, Total, WindowFacts, Windowed};
 
 /// Where aggregates are read: the host, or in tests what the test says.
 pub(crate) trait Source {
     fn summarize(&self, aggregate: &str, period: Period) -> Result<Summary, String>;
-    fn entries(&self, aggregate: &str, period: Period) -> Result<Vec<Entry>, String>;
+    fn entries(&self, aggregate: &str, period: Period) -> Result<Listing, String>;
 }
 
 /// The aggregates of a plugin: their source, and their names by the index in their keys.
@@ -24,8 +24,8 @@ impl Aggregates {
         answered(self.source.summarize(self.name(aggregate), period))
     }
 
-    fn entries(&self, aggregate: usize, period: Period) -> Vec<Entry> {
-        answered(self.source.entries(self.name(aggregate), period))
+    fn entries(&self, aggregate: usize, period: Period) -> Entries {
+        Entries::new(answered(self.source.entries(self.name(aggregate), period)))
     }
 
     fn name(&self, aggregate: usize) -> &str {
@@ -109,7 +109,7 @@ impl Window {
     }
 
     /// The entries of an aggregate, sorted by bucket, then key; those of a ranking by rank.
-    pub fn entries<M>(&self, aggregate: Windowed<M>) -> Vec<Entry> {
+    pub fn entries<M>(&self, aggregate: Windowed<M>) -> Entries {
         self.aggregates.entries(aggregate.index(), Period::Current)
     }
 }
@@ -126,7 +126,7 @@ impl Previous {
     }
 
     /// The entries of an aggregate, sorted by bucket, then key; those of a ranking by rank.
-    pub fn entries<M>(&self, aggregate: Windowed<M>) -> Vec<Entry> {
+    pub fn entries<M>(&self, aggregate: Windowed<M>) -> Entries {
         self.aggregates.entries(aggregate.index(), Period::Previous)
     }
 }
@@ -142,73 +142,7 @@ impl Totals {
     /// # Panics
     /// Where the aggregate is no ranking and has a dimension without a limit (see
     /// [`Aggregate::by_first`](crate::Aggregate::by_first)): how long the list is must not depend on the number of users.
-    pub fn entries<M>(&self, aggregate: Total<M>) -> Vec<Entry> {
+    pub fn entries<M>(&self, aggregate: Total<M>) -> Entries {
         self.aggregates.entries(aggregate.index(), Period::Current)
-    }
-}
-
-impl Entry {
-    /// A part of the key, by its place among the dimensions, as text.
-    pub fn key_text(&self, dimension: usize) -> Option<&str> {
-        self.key.get(dimension).and_then(Scalar::as_str)
-    }
-
-    /// A number of the entry: for a count or distinct count the one there is, at place 0; for a ranking that of the
-    /// aggregate at this place of what it ranks by. 0 where there is no number.
-    pub fn number(&self, place: usize) -> i64 {
-        self.values.get(place).and_then(Scalar::as_i64).unwrap_or_default()
-    }
-}
-
-impl Scalar {
-    /// The text, where it is one.
-    pub fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The integer, where it is one.
-    pub fn as_i64(&self) -> Option<i64> {
-        match self {
-            Self::Integer(integer) => Some(*integer),
-            _ => None,
-        }
-    }
-}
-
-impl Display for Scalar {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => formatter.write_str(text),
-            Self::Integer(integer) => Display::fmt(integer, formatter),
-            Self::Number(number) => Display::fmt(number, formatter),
-            Self::Boolean(boolean) => Display::fmt(boolean, formatter),
-        }
-    }
-}
-
-impl From<&str> for Scalar {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-impl From<i64> for Scalar {
-    fn from(integer: i64) -> Self {
-        Self::Integer(integer)
-    }
-}
-
-impl From<f64> for Scalar {
-    fn from(number: f64) -> Self {
-        Self::Number(number)
-    }
-}
-
-impl From<bool> for Scalar {
-    fn from(boolean: bool) -> Self {
-        Self::Boolean(boolean)
     }
 }

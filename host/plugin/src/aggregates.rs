@@ -3,6 +3,7 @@
 use std::any::Any;
 
 use crate::bindings::loginscope::plugin::aggregates as wit;
+use crate::listing::Listing;
 use crate::sandbox::HostState;
 
 /// What answers an insight generator's questions during one call. It is moved into the plugin's store for the call and
@@ -18,7 +19,7 @@ pub trait AggregateReader: Any + Send {
     ///
     /// # Errors
     /// A sentence for the plugin: there is no such aggregate, or the question doesn't fit it.
-    fn entries(&self, aggregate: &str, period: Period) -> Result<Vec<Entry>, String>;
+    fn entries(&self, aggregate: &str, period: Period) -> Result<Listing, String>;
 }
 
 /// Which logins an aggregate with span `window` is read over.
@@ -28,30 +29,6 @@ pub enum Period {
     Current,
     /// The window before this one.
     Previous,
-}
-
-/// A value that an aggregate holds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Scalar {
-    /// A text.
-    Text(String),
-    /// An integer.
-    Integer(i64),
-    /// A number.
-    Number(f64),
-    /// A boolean.
-    Boolean(bool),
-}
-
-/// One key of an aggregate and what is kept for it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// The begin of the time bucket in epoch seconds, for an aggregate with buckets.
-    pub bucket: Option<i64>,
-    /// The key, one value a dimension.
-    pub key: Vec<Scalar>,
-    /// What is kept for it.
-    pub values: Vec<Scalar>,
 }
 
 /// All keys of an aggregate taken together.
@@ -75,9 +52,9 @@ impl wit::Host for HostState {
         Ok(wit::Summary { keys: summary.keys, sum: summary.sum, approximate: summary.approximate })
     }
 
-    fn entries(&mut self, aggregate: String, period: wit::Period) -> Result<Vec<wit::Entry>, String> {
+    fn entries(&mut self, aggregate: String, period: wit::Period) -> Result<wit::Listing, String> {
         let reader = self.aggregates.as_ref().ok_or(NOT_NOW)?;
-        Ok(reader.entries(&aggregate, period.into())?.into_iter().map(wit::Entry::from).collect())
+        Ok(reader.entries(&aggregate, period.into())?.into())
     }
 }
 
@@ -86,24 +63,6 @@ impl From<wit::Period> for Period {
         match period {
             wit::Period::Current => Self::Current,
             wit::Period::Previous => Self::Previous,
-        }
-    }
-}
-
-impl From<Entry> for wit::Entry {
-    fn from(entry: Entry) -> Self {
-        let scalars = |scalars: Vec<Scalar>| scalars.into_iter().map(wit::Scalar::from).collect();
-        Self { bucket: entry.bucket, key: scalars(entry.key), values: scalars(entry.values) }
-    }
-}
-
-impl From<Scalar> for wit::Scalar {
-    fn from(scalar: Scalar) -> Self {
-        match scalar {
-            Scalar::Text(text) => Self::Text(text),
-            Scalar::Integer(integer) => Self::Integer(integer),
-            Scalar::Number(number) => Self::Number(number),
-            Scalar::Boolean(boolean) => Self::Boolean(boolean),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! - [`component`]: bytes → a compiled component that has been checked and has said who it is.
 //! - [`plugin`]: a component with its settings, and what it declares.
 //! - [`instance`]: what a worker calls: `validate`, `enrich`, `generate`.
-//! - [`declaration`], [`answer`], [`aggregates`]: the contract's records as plain values.
+//! - [`declaration`], [`answer`], [`aggregates`], [`listing`]: the contract's records as plain values.
 //! - [`limits`], [`failure`], [`load_error`]: what a plugin may use, and how it fails.
 //! - `sandbox`: a store with its CPU time, memory and copying. `lower` and `lift`: values into a plugin and, checked, out
 //!   of it. `guests` and `bindings`: a component's functions. `log`: what plugins write.
@@ -25,13 +25,14 @@ mod guests;
 pub mod instance;
 mod lift;
 pub mod limits;
+pub mod listing;
 pub mod load_error;
 mod log;
 mod lower;
 pub mod plugin;
 mod sandbox;
 
-pub use aggregates::{AggregateReader, Entry, Period, Scalar, Summary};
+pub use aggregates::{AggregateReader, Period, Summary};
 pub use answer::{Enrichment, Insight, Severity, Window, WindowFacts};
 pub use component::{Component, componentize};
 pub use contract::{ContractVersion, Role};
@@ -43,5 +44,6 @@ pub use engine::{Engine, EngineError};
 pub use failure::Failure;
 pub use instance::Instance;
 pub use limits::Limits;
+pub use listing::{Listing, ListingShape};
 pub use load_error::{LoadError, Problem};
 pub use plugin::Plugin;

@@ -3,6 +3,7 @@
 //! The plugin and state crates don't know each other; the records of the contract are mirrored in both, and this is the
 //! one place where they meet.
 
+use loginscope_login::Value;
 use loginscope_state as state;
 use loginscope_wasm as wasm;
 
@@ -87,21 +88,33 @@ pub(super) fn period(period: wasm::Period) -> state::Period {
     }
 }
 
-/// An entry of an aggregate, for the plugin that reads it.
-pub(super) fn entry(entry: state::Entry) -> wasm::Entry {
-    wasm::Entry {
-        bucket: entry.bucket,
-        key: entry.key.into_iter().map(scalar).collect(),
-        values: entry.values.into_iter().map(scalar).collect(),
-    }
-}
+/// The entries of an aggregate on their way from the state to the plugin that reads them.
+#[derive(Default)]
+pub(super) struct Listed(pub(super) wasm::Listing);
 
-fn scalar(scalar: state::Scalar) -> wasm::Scalar {
-    match scalar {
-        state::Scalar::Text(text) => wasm::Scalar::Text(text),
-        state::Scalar::Integer(integer) => wasm::Scalar::Integer(integer),
-        state::Scalar::Number(number) => wasm::Scalar::Number(number),
-        state::Scalar::Boolean(boolean) => wasm::Scalar::Boolean(boolean),
+impl state::TakeEntries for Listed {
+    fn begin(&mut self, shape: state::ListingShape) {
+        let state::ListingShape { rows, has_buckets, dimensions, values } = shape;
+        self.0 = wasm::Listing::new(wasm::ListingShape { rows, has_buckets, dimensions, values });
+    }
+
+    fn entry(&mut self, bucket: Option<i64>) {
+        self.0.begin_entry(bucket);
+    }
+
+    fn key(&mut self, value: Value<'_>) {
+        self.value(value);
+    }
+
+    fn value(&mut self, value: Value<'_>) {
+        match value {
+            Value::Text(text) | Value::Json(text) => self.0.push_text(text),
+            Value::Integer(integer) => self.0.push_integer(integer),
+            Value::Number(number) => self.0.push_number(number),
+            Value::Boolean(boolean) => self.0.push_boolean(boolean),
+            // An entry has all of its values.
+            Value::Missing => {}
+        }
     }
 }
 

@@ -174,9 +174,10 @@ impl wasm::AggregateReader for View {
         Ok(wasm::Summary { keys: summary.keys, sum: summary.sum, approximate: summary.approximate })
     }
 
-    fn entries(&self, aggregate: &str, period: wasm::Period) -> Result<Vec<wasm::Entry>, String> {
-        let entries = self.reader().entries(aggregate, convert::period(period))?;
-        Ok(entries.into_iter().map(convert::entry).collect())
+    fn entries(&self, aggregate: &str, period: wasm::Period) -> Result<wasm::Listing, String> {
+        let mut listed = convert::Listed::default();
+        self.reader().entries(aggregate, convert::period(period), &mut listed)?;
+        Ok(listed.0)
     }
 }
 

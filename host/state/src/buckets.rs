@@ -42,11 +42,13 @@ impl Storage {
     }
 
     /// All tables, each with the begin of its bucket.
-    pub(crate) fn tables(&self) -> Box<dyn Iterator<Item = (Option<i64>, &Table)> + '_> {
-        match self {
-            Self::Plain(table) => Box::new(std::iter::once((None, table))),
-            Self::Buckets(tables) => Box::new(tables.iter().map(|(bucket, table)| (Some(*bucket), table))),
-        }
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (Option<i64>, &Table)> {
+        let (plain, buckets) = match self {
+            Self::Plain(table) => (Some(table), None),
+            Self::Buckets(tables) => (None, Some(tables)),
+        };
+        let buckets = buckets.into_iter().flatten().map(|(bucket, table)| (Some(*bucket), table));
+        plain.map(|table| (None, table)).into_iter().chain(buckets)
     }
 
     pub(crate) fn tables_mut(&mut self) -> Box<dyn Iterator<Item = &mut Table> + '_> {

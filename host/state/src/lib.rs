@@ -8,14 +8,15 @@
 //!   `pass` and `bucket_pass` go through the logins, `undo` and `journal` take changes back).
 //! - [`history`]: what was known just before each login (`question`).
 //! - [`window`]: so many accepted logins of a partition each.
-//! - [`totals`] and [`reader`]: reading aggregates, over all partitions.
+//! - [`totals`], [`entries`] and [`reader`]: reading aggregates, over all partitions.
 //! - [`persist`]: a partition as bytes.
 //! - [`interval`]: what changed between two commits, as a record of a changelog (`delta`), [`slice`](mod@slice): its snapshots, and
 //!   [`replica`]: a partition as its records tell it (`record`, `unit`, `wire` and `shape` say how they are written).
 //! - [`changelog`]: its commits, with all of these records, as messages.
 //!
 //! Below them are the structures that make it small and quick: `table`, `buckets`, `top` and `dictionary`, on
-//! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value` and `encoded_column`.
+//! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value` and
+//! `encoded_column`; `scalar` and `shown` are how they look decoded.
 
 pub mod aggregate;
 mod batch;
@@ -27,6 +28,7 @@ mod compile;
 mod delta;
 mod dictionary;
 mod encoded_column;
+pub mod entries;
 mod filter;
 pub mod history;
 mod interner;
@@ -41,10 +43,12 @@ mod question;
 pub mod reader;
 mod record;
 pub mod replica;
+mod scalar;
 mod segments;
 mod set;
 mod shape;
 mod sharded;
+mod shown;
 pub mod slice;
 mod table;
 mod top;
@@ -60,13 +64,14 @@ pub use aggregate::{
 };
 pub use catalog::{Catalog, CatalogError};
 pub use changelog::{CommitHead, Follower, Restored, Term, Writer};
+pub use entries::{Entry, ListingShape, TakeEntries};
 pub use interval::NotInDelta;
 pub use partition::Partition;
 pub use persist::RestoreError;
 pub use plan::HistoryPlan;
 pub use reader::{Reader, Summary};
 pub use replica::{Applied, Replica};
+pub use scalar::Scalar;
 pub use slice::{Slice, SnapshotCursor};
-pub use totals::{Entry, PartitionTotals, Period};
-pub use value::Scalar;
+pub use totals::{PartitionTotals, Period};
 pub use window::{CompletedWindow, WindowFacts, WindowProgress};

@@ -65,12 +65,16 @@ pub(crate) fn answer<'a>(
         })),
         Ask::Latest { field, field_type } => {
             let latest = found.filter_map(|(member, id)| member.latest(id)).max_by_key(|latest| latest.offset);
-            let scalar = latest.and_then(|latest| nth(latest.values, field)).and_then(decode);
-            let value = scalar.as_ref().map_or(Value::Missing, |scalar| match (scalar.as_value(), field_type) {
-                (Value::Text(text), FieldType::Json) => Value::Json(text),
-                (value, _) => value,
+            let encoded = latest.and_then(|latest| nth(latest.values, field));
+            let answered = encoded.and_then(|encoded| {
+                decode(encoded, |value| match (value, field_type) {
+                    (Value::Text(text), FieldType::Json) => question.answers.push(Value::Json(text)),
+                    (value, _) => question.answers.push(value),
+                })
             });
-            question.answers.push(value);
+            if answered.is_none() {
+                question.answers.push(Value::Missing);
+            }
         }
     }
 }

@@ -8,9 +8,10 @@ use loginscope_login::Slot;
 use crate::aggregate::{Retention, Span, TimeBuckets};
 use crate::catalog::Aggregate;
 use crate::compile::{Compiled, Kept};
+use crate::entries::{Entry, Found, TakeEntries};
 use crate::partition::Partition;
-use crate::totals::{AggregateTotals, BucketTotals, Entry, Found, PartitionTotals, Period, is_listed};
-use crate::value::{Scalar, compare_scalars};
+use crate::scalar::{Scalar, compare_scalars};
+use crate::totals::{AggregateTotals, BucketTotals, PartitionTotals, Period, is_listed};
 
 /// All keys of an aggregate taken together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,10 +53,11 @@ impl<'a> Reader<'a> {
         let own = self.partition.sums(index, period);
         let others = self.elsewhere(aggregate);
         if others.is_empty() {
-            return Ok(add_up(own.iter()));
+            return Ok(add_up(own));
         }
+        let own: Vec<BucketTotals> = own.collect();
         let with_some = others.iter().filter(|other| !other.sums.is_empty()).count() + usize::from(!own.is_empty());
-        let sums = || own.iter().chain(others.iter().flat_map(|other| &other.sums));
+        let sums = || own.iter().chain(others.iter().flat_map(|other| &other.sums)).copied();
         let earliest = earliest_kept(compiled.buckets, sums().filter_map(|sum| sum.bucket));
         let mut summary = add_up(sums().filter(|sum| is_kept(sum.bucket, earliest)));
         if is_listed(compiled) {
@@ -65,11 +67,11 @@ impl<'a> Reader<'a> {
         Ok(summary)
     }
 
-    /// The entries of an aggregate, sorted by bucket, then key; those of a ranking in its order.
+    /// Gives the entries of an aggregate to whoever takes them, sorted by bucket, then key; those of a ranking in its order.
     ///
     /// # Errors
-    /// A sentence, where the name is unknown or the call doesn't fit the aggregate.
-    pub fn entries(&self, name: &str, period: Period) -> Result<Vec<Entry>, String> {
+    /// A sentence, where the name is unknown or the call doesn't fit the aggregate. Nothing has been given then.
+    pub fn entries(&self, name: &str, period: Period, taker: &mut impl TakeEntries) -> Result<(), String> {
         let (index, aggregate) = self.find(name, period)?;
         let unlimited = aggregate.definition.by.iter().find(|dimension| dimension.limit.is_none());
         if let (Span::Total, Some(dimension)) = (aggregate.definition.span, unlimited) {
@@ -79,12 +81,16 @@ impl<'a> Reader<'a> {
             ));
         }
         let others = self.elsewhere(aggregate);
-        let entries = if others.is_empty() {
-            self.partition.entries(index, period)
+        if others.is_empty() {
+            self.partition.give_entries(index, period, taker);
         } else {
-            self.merged(index, aggregate, &others)
-        };
-        Ok(entries.into_iter().map(|found| found.entry).collect())
+            let merged = self.merged(index, aggregate, &others);
+            taker.begin(self.partition.catalog.listing_shape(index, merged.len()));
+            for found in &merged {
+                found.entry.give_to(taker);
+            }
+        }
+        Ok(())
     }
 
     fn find(&self, name: &str, period: Period) -> Result<(usize, &'a Aggregate), String> {
@@ -129,7 +135,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn add_up<'b>(sums: impl Iterator<Item = &'b BucketTotals>) -> Summary {
+fn add_up(sums: impl Iterator<Item = BucketTotals>) -> Summary {
     sums.fold(Summary::default(), |summary, bucket| Summary {
         keys: summary.keys + bucket.keys,
         sum: summary.sum + bucket.sum,

@@ -269,6 +269,11 @@ impl Table {
         }
     }
 
+    /// The keys' ids in the order of a ranking.
+    pub(crate) fn ranked(&self, top: usize) -> &[u32] {
+        self.tops.get(top).and_then(Option::as_ref).map_or(&[], Top::ids)
+    }
+
     pub(crate) fn member(&self, member: usize) -> Option<&Member> {
         self.members.get(member)?.as_ref()
     }

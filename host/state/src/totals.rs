@@ -9,25 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::aggregate::{Definition, Span};
 use crate::catalog::{Aggregate, Content};
 use crate::compile::Compiled;
+use crate::entries::Found;
 use crate::layout::{Place, TableLayout};
 use crate::partition::Partition;
 use crate::persist::{RestoreError, damaged};
 use crate::record::{Kind, begin, open, seal};
-use crate::table::{Cells, Member, Table};
-use crate::value::{Scalar, compare_scalars, decode_all};
+use crate::table::Table;
 use crate::wire::{Input, put_value};
-
-/// A key of an aggregate and what is kept for it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The begin of the time bucket in epoch seconds, for an aggregate with buckets.
-    pub bucket: Option<i64>,
-    /// The key, one value a dimension.
-    pub key: Vec<Scalar>,
-    /// One value for a count or distinct count, for latest values one a field, for a ranking one for each aggregate
-    /// that it ranks by.
-    pub values: Vec<Scalar>,
-}
 
 /// The totals of one partition: of all its aggregates with span [`Span::Total`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -75,13 +63,6 @@ pub(crate) struct BucketTotals {
     pub(crate) sum: u64,
 }
 
-/// An entry, and for latest values the time and offset of the login that they come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Found {
-    pub(crate) entry: Entry,
-    pub(crate) from: Option<(i64, i64)>,
-}
-
 /// Which logins are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
@@ -96,9 +77,6 @@ pub(crate) fn is_listed(compiled: &Compiled) -> bool {
     compiled.key.iter().all(|field| field.limit.is_some())
 }
 
-/// The tables of an aggregate that may be seen, each with the begin of its bucket.
-type Seen<'a> = (&'a TableLayout, Vec<(Option<i64>, &'a Table)>);
-
 impl Partition {
     /// The totals as they are now.
     pub fn totals(&self) -> PartitionTotals {
@@ -107,7 +85,7 @@ impl Partition {
         let aggregates = aggregates.map(|(index, aggregate)| AggregateTotals {
             plugin: aggregate.plugin.clone(),
             definition: aggregate.definition.clone(),
-            sums: self.sums(index, Period::Current),
+            sums: self.sums(index, Period::Current).collect(),
             entries: aggregate.values().is_none_or(is_listed).then(|| self.entries(index, Period::Current)),
         });
         PartitionTotals {
@@ -121,8 +99,12 @@ impl Partition {
         self.catalog.aggregates.get(index).map_or(Span::Total, |aggregate| aggregate.definition.span)
     }
 
-    /// The tables of an aggregate that may be seen, and their layout.
-    fn seen(&self, index: usize, period: Period) -> Option<Seen<'_>> {
+    /// The tables of an aggregate that may be seen, each with the begin of its bucket, and their layout.
+    pub(crate) fn seen(
+        &self,
+        index: usize,
+        period: Period,
+    ) -> Option<(&TableLayout, impl Iterator<Item = (Option<i64>, &Table)>)> {
         let number = match self.layout.places.get(index)? {
             Place::Member { table, .. } | Place::Top { table, .. } => *table,
         };
@@ -132,67 +114,21 @@ impl Partition {
             Period::Current => (&state.current, self.progress.watermark),
             Period::Previous => (state.previous.as_ref()?, self.progress.previous_watermark),
         };
-        Some((layout, storage.visible(layout.buckets, watermark).collect()))
+        Some((layout, storage.visible(layout.buckets, watermark)))
     }
 
-    /// The sums of an aggregate, bucket by bucket.
-    pub(crate) fn sums(&self, index: usize, period: Period) -> Vec<BucketTotals> {
-        let Some(Place::Member { member, .. }) = self.layout.places.get(index) else { return Vec::new() };
-        let Some((_, tables)) = self.seen(index, period) else { return Vec::new() };
-        let sums = tables.into_iter().filter_map(|(bucket, table)| {
-            let member = table.member(*member).filter(|member| member.keys > 0)?;
+    /// The sums of an aggregate that is no ranking, bucket by bucket.
+    pub(crate) fn sums(&self, index: usize, period: Period) -> impl Iterator<Item = BucketTotals> {
+        let member = match self.layout.places.get(index) {
+            Some(Place::Member { member, .. }) => Some(*member),
+            Some(Place::Top { .. }) | None => None,
+        };
+        let tables = self.seen(index, period).into_iter().flat_map(|(_, tables)| tables);
+        tables.filter_map(move |(bucket, table)| {
+            let member = table.member(member?).filter(|member| member.keys > 0)?;
             Some(BucketTotals { bucket, keys: member.keys, sum: member.sum })
-        });
-        sums.collect()
+        })
     }
-
-    /// The entries of an aggregate, sorted by bucket and key; those of a ranking in its order.
-    pub(crate) fn entries(&self, index: usize, period: Period) -> Vec<Found> {
-        let Some((layout, tables)) = self.seen(index, period) else { return Vec::new() };
-        match self.layout.places.get(index) {
-            Some(Place::Member { member, .. }) => {
-                let mut entries = Vec::new();
-                for (bucket, table) in tables {
-                    let Some(member) = table.member(*member) else { continue };
-                    let of_bucket = entries.len();
-                    entries.extend((0..table.keys.len() as u32).filter_map(|id| found(table, member, bucket, id)));
-                    if let Some(of_bucket) = entries.get_mut(of_bucket..) {
-                        of_bucket.sort_by(|left, right| compare_scalars(&left.entry.key, &right.entry.key));
-                    }
-                }
-                entries
-            }
-            Some(Place::Top { top, .. }) => {
-                let rank_by = layout.tops.get(*top).and_then(Option::as_ref).map(|top| top.rank_by.as_slice());
-                let ranked = tables.iter().flat_map(|(_, table)| {
-                    let ids = table.tops.get(*top).and_then(Option::as_ref).map(crate::top::Top::ids);
-                    ids.unwrap_or_default().iter().map(|id| ranked(table, rank_by.unwrap_or_default(), *id))
-                });
-                ranked.collect()
-            }
-            None => Vec::new(),
-        }
-    }
-}
-
-fn found(table: &Table, member: &Member, bucket: Option<i64>, id: u32) -> Option<Found> {
-    let (values, from) = match &member.cells {
-        Cells::Latest(_) => {
-            let latest = member.latest(id)?;
-            (decode_all(latest.values), Some((latest.time, latest.offset)))
-        }
-        Cells::Counts(_) | Cells::Sets(_) => match member.value(id) {
-            0 => return None,
-            value => (vec![Scalar::Integer(value as i64)], None),
-        },
-    };
-    Some(Found { entry: Entry { bucket, key: decode_all(table.keys.key(id)), values }, from })
-}
-
-fn ranked(table: &Table, rank_by: &[usize], id: u32) -> Found {
-    let values = rank_by.iter().map(|member| Scalar::Integer(table.value(*member, id) as i64));
-    let key = decode_all(table.keys.key(id));
-    Found { entry: Entry { bucket: None, key, values: values.collect() }, from: None }
 }
 
 impl Aggregate {

@@ -6,11 +6,12 @@
 //! tells what it is. An encoded value is never empty.
 
 use std::cmp::Ordering;
-use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use loginscope_login::{Slot, Value};
-use serde::{Deserialize, Serialize};
+
+use crate::scalar::{Scalar, compare_values};
+use crate::shown::Shown;
 
 /// A text of at least 128 bytes: its length in four bytes follows.
 const LONG_TEXT: u8 = 0;
@@ -30,57 +31,6 @@ const SHORT_TEXT: u8 = 0x80;
 pub(crate) const OTHER: &[u8] = &[SHORT_TEXT | 5, b'o', b't', b'h', b'e', b'r'];
 /// The key of an aggregate without dimensions: a combination of nothing.
 pub(crate) const NOTHING: &[u8] = &[COMBINATION, 0, 0, 0, 0];
-
-/// A value that an aggregate holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Scalar {
-    /// A text; addresses in their canonical form, JSON documents as they were written.
-    Text(String),
-    /// An integer.
-    Integer(i64),
-    /// A finite number.
-    Number(f64),
-    /// A boolean.
-    Boolean(bool),
-}
-
-impl Scalar {
-    /// The order of keys: texts by their bytes, numbers by size, `false` before `true`, and texts after all others.
-    pub fn compare(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Text(left), Self::Text(right)) => left.as_bytes().cmp(right.as_bytes()),
-            (Self::Integer(left), Self::Integer(right)) => left.cmp(right),
-            (Self::Number(left), Self::Number(right)) => left.total_cmp(right),
-            (Self::Boolean(left), Self::Boolean(right)) => left.cmp(right),
-            _ => self.rank().cmp(&other.rank()),
-        }
-    }
-
-    fn rank(&self) -> u8 {
-        match self {
-            Self::Boolean(_) => 0,
-            Self::Integer(_) => 1,
-            Self::Number(_) => 2,
-            Self::Text(_) => 3,
-        }
-    }
-
-    /// The value as one of a column's.
-    pub(crate) fn as_value(&self) -> Value<'_> {
-        match self {
-            Self::Text(text) => Value::Text(text),
-            Self::Integer(integer) => Value::Integer(*integer),
-            Self::Number(number) => Value::Number(*number),
-            Self::Boolean(boolean) => Value::Boolean(*boolean),
-        }
-    }
-}
-
-/// Compares two keys value by value.
-pub(crate) fn compare_scalars(left: &[Scalar], right: &[Scalar]) -> Ordering {
-    let by_value = left.iter().zip(right).map(|(left, right)| left.compare(right));
-    by_value.fold(Ordering::Equal, Ordering::then).then(left.len().cmp(&right.len()))
-}
 
 /// Appends the encoded value of a field; `false`, and nothing appended, where it is missing.
 pub(crate) fn encode(slot: Slot, value: Value<'_>, encoded: &mut Vec<u8>) -> bool {
@@ -211,17 +161,6 @@ fn parse_digits(digits: [u8; 8]) -> Option<[u8; 4]> {
     Some(((fours | (fours >> 16)) as u32).to_le_bytes())
 }
 
-fn show_id(id: &[u8]) -> String {
-    let mut text = String::with_capacity(36);
-    for (index, byte) in id.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
 /// How many bytes the first encoded value takes; `None` where there is no whole one.
 pub(crate) fn encoded_length(bytes: &[u8]) -> Option<usize> {
     let tag = *bytes.first()?;
@@ -242,33 +181,57 @@ pub(crate) fn split_first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     bytes.split_at_checked(encoded_length(bytes)?)
 }
 
-/// The value that these bytes encode; `None` for a combination or anything that is no encoded value.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Scalar> {
+/// Reads the value that these bytes encode; `None` for a combination or anything that is no encoded value.
+#[inline]
+pub(crate) fn decode<T>(bytes: &[u8], read: impl FnOnce(Value<'_>) -> T) -> Option<T> {
     let (tag, rest) = bytes.split_first()?;
-    Some(match *tag {
-        UUID if rest.len() == 16 => Scalar::Text(show_id(rest)),
-        IPV4 => Scalar::Text(Ipv4Addr::from(<[u8; 4]>::try_from(rest).ok()?).to_string()),
-        IPV6 => Scalar::Text(Ipv6Addr::from(<[u8; 16]>::try_from(rest).ok()?).to_string()),
-        INTEGER => Scalar::Integer(i64::from_be_bytes(rest.try_into().ok()?)),
-        NUMBER => Scalar::Number(f64::from_bits(u64::from_be_bytes(rest.try_into().ok()?))),
-        FALSE => Scalar::Boolean(false),
-        TRUE => Scalar::Boolean(true),
-        LONG_TEXT => Scalar::Text(std::str::from_utf8(rest.get(4..)?).ok()?.to_owned()),
-        SHORT_TEXT.. => Scalar::Text(std::str::from_utf8(rest).ok()?.to_owned()),
+    let shown;
+    let value = match *tag {
+        UUID => {
+            shown = Shown::id(rest.try_into().ok()?);
+            Value::Text(shown.as_str())
+        }
+        IPV4 => {
+            shown = Shown::address(<[u8; 4]>::try_from(rest).ok()?.into());
+            Value::Text(shown.as_str())
+        }
+        IPV6 => {
+            shown = Shown::address(<[u8; 16]>::try_from(rest).ok()?.into());
+            Value::Text(shown.as_str())
+        }
+        INTEGER => Value::Integer(i64::from_be_bytes(rest.try_into().ok()?)),
+        NUMBER => Value::Number(f64::from_bits(u64::from_be_bytes(rest.try_into().ok()?))),
+        FALSE => Value::Boolean(false),
+        TRUE => Value::Boolean(true),
+        LONG_TEXT | SHORT_TEXT.. => Value::Text(str::from_utf8(text_bytes(bytes)?).ok()?),
         _ => return None,
-    })
+    };
+    Some(read(value))
 }
 
-/// The values of a key, or of a row of latest values, that are encoded one after the other.
-pub(crate) fn decode_all(mut bytes: &[u8]) -> Vec<Scalar> {
-    if bytes == NOTHING {
-        return Vec::new();
+/// The bytes of an encoded text; `None` for any other value, also one that has a text when it is shown.
+fn text_bytes(encoded: &[u8]) -> Option<&[u8]> {
+    match encoded.split_first()? {
+        (&LONG_TEXT, rest) => rest.get(4..),
+        (&(SHORT_TEXT..), rest) => Some(rest),
+        _ => None,
     }
+}
+
+/// Reads the values of a key, or of a row of latest values, that are encoded one after the other.
+#[inline]
+pub(crate) fn decode_each(bytes: &[u8], mut read: impl FnMut(Value<'_>)) {
+    let mut rest = if bytes == NOTHING { &[] } else { bytes };
+    while let Some((first, others)) = split_first(rest) {
+        decode(first, &mut read);
+        rest = others;
+    }
+}
+
+/// The same values, each with a text of its own.
+pub(crate) fn decode_all(bytes: &[u8]) -> Vec<Scalar> {
     let mut scalars = Vec::new();
-    while let Some((first, rest)) = split_first(bytes) {
-        scalars.extend(decode(first));
-        bytes = rest;
-    }
+    decode_each(bytes, |value| scalars.extend(Scalar::of(value)));
     scalars
 }
 
@@ -279,7 +242,7 @@ pub(crate) fn is_key_of(mut bytes: &[u8], how_many: usize) -> bool {
     }
     let mut found = 0;
     while let Some((first, rest)) = split_first(bytes) {
-        if decode(first).is_none() {
+        if decode(first, |_| ()).is_none() {
             return false;
         }
         found += 1;
@@ -288,24 +251,39 @@ pub(crate) fn is_key_of(mut bytes: &[u8], how_many: usize) -> bool {
     bytes.is_empty() && found == how_many
 }
 
-/// Compares two encoded keys as [`compare_scalars`] does.
-pub(crate) fn compare_keys(left: &[u8], right: &[u8]) -> Ordering {
-    if left == right {
-        return Ordering::Equal;
+/// Compares two encoded keys value by value.
+pub(crate) fn compare_keys(mut left: &[u8], mut right: &[u8]) -> Ordering {
+    while left != right {
+        let (Some((first, others)), Some((other_first, other_others))) = (split_first(left), split_first(right)) else {
+            return left.len().cmp(&right.len());
+        };
+        let order = compare_encoded(first, other_first);
+        if order.is_ne() {
+            return order;
+        }
+        (left, right) = (others, other_others);
     }
-    // The canonical texts of two UUIDs have the order of their bytes.
-    if let ([UUID, left @ ..], [UUID, right @ ..]) = (left, right)
-        && left.len() == 16
-        && right.len() == 16
-    {
+    Ordering::Equal
+}
+
+fn compare_encoded(left: &[u8], right: &[u8]) -> Ordering {
+    if let (Some(left), Some(right)) = (text_bytes(left), text_bytes(right)) {
         return left.cmp(right);
     }
-    compare_scalars(&decode_all(left), &decode_all(right))
+    // The canonical texts of two UUIDs have the order of their bytes.
+    if let ([UUID, left @ ..], [UUID, right @ ..]) = (left, right) {
+        return left.cmp(right);
+    }
+    let order = decode(left, |left| decode(right, |right| compare_values(left, right)));
+    order.flatten().unwrap_or(Ordering::Equal)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::scalar::compare_scalars;
     use proptest::prelude::*;
 
     fn encoded(slot: Slot, value: Value<'_>) -> Vec<u8> {
@@ -342,7 +320,7 @@ mod tests {
             (Slot(9), Value::Json("[1]"), Scalar::Text("[1]".into())),
         ] {
             let bytes = encoded(slot, value);
-            assert_eq!(decode(&bytes), Some(shown), "{value:?}");
+            assert_eq!(decode(&bytes, Scalar::of), Some(Some(shown)), "{value:?}");
             assert_eq!(encoded_length(&bytes), Some(bytes.len()), "{value:?}");
             for cut in 0..bytes.len() {
                 assert_eq!(encoded_length(&bytes[..cut]), None, "{value:?} cut to {cut}");
@@ -364,7 +342,8 @@ mod tests {
             at in 0..36_usize,
             other in any::<u8>().prop_filter("ASCII", u8::is_ascii),
         ) {
-            prop_assert_eq!(parse_id(&text).map(|id| show_id(&id)), Some(text.clone()));
+            let shown = |id: [u8; 16]| Shown::id(id).as_str().to_owned();
+            prop_assert_eq!(parse_id(&text).map(shown), Some(text.clone()));
             let mut changed = text.into_bytes();
             changed[at] = other;
             let changed = String::from_utf8(changed).unwrap();
@@ -374,7 +353,7 @@ mod tests {
                 b'0'..=b'9' | b'a'..=b'f' => !dashes.contains(&at),
                 _ => false,
             });
-            prop_assert_eq!(parse_id(&changed).map(|id| show_id(&id)), is_id.then_some(changed));
+            prop_assert_eq!(parse_id(&changed).map(shown), is_id.then_some(changed));
         }
 
         #[test]
@@ -384,6 +363,32 @@ mod tests {
         ) {
             prop_assert_eq!(parse_octets(&text), text.parse::<Ipv4Addr>().ok().map(|address| address.octets()));
             prop_assert_eq!(parse_octets(&Ipv4Addr::from(octets).to_string()), Some(octets));
+        }
+    }
+
+    fn value() -> impl Strategy<Value = (Slot, Scalar)> {
+        prop_oneof![
+            "[ab]{0,3}|[a1]{8}-[a1]{4}-[a1]{4}-[a1]{4}-[a1]{12}".prop_map(|text| (Slot::USER_ID, Scalar::Text(text))),
+            any::<[u8; 4]>().prop_map(|octets| (Slot::IP, Scalar::Text(Ipv4Addr::from(octets).to_string()))),
+            ("[a-z]{200}", 126..130_usize).prop_map(|(text, length)| (Slot(9), Scalar::Text(text[..length].into()))),
+            (-2..2_i64).prop_map(|integer| (Slot(9), Scalar::Integer(integer))),
+            (-2..2_i8).prop_map(|number| (Slot(9), Scalar::Number(f64::from(number) / 2.0))),
+            any::<bool>().prop_map(|boolean| (Slot(9), Scalar::Boolean(boolean))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn encoded_keys_have_the_order_of_their_values(
+            left in prop::collection::vec(value(), 1..3),
+            right in prop::collection::vec(value(), 1..3),
+        ) {
+            let key = |values: &[(Slot, Scalar)]| {
+                values.iter().flat_map(|(slot, value)| encoded(*slot, value.as_value())).collect::<Vec<u8>>()
+            };
+            let scalars = |values: Vec<(Slot, Scalar)>| values.into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+            let order = compare_keys(&key(&left), &key(&right));
+            prop_assert_eq!(order, compare_scalars(&scalars(left), &scalars(right)));
         }
     }
 

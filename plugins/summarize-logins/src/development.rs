@@ -1,11 +1,12 @@
 //! What changed from one window to the next. Whether something is a change is decided in whole numbers, so that no
 //! rounding moves a threshold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
 
 use loginscope_plugin::WindowFacts;
 use serde::Serialize;
 
+use crate::counts::NamedCount;
 use crate::ratio::rounded;
 
 /// A share of the window that moved by one in so many is a change: 0.05.
@@ -15,28 +16,26 @@ const SHARE_STEPS: u128 = 20;
 const USERS_STEP: u64 = 10;
 
 /// What a window counted.
-#[derive(Clone, Debug, Default)]
-pub struct WindowCounts {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WindowCounts<'a> {
     /// How many logins it has.
     pub logins: u64,
     /// The seconds from the earliest to the latest login time, at least 1.
     pub seconds: u64,
-    /// The logins by device type.
-    pub device_types: BTreeMap<String, u64>,
+    /// The logins by device type, sorted by name.
+    pub device_types: &'a [NamedCount<'a>],
     /// How many different users there are.
     pub unique_users: u64,
-    /// How many different addresses there are.
-    pub unique_ips: u64,
 }
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Development {
+pub enum Development<'a> {
     /// The share of a device type in the logins of the window.
     DeviceShare {
         /// The device type.
-        device_type: String,
+        device_type: &'a str,
         /// Its share now.
         share: f64,
         /// Its share before.
@@ -58,7 +57,7 @@ pub enum Development {
     },
 }
 
-impl WindowCounts {
+impl WindowCounts<'_> {
     /// The counts of a window as far as its facts tell them.
     pub fn of(facts: &WindowFacts) -> Self {
         let seconds = match (facts.earliest_login_time, facts.latest_login_time) {
@@ -72,36 +71,49 @@ impl WindowCounts {
     pub fn logins_per_minute(&self) -> f64 {
         rounded(self.logins * 60, self.seconds)
     }
-
-    fn of_device_type(&self, device_type: &str) -> u64 {
-        self.device_types.get(device_type).copied().unwrap_or_default()
-    }
 }
 
 /// All changes from `previous` to `current`: device shares by name, then the login rate, then the active users.
-pub fn developments(current: &WindowCounts, previous: &WindowCounts) -> Vec<Development> {
-    let mut developments = device_shares(current, previous);
+pub fn developments<'a>(current: &WindowCounts<'a>, previous: &WindowCounts<'a>) -> Vec<Development<'a>> {
+    let mut developments: Vec<_> = device_shares(current, previous).collect();
     developments.extend(login_rate(current, previous));
     developments.extend(active_users(current, previous));
     developments
 }
 
-fn device_shares(current: &WindowCounts, previous: &WindowCounts) -> Vec<Development> {
-    let device_types: BTreeSet<&String> = current.device_types.keys().chain(previous.device_types.keys()).collect();
-    let share_of = |device_type: &str| {
-        let (now, before) = (current.of_device_type(device_type), previous.of_device_type(device_type));
+fn device_shares<'a>(current: &WindowCounts<'a>, previous: &WindowCounts<'a>) -> impl Iterator<Item = Development<'a>> {
+    both(current.device_types, previous.device_types).filter_map(|(device_type, now, before)| {
         // |now / logins - before / earlier logins| >= 1 / steps
         let moved = product(now, previous.logins).abs_diff(product(before, current.logins));
         (moved * SHARE_STEPS >= product(current.logins, previous.logins)).then(|| Development::DeviceShare {
-            device_type: device_type.to_owned(),
+            device_type,
             share: now as f64 / current.logins as f64,
             previous: before as f64 / previous.logins as f64,
         })
-    };
-    device_types.into_iter().filter_map(|device_type| share_of(device_type)).collect()
+    })
 }
 
-fn login_rate(current: &WindowCounts, previous: &WindowCounts) -> Option<Development> {
+/// All names of two lists that are sorted by name, with the logins of the one and the other.
+fn both<'a>(
+    mut current: &'a [NamedCount<'a>],
+    mut previous: &'a [NamedCount<'a>],
+) -> impl Iterator<Item = (&'a str, u64, u64)> {
+    std::iter::from_fn(move || {
+        let order = match (current.first(), previous.first()) {
+            (Some(now), Some(before)) => now.name.cmp(before.name),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        let now = if order.is_le() { current.split_off_first() } else { None };
+        let before = if order.is_ge() { previous.split_off_first() } else { None };
+        let name = now.or(before)?.name;
+        let logins = |count: Option<&NamedCount<'_>>| count.map_or(0, |count| count.logins);
+        Some((name, logins(now), logins(before)))
+    })
+}
+
+fn login_rate<'a>(current: &WindowCounts<'a>, previous: &WindowCounts<'a>) -> Option<Development<'a>> {
     // The two rates, both times the product of the two lengths.
     let rates = (product(current.logins, previous.seconds), product(previous.logins, current.seconds));
     let (smaller, larger) = (rates.0.min(rates.1), rates.0.max(rates.1));
@@ -111,7 +123,7 @@ fn login_rate(current: &WindowCounts, previous: &WindowCounts) -> Option<Develop
     })
 }
 
-fn active_users(current: &WindowCounts, previous: &WindowCounts) -> Option<Development> {
+fn active_users<'a>(current: &WindowCounts<'a>, previous: &WindowCounts<'a>) -> Option<Development<'a>> {
     (current.unique_users.abs_diff(previous.unique_users) >= USERS_STEP)
         .then_some(Development::ActiveUsers { unique_users: current.unique_users, previous: previous.unique_users })
 }
@@ -124,13 +136,19 @@ fn product(one: u64, other: u64) -> u128 {
 mod tests {
     use super::*;
 
-    fn window<const N: usize>(logins: u64, seconds: u64, users: u64, device_types: [(&str, u64); N]) -> WindowCounts {
-        let device_types = device_types.map(|(name, logins)| (name.to_owned(), logins)).into();
-        WindowCounts { logins, seconds, device_types, unique_users: users, unique_ips: users }
+    fn window<const N: usize>(
+        logins: u64,
+        seconds: u64,
+        users: u64,
+        device_types: [(&'static str, u64); N],
+    ) -> WindowCounts<'static> {
+        let mut device_types = device_types.map(|(name, logins)| NamedCount { hour: 0, name, logins }).to_vec();
+        device_types.sort_by_key(|count| count.name);
+        WindowCounts { logins, seconds, device_types: device_types.leak(), unique_users: users }
     }
 
-    fn share(device_type: &str, share: f64, previous: f64) -> Development {
-        Development::DeviceShare { device_type: device_type.to_owned(), share, previous }
+    fn share(device_type: &str, share: f64, previous: f64) -> Development<'_> {
+        Development::DeviceShare { device_type, share, previous }
     }
 
     #[test]

@@ -4,18 +4,19 @@
 //! [`summary`] is the shape of what is told, [`development`] the comparison of two windows, in plain functions of plain
 //! values; here they are filled from the host's aggregates.
 
+pub mod counts;
 pub mod development;
 pub mod ratio;
 pub mod summary;
 #[cfg(test)]
 mod tests;
 
-use loginscope_plugin::Previous;
 use loginscope_plugin::prelude::*;
 
+use crate::counts::{ByName, LatestHours, NamedCount, counts};
 use crate::development::{WindowCounts, developments};
 use crate::ratio::rounded;
-use crate::summary::{InWindow, MostUniqueIps, Overall, Overview, Users, by_name, latest_hours};
+use crate::summary::{InWindow, MostUniqueIps, Overall, Overview, Users};
 
 /// How many device types of a partition keep their names.
 const DEVICE_TYPES: u32 = 100;
@@ -64,59 +65,58 @@ impl Plugin for SummarizeLogins {
 
 impl InsightGenerator for SummarizeLogins {
     fn generate(&self, window: &Window, totals: &Totals) -> Vec<Insight> {
-        vec![Insight::new("summary", Severity::Info, &self.overview(window, totals))]
+        let now = window.entries(self.window_device_types);
+        let before = window.previous().map(|previous| previous.entries(self.window_device_types));
+        let ever = totals.entries(self.device_types);
+        let hourly = totals.entries(self.hourly_device_types);
+        let top_users = totals.entries(self.top_users);
+
+        let (now, ever, hourly) = (counts(&now), counts(&ever), counts(&hourly));
+        let before = before.as_ref().map(counts).unwrap_or_default();
+        let current = WindowCounts {
+            device_types: &now,
+            unique_users: window.summary(self.window_users).sum,
+            ..WindowCounts::of(window.facts())
+        };
+        let previous = window.previous().map(|previous| WindowCounts {
+            device_types: &before,
+            unique_users: previous.summary(self.window_users).sum,
+            ..WindowCounts::of(previous.facts())
+        });
+        let overview = Overview {
+            in_window: InWindow {
+                logins_by_device_type: ByName(current.device_types),
+                unique_users: current.unique_users,
+                unique_ips: window.summary(self.window_ips).sum,
+                logins_per_minute: current.logins_per_minute(),
+            },
+            totals: self.overall(totals, &ever, &hourly),
+            users: self.users(totals, &top_users),
+            developments: previous.map(|previous| developments(&current, &previous)).unwrap_or_default(),
+        };
+        vec![Insight::new("summary", Severity::Info, &overview)]
     }
 }
 
 impl SummarizeLogins {
-    fn overview(&self, window: &Window, totals: &Totals) -> Overview {
-        let current = self.counts(window);
-        let developments =
-            window.previous().map(|previous| developments(&current, &self.counts_before(previous))).unwrap_or_default();
-        Overview {
-            in_window: InWindow {
-                logins_per_minute: current.logins_per_minute(),
-                unique_users: current.unique_users,
-                unique_ips: current.unique_ips,
-                logins_by_device_type: current.device_types,
-            },
-            totals: self.overall(totals),
-            users: self.users(totals),
-            developments,
-        }
-    }
-
-    fn counts(&self, window: &Window) -> WindowCounts {
-        WindowCounts {
-            device_types: by_name(window.entries(self.window_device_types)),
-            unique_users: window.summary(self.window_users).sum,
-            unique_ips: window.summary(self.window_ips).sum,
-            ..WindowCounts::of(window.facts())
-        }
-    }
-
-    fn counts_before(&self, previous: &Previous) -> WindowCounts {
-        WindowCounts {
-            device_types: by_name(previous.entries(self.window_device_types)),
-            unique_users: previous.summary(self.window_users).sum,
-            unique_ips: previous.summary(self.window_ips).sum,
-            ..WindowCounts::of(previous.facts())
-        }
-    }
-
-    fn overall(&self, totals: &Totals) -> Overall {
+    fn overall<'a>(
+        &self,
+        totals: &Totals,
+        device_types: &'a [NamedCount<'a>],
+        hourly: &'a [NamedCount<'a>],
+    ) -> Overall<'a> {
         Overall {
             logins: totals.summary(self.logins).sum,
             users: totals.summary(self.user_logins).keys,
-            logins_by_device_type: by_name(totals.entries(self.device_types)),
-            logins_by_device_type_per_hour: latest_hours(totals.entries(self.hourly_device_types), HOURS as usize),
+            logins_by_device_type: ByName(device_types),
+            logins_by_device_type_per_hour: LatestHours { counts: hourly, hours: HOURS as usize },
         }
     }
 
-    fn users(&self, totals: &Totals) -> Users {
+    fn users<'a>(&self, totals: &Totals, top_users: &'a Entries) -> Users<'a> {
         let ips = totals.summary(self.user_ips);
         Users {
-            most_unique_ips: totals.entries(self.top_users).iter().map(MostUniqueIps::of).collect(),
+            most_unique_ips: top_users.iter().map(MostUniqueIps::of).collect(),
             average_unique_ips: rounded(ips.sum, ips.keys),
         }
     }

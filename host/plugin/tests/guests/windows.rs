@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use loginscope_wasm::{AggregateReader, Entry, Period, Scalar, Severity, Summary, Window, WindowFacts};
+use loginscope_wasm::{AggregateReader, Listing, ListingShape, Period, Severity, Summary, Window, WindowFacts};
 
 use crate::support::{instance, misbehave, plugin, short_limits};
 
@@ -15,7 +15,7 @@ impl AggregateReader for Nothing {
         Err(format!("there is no aggregate {aggregate}"))
     }
 
-    fn entries(&self, aggregate: &str, _period: Period) -> Result<Vec<Entry>, String> {
+    fn entries(&self, aggregate: &str, _period: Period) -> Result<Listing, String> {
         Err(format!("there is no aggregate {aggregate}"))
     }
 }
@@ -32,11 +32,17 @@ impl AggregateReader for Something {
         Ok(Summary { keys: 2, sum: 7, approximate: true })
     }
 
-    fn entries(&self, aggregate: &str, period: Period) -> Result<Vec<Entry>, String> {
+    fn entries(&self, aggregate: &str, period: Period) -> Result<Listing, String> {
         assert_eq!((aggregate, period), ("logins", Period::Previous));
         self.questions.fetch_add(1, Ordering::Relaxed);
-        let key = vec![Scalar::Text("ios".to_owned()), Scalar::Boolean(true)];
-        Ok(vec![Entry { bucket: Some(3600), key, values: vec![Scalar::Integer(-7), Scalar::Number(0.5)] }])
+        let mut listing = Listing::new(ListingShape { rows: 1, has_buckets: true, dimensions: 3, values: 2 });
+        listing.begin_entry(Some(3600));
+        listing.push_text("Zoë");
+        listing.push_text("ios");
+        listing.push_boolean(true);
+        listing.push_integer(-7);
+        listing.push_number(0.5);
+        Ok(listing)
     }
 }
 
@@ -75,9 +81,9 @@ fn aggregates_are_read_and_the_reader_comes_back() {
     let (insights, reader) = instance.generate(&window(), Box::new(Something { questions: Arc::clone(&questions) }));
     let data = insights.unwrap().remove(0).data;
     assert!(data.contains(r#""read":[2,7,true]"#), "{data}");
-    for part in ["3600", "ios", "true", "-7", "0.5"] {
-        assert!(data.contains(part), "{data}");
-    }
+    // One row with a bucket, three dimensions and two values.
+    let entries = r#""entries":{"cells":[3600,"Zoë","ios",true,-7,0.5],"shape":[1,true,3,2]}"#;
+    assert!(data.contains(entries), "{data}");
     assert_eq!(reader.questions.load(Ordering::Relaxed), 2);
     assert!(Arc::ptr_eq(&reader.questions, &questions));
 }

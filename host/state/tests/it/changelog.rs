@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::properties::{definitions, login, requests};
+use crate::support::listed::listed;
 use crate::support::{Login, batch, schema};
 use loginscope_state::{
     Catalog, CommitHead, Definition, Follower, HistoryRequest, Partition, Period, Reader, Replica, SnapshotCursor,
@@ -102,7 +103,7 @@ fn read(partition: &Partition, plugins: &[(String, Vec<Definition>)]) -> String 
         for definition in definitions {
             for period in [Period::Current, Period::Previous] {
                 let name = &definition.name;
-                let entries = reader.entries(name, period).ok();
+                let entries = listed(&reader, name, period).ok();
                 write!(all, "{entries:?}{:?}", reader.summarize(name, period).ok()).unwrap();
             }
         }

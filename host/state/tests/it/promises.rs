@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::support::listed::listed;
 use crate::support::{DefinitionExt, Login, answer, batch, count, distinct, latest, schema, top};
 use loginscope_login::Column;
 use loginscope_state::{
@@ -45,7 +46,7 @@ fn shown(entries: &[Entry]) -> Vec<String> {
 }
 
 fn entries(partition: &Partition, name: &str) -> Vec<String> {
-    shown(&Reader::new(partition, "watcher", []).entries(name, Period::Current).unwrap())
+    shown(&listed(&Reader::new(partition, "watcher", []), name, Period::Current).unwrap())
 }
 
 fn summary(partition: &Partition, name: &str) -> (u64, u64) {
@@ -369,7 +370,7 @@ fn a_window_has_exactly_its_logins_and_the_one_before_stays_readable() {
     let on = |offset, device, time| login(offset).text("device_type", device).time(time);
     let reader = |partition: &Partition, period| {
         let reader = Reader::new(partition, "watcher", []);
-        (shown(&reader.entries("devices", period).unwrap()), reader.summarize("devices", period).unwrap().keys)
+        (shown(&listed(&reader, "devices", period).unwrap()), reader.summarize("devices", period).unwrap().keys)
     };
     partition.count_rejected(1);
     assert_eq!(partition.room(), 2);
@@ -424,14 +425,14 @@ fn calls_that_do_not_fit_an_aggregate_fail_with_a_sentence() {
     let partition = partition(&[count("logins", &["user_id"]), top("top", &["logins"], 3), by_level]);
     let reader = Reader::new(&partition, "watcher", []);
     let said = |result: Result<Vec<Entry>, String>| result.unwrap_err();
-    assert!(said(reader.entries("nothing", Period::Current)).contains("has declared no aggregate `nothing`"));
-    assert!(said(reader.entries("logins", Period::Current)).contains("its dimension `user_id` has no limit"));
-    assert!(said(reader.entries("levels", Period::Current)).contains("its dimension `user_id` has no limit"));
-    assert!(said(reader.entries("top", Period::Previous)).contains("no period before"));
+    assert!(said(listed(&reader, "nothing", Period::Current)).contains("has declared no aggregate `nothing`"));
+    assert!(said(listed(&reader, "logins", Period::Current)).contains("its dimension `user_id` has no limit"));
+    assert!(said(listed(&reader, "levels", Period::Current)).contains("its dimension `user_id` has no limit"));
+    assert!(said(listed(&reader, "top", Period::Previous)).contains("no period before"));
     assert!(reader.summarize("top", Period::Current).unwrap_err().contains("is a ranking"));
     assert!(reader.summarize("logins", Period::Previous).unwrap_err().contains("no period before"));
     let other = Reader::new(&partition, "somebody-else", []);
-    assert!(said(other.entries("top", Period::Current)).contains("`somebody-else`"));
+    assert!(said(listed(&other, "top", Period::Current)).contains("`somebody-else`"));
 }
 
 #[test]
@@ -467,7 +468,7 @@ fn an_aggregate_that_a_swap_brings_starts_empty_beside_an_equal_one() {
     observe(&mut partition, &[ann(1)]);
     let check = |partition: &Partition| {
         for (plugin, name, expected) in [("a", "x", "ann=2"), ("b", "y", "ann=1")] {
-            let entries = Reader::new(partition, plugin, []).entries(name, Period::Current).unwrap();
+            let entries = listed(&Reader::new(partition, plugin, []), name, Period::Current).unwrap();
             assert_eq!(shown(&entries), [expected]);
         }
     };

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::support::listed::listed;
 use crate::support::model::Model;
 use crate::support::{Login, answer, batch, schema};
 use loginscope_state::{
@@ -282,7 +283,7 @@ impl Pair {
                     let expected = model.entries(plugin, &definition.name, period);
                     let what = format!("{plugin} {period:?} {definition:?}");
                     if definition.span == Span::Window || definition.by.iter().all(|by| by.limit.is_some()) {
-                        assert_eq!(reader.entries(&definition.name, period).unwrap(), expected, "{what}");
+                        assert_eq!(listed(&reader, &definition.name, period).unwrap(), expected, "{what}");
                     }
                     if matches!(definition.measure, Measure::Top(_)) {
                         continue;

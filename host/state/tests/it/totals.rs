@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::support::listed::listed;
 use crate::support::model::Model;
 use crate::support::{DefinitionExt, Login, batch, count, distinct, latest, schema, top};
 use loginscope_state::{Catalog, Definition, Partition, PartitionTotals, Period, Reader, Retention, Scalar, Summary};
@@ -64,7 +65,7 @@ proptest! {
                 continue;
             }
             if definition.by.iter().all(|by| by.limit.is_some()) {
-                prop_assert_eq!(&reader.entries(name, Period::Current).unwrap(), &expected, "{}", name);
+                prop_assert_eq!(&listed(&reader, name, Period::Current).unwrap(), &expected, "{}", name);
             }
             if name != "top" {
                 let sum = expected.iter().map(|entry| match entry.values[0] {
@@ -115,7 +116,7 @@ fn counts_of_the_same_name_add_up_and_the_latest_login_time_wins() {
     let other = partition(&definitions, &[on(1, "::1").time(95)]);
     let later = partition(&definitions, &[on(1, "::2").time(96), on(2, "::3")]);
     let value = |others: &[PartitionTotals], name| {
-        let entries = Reader::new(&one, "watcher", others).entries(name, Period::Current).unwrap();
+        let entries = listed(&Reader::new(&one, "watcher", others), name, Period::Current).unwrap();
         assert_eq!(entries.len(), 1);
         entries[0].values[0].clone()
     };

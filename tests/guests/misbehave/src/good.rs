@@ -5,7 +5,7 @@
 //! with `remark` (insight `guest_remark`). The insight generator makes one insight `guest_window`.
 
 use crate::exports::loginscope::plugin::enricher::Enrichment;
-use crate::loginscope::plugin::aggregates::{self, Period};
+use crate::loginscope::plugin::aggregates::{self, Listing, Period};
 use crate::loginscope::plugin::types::{
     Aggregate, Batch, Declaration, Dimension, FieldType, HistoryRequest, Insight, LoginInsight, LookUp, Measure,
     Rejection, Severity, Span, TableField, TypedField, Window,
@@ -187,9 +187,25 @@ pub fn generate(window: &Window) -> Vec<Insight> {
             Err(sentence) => serde_json::json!(sentence),
         };
         data["entries"] = match aggregates::entries(aggregate, Period::Previous) {
-            Ok(entries) => serde_json::json!(format!("{entries:?}")),
+            Ok(listing) => serde_json::json!({
+                "shape": [listing.rows, listing.has_buckets, listing.dimensions, listing.values],
+                "cells": cells(&listing),
+            }),
             Err(sentence) => serde_json::json!(sentence),
         };
     }
     vec![Insight { kind: "guest_window".to_owned(), severity: Severity::Info, data: data.to_string() }]
+}
+
+/// The cells of a listing, one after the other.
+fn cells(listing: &Listing) -> Vec<serde_json::Value> {
+    let cells = listing.kinds.iter().zip(&listing.words);
+    let cells = cells.map(|(kind, word)| match kind {
+        0 => serde_json::json!(listing.texts[(word >> 32) as usize..*word as u32 as usize]),
+        1 => serde_json::json!(*word as i64),
+        2 => serde_json::json!(f64::from_bits(*word)),
+        3 => serde_json::json!(*word == 1),
+        _ => panic!("a cell of kind {kind}"),
+    });
+    cells.collect()
 }

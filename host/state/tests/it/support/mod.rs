@@ -1,5 +1,6 @@
 //! What the tests share: logins, declarations, and a model that keeps all logins and works everything out anew.
 
+pub(crate) mod listed;
 pub(crate) mod model;
 
 use std::net::IpAddr;
