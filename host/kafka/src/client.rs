@@ -12,6 +12,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::error::describe;
 use crate::settings::Secrets;
 
 /// Locks a mutex whose data is whole at every moment, so that a panic elsewhere changes nothing.
@@ -23,6 +24,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Reporter {
     secrets: Secrets,
     last_error: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    /// The topic that a transaction must not write to, which only a log line tells.
+    forbidden_topic: Mutex<Option<String>>,
     events: AtomicU64,
 }
 
@@ -35,7 +38,7 @@ static LOGGED: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
 
 impl Reporter {
     pub(crate) fn new(secrets: Secrets) -> Self {
-        Self { secrets, last_error: Mutex::new(None), events: AtomicU64::new(0) }
+        Self { secrets, last_error: Mutex::new(None), forbidden_topic: Mutex::new(None), events: AtomicU64::new(0) }
     }
 
     /// The log level to ask librdkafka for: debug lines only where someone listens.
@@ -67,10 +70,18 @@ impl Reporter {
         self.last_error().filter(|(last, _)| *last == code).map(|(_, reason)| reason).unwrap_or_default()
     }
 
+    /// The topic that a transaction must not write to, as far as librdkafka has said.
+    pub(crate) fn forbidden_topic(&self) -> Option<String> {
+        lock(&self.forbidden_topic).clone()
+    }
+
     /// Takes a log line.
     pub(crate) fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.count_event();
         let text = self.secrets.hide(text);
+        if let Some(topic) = forbidden_topic(facility, &text) {
+            *lock(&self.forbidden_topic) = Some(topic.to_owned());
+        }
         if is_noise(facility, &text) {
             tracing::debug!(target: "librdkafka", "{facility}: {text}");
             return;
@@ -130,10 +141,18 @@ fn subject(code: RDKafkaErrorCode, reason: &str) -> &str {
     }
 }
 
+/// The topic that a log line says must not be written to: `Failed to add partition "topic" [0] to transaction: …`. The error that
+/// comes of it names none.
+fn forbidden_topic<'a>(facility: &str, text: &'a str) -> Option<&'a str> {
+    let is_meant = facility == "ADDPARTS" && text.ends_with(&describe(RDKafkaErrorCode::TopicAuthorizationFailed));
+    text.split('"').nth(1).filter(|_| is_meant)
+}
+
 /// Log lines that say nothing to an operator: failures that come as an error too, leaders that are just being elected, and
 /// properties of another client type (one set of properties serves consumers and producers).
 fn is_noise(facility: &str, text: &str) -> bool {
     matches!(facility, "FAIL" | "METADATAUPDATE")
+        || forbidden_topic(facility, text).is_some()
         || facility == "CONFWARN" && (text.contains("will be ignored by this") || text.contains("has no effect"))
 }
 

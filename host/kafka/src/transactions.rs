@@ -300,7 +300,7 @@ impl TransactionalProducer {
     /// What a message that was not delivered means.
     fn delivery_failed(&self, error: Error) -> TransactionError {
         match (self.sending.fatal(), error) {
-            (Some((code, reason)), _) => fatal(code, reason, &self.id),
+            (Some((code, reason)), _) => fatal(code, reason, &self.id, &self.sending),
             (None, error @ Error::Delivery { .. }) => TransactionError::Abortable(error),
             (None, error) => TransactionError::Fatal(error),
         }

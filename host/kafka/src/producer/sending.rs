@@ -167,6 +167,11 @@ impl Sending {
         format!("the acknowledgement of {} messages{}", self.in_flight(), reason.unwrap_or_default())
     }
 
+    /// The topic that a transaction must not write to, as far as librdkafka has said.
+    pub(crate) fn forbidden_topic(&self) -> Option<String> {
+        self.client.context().reporter.forbidden_topic()
+    }
+
     /// The text without secrets.
     pub(crate) fn hide(&self, text: &str) -> String {
         self.client.context().reporter.hide(text).into_owned()

@@ -143,11 +143,11 @@ pub(super) fn judge_call(failure: &CallFailure, scope: Scope<'_>, id: &str, send
             _ => TransactionError::Retriable { what: scope.what(id), reason },
         };
     }
-    TransactionError::Fatal(not_allowed(code, id).unwrap_or(Error::Fatal { reason }))
+    TransactionError::Fatal(not_allowed(code, id, sending).unwrap_or(Error::Fatal { reason }))
 }
 
 /// What a producer that can't be used any more means.
-pub(super) fn fatal(code: RDKafkaErrorCode, reason: String, id: &str) -> TransactionError {
+pub(super) fn fatal(code: RDKafkaErrorCode, reason: String, id: &str, sending: &Sending) -> TransactionError {
     match code {
         RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch => {
             TransactionError::Fenced { by: FencedBy::Producer, reason }
@@ -156,21 +156,21 @@ pub(super) fn fatal(code: RDKafkaErrorCode, reason: String, id: &str) -> Transac
             property: "transaction.timeout.ms".to_owned(),
             reason: "the brokers allow only less (their transaction.max.timeout.ms)".to_owned(),
         }),
-        _ => TransactionError::Fatal(not_allowed(code, id).unwrap_or(Error::Fatal { reason })),
+        _ => TransactionError::Fatal(not_allowed(code, id, sending).unwrap_or(Error::Fatal { reason })),
     }
 }
 
 /// A later call only says that there was a fatal error.
 fn fatal_or_cause(code: RDKafkaErrorCode, reason: String, id: &str, sending: &Sending) -> TransactionError {
     let (code, reason) = sending.fatal().unwrap_or((code, reason));
-    fatal(code, reason, id)
+    fatal(code, reason, id, sending)
 }
 
 fn abortable(code: RDKafkaErrorCode, reason: String, id: &str, sending: &Sending) -> TransactionError {
     if is_former_member(code) {
         return TransactionError::Fenced { by: FencedBy::Group, reason };
     }
-    if let Some(error) = not_allowed(code, id) {
+    if let Some(error) = not_allowed(code, id, sending) {
         return TransactionError::Fatal(error);
     }
     match sending.failure() {
@@ -209,7 +209,7 @@ fn is_former_member(code: RDKafkaErrorCode) -> bool {
 }
 
 /// What only a person can change.
-fn not_allowed(code: RDKafkaErrorCode, id: &str) -> Option<Error> {
+fn not_allowed(code: RDKafkaErrorCode, id: &str, sending: &Sending) -> Option<Error> {
     if code == RDKafkaErrorCode::TransactionalIdAuthorizationFailed {
         return Some(Error::NotAuthorized {
             action: format!("use the transactional id {id:?}"),
@@ -217,7 +217,13 @@ fn not_allowed(code: RDKafkaErrorCode, id: &str) -> Option<Error> {
             reason: describe(code),
         });
     }
-    match judge(code, "", "write in a transaction", "Write") {
+    // What the log says may be still to be taken in.
+    sending.serve();
+    let action = match sending.forbidden_topic() {
+        Some(topic) => format!("write to the topic {topic:?}"),
+        None => "write in a transaction".to_owned(),
+    };
+    match judge(code, "", &action, "Write") {
         Meaning::Permanent(error @ (Error::NotAuthorized { .. } | Error::Authentication { .. })) => Some(error),
         _ => None,
     }
