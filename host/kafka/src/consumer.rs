@@ -63,7 +63,7 @@ pub struct Consumer {
     announced: Option<Rebalance>,
     /// Partitions that came, whose committed offsets could not be read yet.
     unresolved: Option<TopicPartitionList>,
-    /// Partitions of the announced rebalance that are to be held.
+    /// Partitions of the announced rebalance that are not to be handed out at once.
     holds: BTreeMap<i32, Hold>,
     /// The partition to look at first.
     turn: usize,

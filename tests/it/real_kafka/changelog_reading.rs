@@ -5,7 +5,7 @@ use std::time::Duration;
 use loginscope_kafka::{
     ChangelogRead, ChangelogReader, ClientSettings, Error, OwnedRecord, Topics, TransactionalProducer,
 };
-use loginscope_tests::instance::PATIENCE;
+use loginscope_tests::instance::{PATIENCE, wait_until};
 use loginscope_tests::kafka::{PASSWORD, SASL, cluster, new_user};
 use xtask::kafka::{Kafka, Operation, Resource};
 
@@ -41,6 +41,14 @@ fn open(settings: &ClientSettings, topic: &str, partitions: &[i32]) -> Changelog
     ChangelogReader::open(settings, topic, partitions, PATIENCE).expect("a changelog")
 }
 
+/// Waits until a topic's only partition is so long: the marker that ends a transaction comes a moment after the answer.
+fn wait_for_length(settings: &ClientSettings, topic: &str, length: i64) {
+    let topics = Topics::connect(settings, PATIENCE).expect("a broker");
+    wait_until("the end of a transaction", String::new, || {
+        (topics.watermarks(topic, 0) == Ok((0, length))).then_some(())
+    });
+}
+
 /// Reads until nothing comes for so long, or the last partition has ended; answers which ended.
 fn read(reader: &mut ChangelogReader, values: &mut Vec<String>, patience: Duration) -> Vec<i32> {
     let mut ended = Vec::new();
@@ -66,6 +74,7 @@ fn a_transaction_that_is_open_at_the_end_is_waited_for_and_counts_if_it_is_commi
         write_committed(&mut first, &name, &["a", "b"]);
         write(&mut second, &name, &["open"]);
         write_committed(&mut first, &name, &["c"]);
+        wait_for_length(&settings, &name, 6);
         let mut reader = open(&settings, &name, &[0]);
         let mut values = Vec::new();
         while values.len() < 2 {
@@ -111,7 +120,7 @@ fn a_log_that_begins_later_is_read_from_where_it_begins() {
     let topics = Topics::connect(&settings, PATIENCE).unwrap();
     let mut writer = producer(&settings, name);
     write_committed(&mut writer, name, &["a", "b", "c", "d"]);
-    assert_eq!(topics.watermarks(name, 0), Ok((0, 5)));
+    wait_for_length(&settings, name, 5);
     topics.delete_before(name, &[(0, 2)]).unwrap();
     assert_eq!(topics.watermarks(name, 0), Ok((2, 5)));
     let mut values = Vec::new();
@@ -149,6 +158,7 @@ fn whoever_may_not_look_at_a_topic_or_delete_its_messages_is_told_the_right_that
     let name = "changelog-secured";
     let settings = topic(&mut kafka, name, 1);
     write_committed(&mut producer(&settings, name), name, &["a", "b"]);
+    wait_for_length(&settings, name, 3);
     let user = new_user();
     let authority = kafka.certificates().unwrap().authority();
     let secured = ClientSettings::new(kafka.addresses(SASL).unwrap())

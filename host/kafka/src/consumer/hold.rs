@@ -1,30 +1,39 @@
-//! Partitions that are assigned but bring nothing until somebody says where they start.
+//! Partitions that are assigned but bring nothing until it is known where they start: because somebody holds them, or because it is at
+//! the earliest offset, which has to be looked up.
 //!
 //! # How librdkafka is made to do that
 //!
 //! - A held partition is paused *before* it is assigned, so nothing of it is ever fetched. A pause outlives the assignment, so all
 //!   partitions that come are paused or resumed anew.
-//! - It is assigned at a number ([`HELD_AT`]). A logical offset (the earliest, say) would be looked up in the background, and the
-//!   answer to a look-up that a seek or a resume has overtaken makes librdkafka look again and go there, half a second later.
+//! - It is assigned at a number ([`HELD_AT`]), and no logical offset is ever given to librdkafka. It would look it up in the background.
+//!   The answer to a look-up that a seek or a resume has overtaken makes it look again and go there, half a second later; the
+//!   earliest offset it may take from an earlier fetch, when there were still older messages; and with `auto.offset.reset` = `error`
+//!   a look-up that fails for a moment, as on a topic that has just been created, stops the partition for good.
 //! - It is started by a seek while it is still paused, then resumed. A seek is answered by librdkafka's main thread without asking
 //!   a broker. It fails as long as the assignment itself waits for partitions to be given up; then the next poll tries again.
 //!   Resumed is only what has been sought, so no other message can be fetched.
+//! - Resuming doesn't wake the thread that fetches from the partition's broker: it may sleep for a second. Any request to that broker does.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::Consumer;
-use super::rebalance::not_answered;
+use super::rebalance::{as_number, not_answered};
+use super::{Consumer, OwnedPartition};
 use crate::error::Error;
 
 /// Where a held partition is assigned; nothing is read there.
 pub(super) const HELD_AT: Offset = Offset::Offset(0);
 
-/// How long one attempt at starting a partition may take.
+/// How long a request may take that a poll waits for.
 const ATTEMPT: Duration = Duration::from_millis(100);
+
+/// How long to wait for the answer to a request that is made only to be made.
+const NUDGE: Duration = Duration::from_millis(1);
 
 /// Whether a partition hands its messages out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +64,8 @@ impl Consumer {
     }
 
     /// Hands the messages of a held partition out, from this offset on whatever is committed (`None`: from the earliest one that there
-    /// is). It doesn't wait for that, and for `None` asks a broker, at most 100 ms; where that fails, later polls go on trying. Does
-    /// nothing for a partition that isn't assigned (any more).
+    /// is). It waits for no message, and asks a broker for `None` only, at most 100 ms; where that fails, later polls go on trying.
+    /// Does nothing for a partition that isn't assigned (any more).
     ///
     /// # Errors
     /// [`Error::Failed`] for a partition that is not held, or a negative offset. As [`Consumer::poll`] where a broker is asked.
@@ -81,39 +90,78 @@ impl Consumer {
         }
     }
 
-    /// Makes librdkafka start the partitions whose start is known.
+    /// Makes librdkafka start the partitions that shall, as many as it can for now.
     pub(super) fn start_what_waits(&mut self) -> Result<(), Error> {
-        for place in 0..self.partitions.len() {
-            let Some(owned) = self.partitions.get(place) else { continue };
-            let Hold::Starting(offset) = owned.hold else { continue };
-            let started_at = self.begin(owned.partition, offset)?;
-            if let (Some(offset), Some(owned)) = (started_at, self.partitions.get_mut(place)) {
-                owned.next_offset = Some(offset);
-                owned.hold = Hold::Open;
-            }
+        self.look_up_the_earliest()?;
+        let start = |owned: &OwnedPartition| match owned.hold {
+            Hold::Starting(Some(offset)) => Some((owned.partition, offset)),
+            _ => None,
+        };
+        let starts: BTreeMap<i32, i64> = self.partitions.iter().filter_map(start).collect();
+        if starts.is_empty() {
+            return Ok(());
+        }
+        let targets = self.list(starts.iter().map(|(partition, offset)| (*partition, Offset::Offset(*offset))))?;
+        let Ok(sought) = self.client.seek_partitions(targets, ATTEMPT) else { return Ok(()) };
+        let is_sought = |element: &TopicPartitionListElem<'_>| element.error().is_ok();
+        let sought: Vec<i32> =
+            sought.elements().iter().filter(|e| is_sought(e)).map(TopicPartitionListElem::partition).collect();
+        let resumed = self.list(sought.iter().map(|partition| (*partition, Offset::Invalid)))?;
+        self.client.resume(&resumed).map_err(|error| Error::failed("starting partitions", &error))?;
+        let _is_of_no_interest = self.earliest(&sought, NUDGE);
+        for owned in self.partitions.iter_mut().filter(|owned| sought.contains(&owned.partition)) {
+            owned.next_offset = starts.get(&owned.partition).copied();
+            owned.hold = Hold::Open;
         }
         Ok(())
     }
 
-    /// Starts a partition. Answers where; `None` where it is too early for that.
-    fn begin(&mut self, partition: i32, offset: Option<i64>) -> Result<Option<i64>, Error> {
-        let earliest = || self.client.fetch_watermarks(&self.options.topic, partition, ATTEMPT).map(|(low, _)| low);
-        let offset = match offset.map_or_else(earliest, Ok) {
-            Ok(offset) => offset,
-            Err(error) => return self.judge_error(&error).map(|()| None),
+    /// Looks the earliest offsets up, of all partitions that shall start there at once: as soon as one is being fetched, its broker
+    /// answers only when there is something to fetch, or after `fetch.wait.max.ms`.
+    fn look_up_the_earliest(&mut self) -> Result<(), Error> {
+        let is_unknown = |owned: &&OwnedPartition| owned.hold == Hold::Starting(None);
+        let unknown: Vec<i32> = self.partitions.iter().filter(is_unknown).map(|owned| owned.partition).collect();
+        let Some(first) = unknown.first() else { return Ok(()) };
+        let found = match self.earliest(&unknown, ATTEMPT) {
+            // One whose leader is missing must not stand in the way of the others.
+            Err(_) if unknown.len() > 1 => {
+                self.partitions.sort_by_key(|owned| owned.partition == *first);
+                self.earliest(&[*first], ATTEMPT)
+            }
+            found => found,
         };
-        let target = self.list([(partition, Offset::Offset(offset))].into_iter())?;
-        let is_sought = match self.client.seek_partitions(target, ATTEMPT) {
-            Ok(sought) => sought.elements().iter().all(|element| element.error().is_ok()),
-            Err(_) => false,
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => return self.judge_error(&error),
         };
-        if !is_sought {
-            tracing::debug!(partition, offset, "the partition can't be started yet");
-            return Ok(None);
+        for owned in self.partitions.iter_mut().filter(|owned| owned.hold == Hold::Starting(None)) {
+            owned.hold = Hold::Starting(found.get(&owned.partition).copied());
         }
-        let list = self.list([(partition, Offset::Invalid)].into_iter())?;
-        self.client.resume(&list).map_err(|error| Error::failed("starting a partition", &error))?;
-        Ok(Some(offset))
+        Ok(())
+    }
+
+    /// The earliest offsets of these partitions, as far as they are known.
+    fn earliest(&self, partitions: &[i32], timeout: Duration) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            // Brokers take the earliest for a time.
+            list.add_partition_offset(&self.options.topic, *partition, Offset::Beginning)?;
+        }
+        let found = self.client.offsets_for_times(list, timeout)?;
+        let known = |element: TopicPartitionListElem<'_>| {
+            element.error()?;
+            Ok(as_number(element.offset()).map(|offset| (element.partition(), offset)))
+        };
+        found.elements().into_iter().filter_map(|element| known(element).transpose()).collect()
+    }
+
+    /// Adds the partitions that start at their earliest offset to those that are held.
+    pub(super) fn hold_what_starts_at_the_earliest(coming: &TopicPartitionList, holds: &mut BTreeMap<i32, Hold>) {
+        for element in coming.elements() {
+            if element.offset() == Offset::Beginning {
+                holds.entry(element.partition()).or_insert(Hold::Starting(None));
+            }
+        }
     }
 
     /// Pauses those of these partitions that are held, and no other one. To be called before they are assigned.

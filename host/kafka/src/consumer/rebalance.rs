@@ -69,6 +69,7 @@ impl Consumer {
 
     fn take_partitions(&mut self, mut list: TopicPartitionList, mut holds: BTreeMap<i32, Hold>) -> Result<(), Error> {
         let first_commits = self.first_commits(&list, &holds);
+        Self::hold_what_starts_at_the_earliest(&list, &mut holds);
         for partition in holds.keys() {
             list.set_partition_offset(&self.options.topic, *partition, HELD_AT)
                 .map_err(|error| not_answered(&error))?;

@@ -71,8 +71,8 @@ pub struct Assigned {
 pub struct PartitionProgress {
     /// The partition.
     pub partition: i32,
-    /// The offset after the last message handed out, markers of transactions included. `None` while the partition is held, and
-    /// before the first one where the start was the earliest offset.
+    /// The offset after the last message handed out, markers of transactions included. `None` while the partition is held, or its
+    /// earliest offset not known yet.
     pub next_offset: Option<i64>,
     /// The offset after the last message that the broker has, as of the last fetch.
     pub high_watermark: Option<i64>,
