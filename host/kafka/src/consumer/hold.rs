@@ -64,8 +64,9 @@ impl Consumer {
     }
 
     /// Hands the messages of a held partition out, from this offset on whatever is committed (`None`: from the earliest one that there
-    /// is). It waits for no message, and asks a broker for `None` only, at most 100 ms; where that fails, later polls go on trying.
-    /// Does nothing for a partition that isn't assigned (any more).
+    /// is). For `None` brokers are asked, which takes 200 ms at most; otherwise it takes about a millisecond. What can't be done just now,
+    /// later polls go on trying. Does nothing for a partition that isn't assigned (any more). One that has just been announced
+    /// need not be held before.
     ///
     /// # Errors
     /// [`Error::Failed`] for a partition that is not held, or a negative offset. As [`Consumer::poll`] where a broker is asked.
