@@ -5,7 +5,7 @@
 //! - The end is the one that writers see, with the messages of open transactions before it. Only committed messages are read, so
 //!   reading waits for these transactions: whatever was written before it began is either handed out or known to be aborted.
 //! - [`ChangelogRead::End`] comes once for each partition, after everything before its end. Nothing of that partition comes after.
-//! - Where messages are deleted meanwhile, reading goes on behind them.
+//! - What is read has no gap: where messages are deleted before they are read, that is an error.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ impl ChangelogReader {
     pub fn open(settings: &ClientSettings, topic: &str, partitions: &[i32], timeout: Duration) -> Result<Self, Error> {
         let queues = queue_sizes(u32::try_from(partitions.len()).unwrap_or(u32::MAX));
         let defaults: Vec<(&str, &str)> = queues.iter().map(|(property, size)| (*property, size.as_str())).collect();
-        let connection = Connection::new(settings, topic, &defaults)?;
+        let connection = Connection::new(settings, topic, &defaults, "error")?;
         // Committed messages are read by one client; where the others end, only another one is told.
         let topics = Topics::connect(settings, timeout)?;
         let mut unread = BTreeMap::new();
@@ -71,18 +71,19 @@ impl ChangelogReader {
             unread.insert(*partition, Stretch { next, end });
         }
         let total = unread.values().map(|stretch| stretch.len()).sum();
-        let ended = unread.extract_if(.., |_, stretch| stretch.len() == 0).map(|(partition, _)| partition).collect();
         // librdkafka begins at once where it knows a partition's leader and a number to start at. Else it may wait for a second.
         connection.partitions(timeout)?;
         let start = |(partition, stretch): (&i32, &Stretch)| (*partition, Offset::Offset(stretch.next));
         let starts: Vec<(i32, Offset)> = unread.iter().map(start).collect();
-        Ok(Self { log: connection.assign(&starts)?, unread, ended, total })
+        // An empty partition is read as well: whether that is allowed shows only then.
+        Ok(Self { log: connection.assign(&starts)?, unread, ended: VecDeque::new(), total })
     }
 
     /// Waits for messages, at most this long and this many, or the end of a partition.
     ///
     /// # Errors
-    /// What librdkafka can't solve by itself, as for [`crate::Consumer::poll`].
+    /// [`Error::Deleted`], after which it is of no use, and what librdkafka can't solve by itself, as for
+    /// [`crate::Consumer::poll`].
     pub fn poll(&mut self, max_messages: usize, timeout: Duration) -> Result<ChangelogRead, Error> {
         let until = Instant::now() + timeout;
         loop {

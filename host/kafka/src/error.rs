@@ -108,6 +108,14 @@ pub enum Error {
         /// Which offsets are missing.
         reason: String,
     },
+    /// Messages were deleted while they were being read.
+    #[error("messages of partition {partition} of the topic {topic:?} were deleted while they were being read")]
+    Deleted {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
     /// Something did not happen in time.
     #[error("{what} took longer than {waited:.1?}")]
     TimedOut {

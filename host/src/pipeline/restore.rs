@@ -195,7 +195,7 @@ impl Restore {
             match self.read(begun, report) {
                 Ok(()) => {}
                 // A snapshot was completed meanwhile, and what is before it was deleted: all is in what is there now.
-                Err(error) if matches!(error.downcast_ref(), Some(Error::OffsetGone { .. })) => {
+                Err(error) if matches!(error.downcast_ref(), Some(Error::Deleted { .. })) => {
                     tracing::debug!("reading the changelog anew: {error:#}");
                 }
                 Err(error) => return Err(error),

@@ -141,6 +141,41 @@ fn a_log_that_begins_later_is_read_from_where_it_begins() {
     assert_eq!(missing, Err(Error::UnknownTopic { topic: "changelog-missing".to_owned() }));
 }
 
+/// What is deleted may be more than what comes next, so whoever reads on would not know what is missing.
+#[test]
+fn messages_that_are_deleted_while_it_is_read_are_an_error_and_no_gap() {
+    let mut kafka = cluster();
+    let name = "changelog-overtaken";
+    let mut settings = topic(&mut kafka, name, 1);
+    let mut writer = producer(&settings, name);
+    let large = "x".repeat(100_000);
+    for _ in 0..100 {
+        write_committed(&mut writer, name, &[&large]);
+    }
+    wait_for_length(&settings, name, 200);
+    // Little of it is fetched at once, and nothing ahead.
+    for (property, value) in [("fetch.message.max.bytes", "100000"), ("queued.min.messages", "1")] {
+        settings.properties.insert(property.to_owned(), value.to_owned());
+    }
+    settings.properties.insert("queued.max.messages.kbytes".to_owned(), "100".to_owned());
+    let mut reader = open(&settings, name, &[0]);
+    let mut values = Vec::new();
+    while values.is_empty() {
+        if let ChangelogRead::Batch(batch) = reader.poll(1, PATIENCE).unwrap() {
+            values.push(batch.len());
+        }
+    }
+    Topics::connect(&settings, PATIENCE).unwrap().delete_before(name, &[(0, 199)]).unwrap();
+    let error = loop {
+        match reader.poll(1, PATIENCE) {
+            Ok(ChangelogRead::Batch(_)) => {}
+            Ok(other) => panic!("{other:?} comes, as if nothing were missing"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, Error::Deleted { topic: name.to_owned(), partition: 0 });
+}
+
 #[test]
 fn an_open_transaction_is_before_the_end_that_topics_tell() {
     let mut kafka = cluster();

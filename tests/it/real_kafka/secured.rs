@@ -208,6 +208,7 @@ fn without_one_of_its_rights_a_run_ends_with_one_sentence_that_names_it() {
         for instead in [None, Some((Operation::Describe, missing.1))] {
             let others = all.iter().copied().filter(|right| right != missing);
             let user = User::new(&mut kafka, folder.path(), &others.chain(instead).collect::<Vec<_>>());
+            println!("without {missing:?}, but with {instead:?}");
             let mut instance = scene.run_at(&brokers, &["--config", user.config()]);
             assert_eq!(instance.ended().code(), Some(1), "{missing:?} {}", instance.log());
             let log = instance.log();

@@ -31,11 +31,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects in the background. `defaults` are properties beside those of all readers; the user's count for more.
+    /// Connects in the background. `defaults` are properties beside those of all readers; the user's count for more. `on_deletion` is
+    /// what happens where messages are deleted before they are read: `earliest` or `error`.
     ///
     /// # Errors
     /// [`Error::TopicName`] and the errors of properties.
-    pub(crate) fn new(settings: &ClientSettings, topic: &str, defaults: &[(&str, &str)]) -> Result<Self, Error> {
+    pub(crate) fn new(
+        settings: &ClientSettings,
+        topic: &str,
+        defaults: &[(&str, &str)],
+        on_deletion: &str,
+    ) -> Result<Self, Error> {
         check_name(topic)?;
         let mut all_defaults =
             vec![("fetch.queue.backoff.ms", "10"), ("fetch.error.backoff.ms", "100"), ("fetch.wait.max.ms", "100")];
@@ -47,7 +53,7 @@ impl Connection {
             ("enable.auto.offset.store", "false"),
             ("enable.partition.eof", "true"),
             ("isolation.level", "read_committed"),
-            ("auto.offset.reset", "earliest"),
+            ("auto.offset.reset", on_deletion),
             ("allow.auto.create.topics", "false"),
         ];
         let config = settings.configure(&all_defaults, &required)?;
@@ -197,6 +203,9 @@ impl Log {
             let Some(queue) = self.queues.get(place) else { continue };
             let taken = queue.take(max_messages);
             if let Some(error) = &taken.error {
+                if error.code == RDKafkaErrorCode::AutoOffsetReset {
+                    return Err(Error::Deleted { topic: self.topic.clone(), partition: queue.partition() });
+                }
                 self.judge_code(error.code, &error.reason)?;
             }
             if taken.batch.is_some() || taken.end.is_some() {
