@@ -5,6 +5,7 @@ mod arguments;
 
 use std::process::ExitCode;
 
+use crate::commands::state::Look;
 use crate::commands::tail::View;
 use crate::config::{Config, ConfigError, Environment, Key, PipelineConfig, Said, Sources, keys, logins};
 use crate::{commands, log};
@@ -13,11 +14,11 @@ use crate::{commands, log};
 struct CommandLine {
     name: &'static str,
     about: &'static str,
-    /// The operand's name and help.
-    operand: Option<(&'static str, &'static str)>,
+    /// The operands' names and help.
+    operands: &'static [(&'static str, &'static str)],
     /// The flags under their headings.
     keys: &'static [(&'static str, &'static [Key])],
-    run: fn(&Sources<'_>, Option<String>) -> anyhow::Result<Exit>,
+    run: fn(&Sources<'_>, &[String]) -> anyhow::Result<Exit>,
 }
 
 /// What the demo has by default, so that there is something to see.
@@ -28,11 +29,11 @@ const PIPE_TOPIC: Key = keys::INPUT_TOPIC.help("The topic that insights name");
 /// The demo has a broker of its own. One in the file is not meant for made-up logins.
 const DEMO_BROKERS: Key = keys::BROKERS.otherwise("one inside, also if the file names some");
 
-const COMMANDS: [CommandLine; 6] = [
+const COMMANDS: [CommandLine; 7] = [
     CommandLine {
         name: "run",
         about: "Take logins from Kafka through the plugins, back to Kafka",
-        operand: None,
+        operands: &[],
         keys: &[
             ("Kafka", &keys::KAFKA),
             ("Topics", &keys::TOPICS),
@@ -44,7 +45,7 @@ const COMMANDS: [CommandLine; 6] = [
     CommandLine {
         name: "pipe",
         about: "Take logins from standard input, one a line, to standard output",
-        operand: None,
+        operands: &[],
         keys: &[
             ("Files", &[keys::CONFIG, keys::INSIGHTS, keys::REJECTED, keys::STATE]),
             ("Logins and plugins", &keys::PIPELINE),
@@ -55,7 +56,7 @@ const COMMANDS: [CommandLine; 6] = [
     CommandLine {
         name: "demo",
         about: "See it work: broker, logins, pipeline and live view in one process",
-        operand: None,
+        operands: &[],
         keys: &[
             ("Demo", &[keys::FOR, keys::COUNT, DEMO_RATE]),
             ("What logins are made", &[keys::USERS, keys::ZIPF, keys::SEED, DEMO_MALFORMED, keys::OUTCOME]),
@@ -68,7 +69,7 @@ const COMMANDS: [CommandLine; 6] = [
     CommandLine {
         name: "generate",
         about: "Make logins as the original generator makes them",
-        operand: None,
+        operands: &[],
         keys: &[
             ("Where they go", &[keys::BROKERS, keys::CONFIG, keys::INPUT_TOPIC, keys::STDOUT]),
             ("How many, how fast", &[keys::COUNT, keys::RATE, keys::START]),
@@ -79,11 +80,11 @@ const COMMANDS: [CommandLine; 6] = [
     CommandLine {
         name: "tail",
         about: "Show a topic's newest records, readable or as JSON, and follow it",
-        operand: Some((
+        operands: &[(
             "TOPIC",
             "processed, insights or rejected for the topics that are configured for these, or a topic's name \
              [default: the topic of logins]",
-        )),
+        )],
         keys: &[
             ("What is shown", &[keys::LINES, keys::FOLLOW, keys::JSON]),
             ("Kafka", &keys::KAFKA),
@@ -94,7 +95,7 @@ const COMMANDS: [CommandLine; 6] = [
     CommandLine {
         name: "check",
         about: "Say what would happen to a topic; writes nothing, joins no group",
-        operand: None,
+        operands: &[],
         keys: &[
             ("What is judged", &[keys::SAMPLE]),
             ("Kafka", &keys::KAFKA),
@@ -103,6 +104,24 @@ const COMMANDS: [CommandLine; 6] = [
             ("Operation (checked, but of no effect)", &keys::RUN),
         ],
         run: run_check,
+    },
+    CommandLine {
+        name: "state",
+        about: "Look into the state that a group keeps in Kafka, running or not",
+        operands: &[
+            (
+                "WHAT",
+                "show: how far partitions are and what aggregates hold; user: all of one user; export: everything",
+            ),
+            ("USER", "The user_id, for user"),
+        ],
+        keys: &[
+            ("Kafka", &keys::KAFKA),
+            ("Topics", &keys::TOPICS),
+            ("Logins and plugins", &keys::PIPELINE),
+            ("Operation (the group counts, the rest is of no effect)", &keys::RUN),
+        ],
+        run: run_state,
     },
 ];
 
@@ -140,10 +159,10 @@ fn run(matches: &clap::ArgMatches) -> anyhow::Result<Exit> {
     let found = named.and_then(|(name, flags)| Some((COMMANDS.iter().find(|line| line.name == name)?, flags)));
     // clap lets nothing else through.
     let Some((line, flags)) = found else { return Err(ConfigError("there is no such command".to_owned()).into()) };
-    (line.run)(&Sources::new(flags, Environment::of_this_process())?, arguments::operand(flags))
+    (line.run)(&Sources::new(flags, Environment::of_this_process())?, &arguments::operands(line, flags))
 }
 
-fn run_pipe(sources: &Sources<'_>, _: Option<String>) -> anyhow::Result<Exit> {
+fn run_pipe(sources: &Sources<'_>, _: &[String]) -> anyhow::Result<Exit> {
     let config = PipelineConfig::load(sources)?;
     let files = commands::pipe::Files {
         insights: sources.optional(&keys::INSIGHTS, Said::path)?,
@@ -153,7 +172,7 @@ fn run_pipe(sources: &Sources<'_>, _: Option<String>) -> anyhow::Result<Exit> {
     commands::pipe::run(&config, &files)
 }
 
-fn run_demo(sources: &Sources<'_>, _: Option<String>) -> anyhow::Result<Exit> {
+fn run_demo(sources: &Sources<'_>, _: &[String]) -> anyhow::Result<Exit> {
     let (pace, logins) = logins::of_demo(sources, &DEMO_RATE, &DEMO_MALFORMED)?;
     commands::demo::run(&commands::demo::Demo {
         pipeline: PipelineConfig::load(sources)?,
@@ -165,16 +184,14 @@ fn run_demo(sources: &Sources<'_>, _: Option<String>) -> anyhow::Result<Exit> {
     })
 }
 
-fn run_tail(sources: &Sources<'_>, operand: Option<String>) -> anyhow::Result<Exit> {
+fn run_tail(sources: &Sources<'_>, operands: &[String]) -> anyhow::Result<Exit> {
     let topics = crate::config::topics(sources)?;
-    let (view, topic) = match operand {
+    let (view, topic) = match operands.first().map(String::as_str) {
         None => (View::Other, topics.input),
-        Some(word) => match word.as_str() {
-            "processed" => (View::Processed, topics.processed),
-            "insights" => (View::Insights, topics.insights),
-            "rejected" => (View::Rejected, topics.rejected),
-            _ => (View::Other, word),
-        },
+        Some("processed") => (View::Processed, topics.processed),
+        Some("insights") => (View::Insights, topics.insights),
+        Some("rejected") => (View::Rejected, topics.rejected),
+        Some(topic) => (View::Other, topic.to_owned()),
     };
     loginscope_kafka::topics::check_name(&topic).map_err(|error| ConfigError(format!("TOPIC: {error}")))?;
     commands::tail::run(&commands::tail::Tail {
@@ -187,9 +204,23 @@ fn run_tail(sources: &Sources<'_>, operand: Option<String>) -> anyhow::Result<Ex
     })
 }
 
-fn run_check(sources: &Sources<'_>, _: Option<String>) -> anyhow::Result<Exit> {
+fn run_check(sources: &Sources<'_>, _: &[String]) -> anyhow::Result<Exit> {
     let sample = sources.value(&keys::SAMPLE, |said| said.number(1..=1_000_000))?;
     commands::check::run(&Config::load(sources)?, sample as usize)
+}
+
+fn run_state(sources: &Sources<'_>, operands: &[String]) -> anyhow::Result<Exit> {
+    let look = match operands.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] | ["show"] => Look::Show,
+        ["user", user] => Look::User(user.to_owned()),
+        ["export"] => Look::Export,
+        ["user"] => return Err(ConfigError("state user: it takes the user_id".to_owned()).into()),
+        [what, ..] => {
+            let text = format!("state: {what:?} can't be looked at; allowed are show, user USER and export");
+            return Err(ConfigError(text).into());
+        }
+    };
+    commands::state::run(&Config::load(sources)?, &look)
 }
 
 /// Whether what is wrong is the command line or the configuration.

@@ -41,7 +41,7 @@ impl Instance {
         let mut command = Command::new(crate::binary());
         command
             .args(arguments)
-            .env("RUST_LOG", "info")
+            .env("RUST_LOG", std::env::var("LOGINSCOPE_TEST_LOG").as_deref().unwrap_or("info"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

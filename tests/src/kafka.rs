@@ -35,9 +35,16 @@ pub fn cluster() -> MutexGuard<'static, Kafka> {
     KAFKA.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A Kafka that lets members and transactions that are gone be noticed soon, where their clients ask for that.
+pub fn quick() -> xtask::kafka::Options {
+    xtask::kafka::Options::default()
+        .property("group.min.session.timeout.ms", "500")
+        .property("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500")
+}
+
 /// By the plain listener everything is allowed; whoever comes by another one has no right but those given to it.
 fn options() -> xtask::kafka::Options {
-    let options = xtask::kafka::Options::default()
+    let options = quick()
         .listener(Listener::new(SASL, Security::SaslTls))
         .listener(Listener::new(MUTUAL_TLS, Security::MutualTls))
         .authorizer();

@@ -37,17 +37,14 @@ fn subcommand(line: &CommandLine) -> clap::Command {
          [kafka], or as LOGINSCOPE_KAFKA_SASL_PASSWORD; with …_file or …_FILE, the value\n\
          is read from a file.",
     );
-    if let Some((name, help)) = line.operand {
-        command = command.arg(Arg::new(OPERAND).value_name(name).help(help));
+    for (name, help) in line.operands {
+        command = command.arg(Arg::new(*name).help(help));
     }
     for (heading, keys) in line.keys {
         command = command.next_help_heading(*heading).args(keys.iter().map(argument));
     }
     command
 }
-
-/// The name by which the operand of a command is looked up.
-pub(super) const OPERAND: &str = "OPERAND";
 
 fn argument(key: &Key) -> Arg {
     let argument = Arg::new(key.flag)
@@ -89,7 +86,7 @@ fn help(key: &Key) -> String {
     format!("{}{alias}\n{below}", key.help)
 }
 
-/// The operand of a command, if it was given.
-pub(super) fn operand(flags: &clap::ArgMatches) -> Option<String> {
-    flags.try_get_one::<String>(OPERAND).ok().flatten().cloned()
+/// The operands of a command that were given, in their order.
+pub(super) fn operands(line: &CommandLine, flags: &clap::ArgMatches) -> Vec<String> {
+    line.operands.iter().filter_map(|(name, _)| flags.get_one::<String>(name).cloned()).collect()
 }

@@ -6,4 +6,5 @@ pub mod generate;
 pub mod pipe;
 pub mod run;
 pub mod signals;
+pub mod state;
 pub mod tail;

@@ -9,6 +9,7 @@
 //! - [`history`]: what was known just before each login (`question`).
 //! - [`window`]: so many accepted logins of a partition each.
 //! - [`totals`], [`entries`] and [`reader`]: reading aggregates, over all partitions.
+//! - [`inspect`]: looking into all that is kept, from outside.
 //! - [`persist`]: a partition as bytes.
 //! - [`interval`]: what changed between two commits, as a record of a changelog (`delta`), [`slice`](mod@slice): its snapshots, and
 //!   [`replica`]: a partition as its records tell it (`record`, `unit`, `wire` and `shape` say how they are written).
@@ -31,6 +32,7 @@ mod encoded_column;
 pub mod entries;
 mod filter;
 pub mod history;
+pub mod inspect;
 mod interner;
 pub mod interval;
 mod journal;
@@ -65,6 +67,7 @@ pub use aggregate::{
 pub use catalog::{Catalog, CatalogError};
 pub use changelog::{CommitHead, Follower, Restored, Term, Writer};
 pub use entries::{Entry, ListingShape, TakeEntries};
+pub use inspect::Kept;
 pub use interval::NotInDelta;
 pub use partition::Partition;
 pub use persist::RestoreError;

@@ -11,6 +11,7 @@ mod operation;
 mod outage;
 mod records;
 mod secured;
+mod soak;
 mod transactions;
 
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ pub(crate) mod demo;
 pub(crate) mod kafka;
 pub(crate) mod plugins;
 pub(crate) mod proptest;
+pub(crate) mod soak;
 pub(crate) mod test;
 
 use std::path::PathBuf;

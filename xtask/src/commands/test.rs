@@ -66,23 +66,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Runs all tests, adds a row for each run, and returns the names of those left out.
 fn run_all(arguments: &Arguments, rows: &mut Vec<(String, Tally)>) -> Result<Vec<String>> {
-    plugins::build(&plugins::default_sources(), &plugins::default_output(), Builder::Cargo)?;
     let target = project::cargo_target();
-    // As one build of all that the tests consist of: building the host by itself would compile some of its
-    // dependencies a second time, with other features.
-    let mut build = workspace(&["build", "--bins", "--tests", "--examples"], &target);
-    project::run(&mut build)?;
-
+    build(&target)?;
     let mut root = workspace(&["test", "--no-fail-fast"], &target);
     root.args(&arguments.filter);
     if arguments.no_kafka {
         root.args(["--", "--skip", REAL_KAFKA]);
     }
-    root.env("LOGINSCOPE_BIN", target.join("debug/loginscope"));
+    tell_paths(&mut root, &target);
     root.env("LOGINSCOPE_TEST_KAFKA", if arguments.no_kafka { "0" } else { "1" });
-    if std::env::var_os("LOGINSCOPE_PLUGINS_DIR").is_none() {
-        root.env("LOGINSCOPE_PLUGINS_DIR", plugins::default_output());
-    }
     rows.push(("root workspace".to_owned(), run_tests(root)?));
 
     let triple = host_triple()?;
@@ -99,8 +91,23 @@ fn run_all(arguments: &Arguments, rows: &mut Vec<(String, Tally)>) -> Result<Vec
     if arguments.no_kafka { tests_on_kafka(&target) } else { Ok(Vec::new()) }
 }
 
+/// Builds all that the tests of the root workspace consist of, in one go: building the host by itself would compile some of
+/// its dependencies a second time, with other features.
+pub(super) fn build(target: &Path) -> Result<()> {
+    plugins::build(&plugins::default_sources(), &plugins::default_output(), Builder::Cargo)?;
+    project::run(&mut workspace(&["build", "--bins", "--tests", "--examples"], target))
+}
+
+/// Tells tests where the things are that they need.
+pub(super) fn tell_paths(tests: &mut Command, target: &Path) {
+    tests.env("LOGINSCOPE_BIN", target.join("debug/loginscope"));
+    if std::env::var_os("LOGINSCOPE_PLUGINS_DIR").is_none() {
+        tests.env("LOGINSCOPE_PLUGINS_DIR", plugins::default_output());
+    }
+}
+
 /// A cargo command for the whole root workspace.
-fn workspace(arguments: &[&str], target: &Path) -> Command {
+pub(super) fn workspace(arguments: &[&str], target: &Path) -> Command {
     let mut command = project::cargo(&project::root());
     command.args(arguments).args(["--workspace", "--target-dir"]).arg(target);
     command
