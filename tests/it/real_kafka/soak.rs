@@ -52,6 +52,13 @@ struct Member {
     held_until: Option<Instant>,
 }
 
+impl Member {
+    /// Whether it would end in an orderly way.
+    fn is_listening(&self) -> bool {
+        self.held_until.is_none() && self.instance.lines_with("health and metrics at") > 0
+    }
+}
+
 /// How often what happened.
 #[derive(Debug, Default)]
 struct Events {
@@ -137,7 +144,8 @@ impl<'k> Soak<'k> {
                 self.members[one].held_until = Some(Instant::now() + HELD);
                 self.events.holds += 1;
             }
-            (70..78, Some(one)) if self.members[one].held_until.is_none() => {
+            // One that has just been started doesn't listen to signals yet.
+            (70..78, Some(one)) if self.members[one].is_listening() => {
                 let mut stopped = self.members.swap_remove(one);
                 assert_eq!(stopped.instance.ended_by("TERM"), Some(0), "{}", stopped.instance.log());
                 self.events.stops += 1;
@@ -173,6 +181,7 @@ impl<'k> Soak<'k> {
         self.look_after();
         outputs.wait_for(self.scene.written());
         for member in &mut self.members {
+            member.instance.line_with("health and metrics at");
             assert_eq!(member.instance.ended_by("TERM"), Some(0), "{}", member.instance.log());
         }
         let windows = judge(&self.scene, &mut outputs);
