@@ -34,9 +34,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often it is looked whether a worker has left the group.
 const LEAVE_POLL: Duration = Duration::from_millis(5);
 
-/// What a changelog is created with: it is deleted only where this program says so.
-const CHANGELOG_SETTINGS: [(&str, &str); 3] =
-    [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+/// What a changelog is created with: it is deleted only where this program says so, and then disks are to be freed soon.
+const CHANGELOG_SETTINGS: [(&str, &str); 4] = [
+    ("cleanup.policy", "delete"),
+    ("retention.ms", "-1"),
+    ("retention.bytes", "-1"),
+    ("segment.bytes", "67108864"),
+];
 
 /// What the topic of totals is created with: only what was told last counts, and reading all of it is to stay quick.
 const TOTALS_SETTINGS: [(&str, &str); 4] = [
