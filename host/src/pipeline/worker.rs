@@ -183,9 +183,10 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         Ok(())
     }
 
-    /// Takes partitions over that are restored by now.
+    /// Takes partitions over that are restored by now. What is pinned must not come into a transaction whose state is written already.
     fn take_restored(&mut self) -> anyhow::Result<()> {
-        while let Some(durable) = &mut self.durable
+        while self.delivery.takes_batches()
+            && let Some(durable) = &mut self.durable
             && let Some(Found { assigned, restored, term, took }) = durable.restorer.next_found()?
         {
             let number = assigned.partition;
