@@ -5,7 +5,8 @@
 //! - The end is the one that writers see, with the messages of open transactions before it. Only committed messages are read, so
 //!   reading waits for these transactions: whatever was written before it began is either handed out or known to be aborted.
 //! - [`ChangelogRead::End`] comes once for each partition, after everything before its end. Nothing of that partition comes after.
-//! - Where messages are deleted meanwhile, reading goes on behind them.
+//! - Nothing is passed over: where messages are deleted before they were read, that is an error, and reading has to begin anew. What
+//!   stands behind them may build on them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -62,7 +63,7 @@ impl ChangelogReader {
     pub fn open(settings: &ClientSettings, topic: &str, partitions: &[i32], timeout: Duration) -> Result<Self, Error> {
         let queues = queue_sizes(u32::try_from(partitions.len()).unwrap_or(u32::MAX));
         let defaults: Vec<(&str, &str)> = queues.iter().map(|(property, size)| (*property, size.as_str())).collect();
-        let connection = Connection::new(settings, topic, &defaults)?;
+        let connection = Connection::new(settings, topic, &defaults, false)?;
         // Committed messages are read by one client; where the others end, only another one is told.
         let topics = Topics::connect(settings, timeout)?;
         let mut unread = BTreeMap::new();
@@ -82,7 +83,8 @@ impl ChangelogReader {
     /// Waits for messages, at most this long and this many, or the end of a partition.
     ///
     /// # Errors
-    /// What librdkafka can't solve by itself, as for [`crate::Consumer::poll`].
+    /// [`Error::OffsetGone`] where messages were deleted meanwhile; what librdkafka can't solve by itself, as for
+    /// [`crate::Consumer::poll`].
     pub fn poll(&mut self, max_messages: usize, timeout: Duration) -> Result<ChangelogRead, Error> {
         let until = Instant::now() + timeout;
         loop {

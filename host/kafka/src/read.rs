@@ -86,7 +86,7 @@ impl Reader {
     /// [`Error::TopicName`], the errors of properties, and where the topic can't be looked at within the timeout:
     /// [`Error::UnknownTopic`], [`Error::NotAuthorized`], [`Error::Failed`].
     pub fn open(settings: &ClientSettings, topic: &str, from: &ReadFrom, timeout: Duration) -> Result<Self, Error> {
-        let connection = Connection::new(settings, topic, &[])?;
+        let connection = Connection::new(settings, topic, &[], true)?;
         let starts = starts(&connection, from, timeout)?;
         Self::assign(connection, &starts)
     }
@@ -136,7 +136,7 @@ pub fn last_records(
     let until = Instant::now() + timeout;
     let mut reach = count as u64;
     loop {
-        let connection = Connection::new(settings, topic, &[])?;
+        let connection = Connection::new(settings, topic, &[], true)?;
         let starts = starts(&connection, &ReadFrom::Last(reach), timeout)?;
         let reader = Reader::assign(connection, &starts)?;
         let newest = newest_to_the_end(reader, count, until, timeout)?;

@@ -48,10 +48,13 @@ impl<K: Clients> CatchUp<K> {
                 Err(error) => said_or_fatal(error).map(|()| Turn::After(POLL)),
             };
         };
-        match reader.poll(MAX_MESSAGES, POLL)? {
-            ChangelogRead::Batch(batch) => take(&batch, board),
-            ChangelogRead::End(_) => return Ok(Turn::Done),
-            ChangelogRead::Nothing => {}
+        match reader.poll(MAX_MESSAGES, POLL) {
+            Ok(ChangelogRead::Batch(batch)) => take(&batch, board),
+            Ok(ChangelogRead::End(_)) => return Ok(Turn::Done),
+            Ok(ChangelogRead::Nothing) => {}
+            // What a partition told last is never deleted.
+            Err(Error::OffsetGone { .. }) => self.reader = None,
+            Err(error) => return Err(error),
         }
         Ok(Turn::Next)
     }

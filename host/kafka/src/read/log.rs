@@ -23,6 +23,9 @@ use crate::topics::check_name;
 /// A wait looks into the queues at least this often, should a wake-up ever be missed.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
+/// The name of a group that nobody joins.
+const GROUP: &str = "loginscope-reader";
+
 /// A connection for reading a topic, before anything is assigned.
 pub(crate) struct Connection {
     client: Arc<Client>,
@@ -31,23 +34,29 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects in the background. `defaults` are properties beside those of all readers; the user's count for more.
+    /// Connects in the background. `defaults` are properties beside those of all readers; the user's count for more. What was deleted
+    /// before it was read is passed over only if `may_skip`; else it is [`Error::OffsetGone`].
     ///
     /// # Errors
     /// [`Error::TopicName`] and the errors of properties.
-    pub(crate) fn new(settings: &ClientSettings, topic: &str, defaults: &[(&str, &str)]) -> Result<Self, Error> {
+    pub(crate) fn new(
+        settings: &ClientSettings,
+        topic: &str,
+        defaults: &[(&str, &str)],
+        may_skip: bool,
+    ) -> Result<Self, Error> {
         check_name(topic)?;
         let mut all_defaults =
             vec![("fetch.queue.backoff.ms", "10"), ("fetch.error.backoff.ms", "100"), ("fetch.wait.max.ms", "100")];
         all_defaults.extend(defaults);
         let required = [
             // librdkafka assigns only with the name of a group. None is joined: nobody subscribes, nothing is committed.
-            ("group.id", "loginscope-reader"),
+            ("group.id", GROUP),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("enable.partition.eof", "true"),
             ("isolation.level", "read_committed"),
-            ("auto.offset.reset", "earliest"),
+            ("auto.offset.reset", if may_skip { "earliest" } else { "error" }),
             ("allow.auto.create.topics", "false"),
         ];
         let config = settings.configure(&all_defaults, &required)?;
@@ -197,6 +206,11 @@ impl Log {
             let Some(queue) = self.queues.get(place) else { continue };
             let taken = queue.take(max_messages);
             if let Some(error) = &taken.error {
+                if error.code == RDKafkaErrorCode::AutoOffsetReset {
+                    let partition = queue.partition();
+                    let (topic, group) = (self.topic.clone(), GROUP.to_owned());
+                    return Err(Error::OffsetGone { topic, partition, group, reason: error.reason.clone() });
+                }
                 self.judge_code(error.code, &error.reason)?;
             }
             if taken.batch.is_some() || taken.end.is_some() {
