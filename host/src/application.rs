@@ -23,7 +23,7 @@ use crate::pipeline::delivery::{Delivery, Guarantee};
 use crate::pipeline::elsewhere;
 use crate::pipeline::outputs::{OutputTopics, Sender};
 use crate::pipeline::processing::Processing;
-use crate::pipeline::restore::{Restorer, Source};
+use crate::pipeline::restore::{PATIENCE, Restorer, Source};
 use crate::pipeline::transaction::Transactions;
 use crate::pipeline::worker::{Durable, Shared, Worker};
 use crate::pipeline::{Output, Pipeline, TotalsBoard};
@@ -355,7 +355,8 @@ fn worker(
         let home = Home { writer: Writer { id: random(), ..home.writer }, ..home.clone() };
         let claims = settings.guarantee == Guarantee::AtLeastOnce;
         let totals = shared.totals.clone();
-        let source = Source { kafka: settings.kafka.clone(), home: home.clone(), claims, totals };
+        let kafka = settings.kafka.clone();
+        let source = Source { kafka, home: home.clone(), claims, patience: PATIENCE, totals };
         let waker = consumer.waker();
         Durable { restorer: Restorer::new(source, Arc::new(move || waker.wake())), home }
     });

@@ -10,13 +10,13 @@ mod job;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use loginscope_kafka::Assigned;
-use loginscope_state::{Catalog, CommitHead, Follower, Restored, Term};
+use loginscope_state::{Catalog, CommitHead, Restored, Term};
 
 use self::job::{Open, Restore};
 use super::changelog::Home;
@@ -35,6 +35,9 @@ pub struct Found {
     pub took: Duration,
 }
 
+/// As [`Source::patience`]: a minute, in which any member of the group has heard that a partition isn't its own any more.
+pub const PATIENCE: u32 = 600;
+
 /// What a worker's partitions are restored from, and by whom.
 #[derive(Clone)]
 pub struct Source<K: Clients = Librdkafka> {
@@ -44,6 +47,8 @@ pub struct Source<K: Clients = Librdkafka> {
     pub home: Home,
     /// Whether partitions are claimed first.
     pub claims: bool,
+    /// How often it is looked whether a partition that somebody else has claimed is still this worker's, before that counts.
+    pub patience: u32,
     /// The totals of partitions elsewhere are put here.
     pub totals: TotalsBoard,
 }
@@ -64,8 +69,8 @@ type Wake = Arc<dyn Fn() + Send + Sync>;
 
 struct Job {
     number: u64,
-    /// How many partitions of the job are still wanted.
-    wanted: Arc<AtomicUsize>,
+    /// Whether the partition is still wanted.
+    is_wanted: Arc<AtomicBool>,
 }
 
 impl<K: Clients> Restorer<K> {
@@ -82,29 +87,27 @@ impl<K: Clients> Restorer<K> {
     pub fn begin(&mut self, assigned: &[Assigned], generation: i32, catalog: Arc<Catalog>) -> Result<()> {
         let number = self.next_job;
         self.next_job += 1;
-        let wanted = Arc::new(AtomicUsize::new(assigned.len()));
-        for partition in assigned {
-            self.jobs.insert(partition.partition, Job { number, wanted: Arc::clone(&wanted) });
-        }
         let claim = self.source.claims.then(|| Term::default().at(generation.unsigned_abs()));
         let open = assigned.iter().map(|assigned| {
-            (assigned.partition, Open { assigned: *assigned, follower: Follower::default(), claim, is_claimed: false })
+            let is_wanted = Arc::new(AtomicBool::new(true));
+            self.jobs.insert(assigned.partition, Job { number, is_wanted: Arc::clone(&is_wanted) });
+            (assigned.partition, Open::new(*assigned, claim, is_wanted))
         });
+        let open = open.collect();
         let (report, wake) = (self.report.clone(), Arc::clone(&self.wake));
         let report = Box::new(move |partition, found| {
             // The worker may be gone.
             report.send((number, partition, found)).ok();
             wake();
         });
-        let open = open.collect();
-        let mut restore = Restore::new(self.source.clone(), open, catalog, wanted, report);
+        let mut restore = Restore::new(self.source.clone(), open, catalog, report);
         K::in_background("restore", move || restore.turn()).context("cannot start a thread that restores partitions")
     }
 
     /// These partitions are no longer wanted.
     pub fn cancel(&mut self, partitions: &[i32]) {
         for job in partitions.iter().filter_map(|partition| self.jobs.remove(partition)) {
-            job.wanted.fetch_sub(1, Ordering::Relaxed);
+            job.is_wanted.store(false, Ordering::Relaxed);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -23,9 +23,6 @@ const POLL: Duration = Duration::from_millis(100);
 /// The most messages taken at once.
 const MAX_MESSAGES: usize = 1000;
 
-/// How long it is waited for the group to say that a partition is somebody else's.
-const TAKEN_TIMEOUT: Duration = Duration::from_mins(1);
-
 /// How often it is told how far a long restore is.
 const SAY_AFTER: Duration = Duration::from_secs(2);
 
@@ -35,7 +32,6 @@ pub(super) struct Restore<K: Clients> {
     /// The partitions that aren't there yet.
     open: BTreeMap<i32, Open>,
     catalog: Arc<Catalog>,
-    wanted: Arc<AtomicUsize>,
     report: Box<dyn Fn(i32, Result<Found>) + Send>,
     begun: Instant,
     stage: Stage<K>,
@@ -43,11 +39,20 @@ pub(super) struct Restore<K: Clients> {
 
 /// A partition that isn't there yet.
 pub(super) struct Open {
-    pub(super) assigned: Assigned,
-    pub(super) follower: Follower,
+    assigned: Assigned,
+    follower: Follower,
     /// The term that it is to be claimed for, where it is.
-    pub(super) claim: Option<Term>,
-    pub(super) is_claimed: bool,
+    claim: Option<Term>,
+    is_claimed: bool,
+    /// How often it was found claimed by somebody else.
+    waits: u32,
+    is_wanted: Arc<AtomicBool>,
+}
+
+impl Open {
+    pub(super) fn new(assigned: Assigned, claim: Option<Term>, is_wanted: Arc<AtomicBool>) -> Self {
+        Self { assigned, follower: Follower::default(), claim, is_claimed: false, waits: 0, is_wanted }
+    }
 }
 
 /// How far a job is.
@@ -79,11 +84,10 @@ impl<K: Clients> Restore<K> {
         source: Source<K>,
         open: BTreeMap<i32, Open>,
         catalog: Arc<Catalog>,
-        wanted: Arc<AtomicUsize>,
         report: Box<dyn Fn(i32, Result<Found>) + Send>,
     ) -> Self {
         let stage = if source.home.totals.is_some() { Stage::Elsewhere(CatchUp::default()) } else { Stage::Claim };
-        Self { source, open, catalog, wanted, report, begun: K::now(), stage }
+        Self { source, open, catalog, report, begun: K::now(), stage }
     }
 
     /// Goes on, by no more than one request.
@@ -105,7 +109,8 @@ impl<K: Clients> Restore<K> {
     }
 
     fn go_on(&mut self) -> Result<Turn> {
-        if self.open.is_empty() || !self.is_wanted() {
+        self.open.retain(|_, open| open.is_wanted.load(Ordering::Relaxed));
+        if self.open.is_empty() {
             return Ok(Turn::Done);
         }
         match &mut self.stage {
@@ -144,7 +149,7 @@ impl<K: Clients> Restore<K> {
     }
 
     fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed) > 0
+        self.open.values().any(|open| open.is_wanted.load(Ordering::Relaxed))
     }
 
     /// Begins with the partitions that aren't there yet.
@@ -231,25 +236,39 @@ impl<K: Clients> Restore<K> {
             open.claim.is_some_and(|claim| claim != term || open.follower.owner() != Some(self.source.home.writer.id));
         if !is_taken {
             let restored = open.follower.finish(Arc::clone(&self.catalog));
-            let restored = restored.with_context(|| format!("partition {partition}"))?;
-            let took = K::since(self.begun);
-            (self.report)(partition, Ok(Found { assigned: open.assigned, restored, term, took }));
+            let (took, topic) = (K::since(self.begun), &self.source.home.changelog);
+            let found = restored.map(|restored| Found { assigned: open.assigned, restored, term, took });
+            let found = found.with_context(|| format!("cannot restore partition {partition} from {topic}"));
+            (self.report)(partition, found);
             return Ok(Turn::Next);
         }
-        // A group without offsets has been made anew, and its generations begin anew. Otherwise the group has gone on, which the
-        // worker will hear.
+        let claim = open.claim.unwrap_or_default();
         let mut turn = Turn::Next;
-        open.claim =
-            open.claim.map(|claim| if open.assigned.committed.is_none() { term.at(claim.generation) } else { claim });
-        if open.assigned.committed.is_some() {
-            if K::since(self.begun) >= TAKEN_TIMEOUT {
-                bail!(
-                    "partition {partition} was written by a member of generation {} of the group, and this one is of {}: if the                      group was deleted, delete this topic, too, or use another group",
-                    term.generation,
-                    open.claim.unwrap_or_default().generation
+        if claim.generation >= term.generation {
+            // The group has been made anew before.
+            open.claim = Some(term.at(claim.generation));
+        } else if open.waits < self.source.patience {
+            // The group has gone on, it seems, and the worker will hear that.
+            if open.waits == 0 {
+                tracing::info!(
+                    partition,
+                    ?claim,
+                    ?term,
+                    "somebody else has claimed a partition; waiting for the group's word"
                 );
             }
+            open.waits += 1;
             turn = Turn::After(POLL);
+        } else if open.assigned.committed.is_none() {
+            // It hasn't: a group without offsets has been made anew, and its generations begin anew.
+            open.claim = Some(term.at(claim.generation));
+        } else {
+            bail!(
+                "partition {partition} was written by a member of generation {} of the group, and this one is of {}: if the \
+                 group was deleted, delete this topic, too, or use another group",
+                term.generation,
+                claim.generation
+            );
         }
         open.is_claimed = false;
         self.open.insert(partition, open);
