@@ -296,6 +296,12 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
                 {
                     match self.consumer.poll(0, POLL)? {
                         Polled::Revoked(partitions) | Polled::Lost(partitions) => self.forget(&partitions),
+                        // They go on to others at once. What is held has no start committed, which would be without a state.
+                        Polled::Assigned(assigned) if self.durable.is_some() => {
+                            for Assigned { partition, .. } in assigned {
+                                self.consumer.hold(partition);
+                            }
+                        }
                         Polled::Batch(_) | Polled::Assigned(_) | Polled::Nothing => {}
                     }
                 }
