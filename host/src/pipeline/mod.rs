@@ -29,6 +29,8 @@ pub mod plugins;
 pub mod processing;
 pub mod restore;
 mod segment;
+#[cfg(test)]
+mod simulation;
 pub mod totals;
 pub mod transaction;
 mod validate;
