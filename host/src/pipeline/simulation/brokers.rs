@@ -16,7 +16,7 @@ impl World {
                 self.is_alive(self.consumers[consumer].worker) && self.hear(consumer)
             }
             4 => {
-                let is_wanted = self.fault(40);
+                let is_wanted = self.fault(if self.settings.has_slow_jobs { 300 } else { 40 });
                 self.rebalance(is_wanted)
             }
             5 => self.expire(),

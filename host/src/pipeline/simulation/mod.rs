@@ -39,7 +39,7 @@ use self::log::Log;
 use self::world::{Chance, Input, Login, Settings, World, with};
 
 /// How many seeds there are by default.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 5000;
 
 /// How many steps everything may take when nothing fails any more.
 const PATIENCE: usize = 30_000;
@@ -49,7 +49,7 @@ fn settings(chance: &mut Chance, exactly_once: bool) -> Settings {
     Settings {
         exactly_once,
         workers: chance.between(1, 3),
-        harshness: [0, 30, 100, 100, 200, 400][chance.below(6)],
+        harshness: [10, 100, 100, 200, 200, 400][chance.below(6)],
         // At least once, a group may have begun before it has committed an offset, and begin later the next time.
         starts_at_latest: chance.one_in(4) && exactly_once,
         changes_windows: exactly_once && chance.one_in(3),

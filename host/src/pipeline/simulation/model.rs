@@ -52,7 +52,8 @@ impl Clients for Model {
     fn in_background(_: &str, turn: impl FnMut() -> Turn + Send + 'static) -> io::Result<()> {
         with(|world| {
             let worker = *world.running.last().expect("a worker begins it");
-            world.jobs.push(Job { worker, turn: Box::new(turn), waits: false });
+            let is_slow = world.settings.has_slow_jobs && world.chance.one_in(2);
+            world.jobs.push(Job { worker, turn: Box::new(turn), waits: false, is_slow });
         });
         Ok(())
     }

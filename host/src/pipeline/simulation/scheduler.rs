@@ -167,10 +167,11 @@ fn run(worker: &mut Simulated, number: usize, stops: bool) -> bool {
 
 fn step_job() {
     let job = with(|world| {
-        if world.settings.has_slow_jobs && !world.is_calm && !world.chance.one_in(5) {
+        let chosen = world.chance.below(world.jobs.len());
+        let is_slow = !world.is_calm && world.jobs.get(chosen).is_some_and(|job| job.is_slow);
+        if is_slow && !world.chance.one_in(20) {
             return None;
         }
-        let chosen = world.chance.below(world.jobs.len());
         let may = world.jobs.get(chosen).is_some_and(|job| !job.waits || world.lives[job.worker].is_dead);
         may.then(|| world.jobs.swap_remove(chosen))
     });

@@ -108,6 +108,8 @@ pub(super) struct Job {
     pub(super) turn: BackgroundTurn,
     /// Until its worker has heard what the group has become, which is long before a wait is over.
     pub(super) waits: bool,
+    /// Others overtake it.
+    pub(super) is_slow: bool,
 }
 
 /// What is known of a worker beside itself.
