@@ -17,12 +17,13 @@ use loginscope_state::Writer;
 
 use crate::control::watch::Serving;
 use crate::pipeline::batch::OutputLimits;
-use crate::pipeline::changelog::{Home, Janitor};
+use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 use crate::pipeline::commit::Committer;
 use crate::pipeline::delivery::{Delivery, Guarantee};
 use crate::pipeline::elsewhere;
 use crate::pipeline::outputs::{OutputTopics, Sender};
-use crate::pipeline::restore::{PartitionsAdded, Restorer, Source};
+use crate::pipeline::processing::Processing;
+use crate::pipeline::restore::{PATIENCE, PartitionsAdded, Restorer, Source};
 use crate::pipeline::transaction::Transactions;
 use crate::pipeline::worker::{Durable, Shared, Worker};
 use crate::pipeline::{Output, Pipeline, TotalsBoard};
@@ -35,12 +36,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const LEAVE_POLL: Duration = Duration::from_millis(5);
 
 /// What a changelog is created with: it is deleted only where this program says so, and then disks are to be freed soon.
-const CHANGELOG_SETTINGS: [(&str, &str); 4] = [
-    ("cleanup.policy", "delete"),
-    ("retention.ms", "-1"),
-    ("retention.bytes", "-1"),
-    ("segment.bytes", "67108864"),
-];
+const CHANGELOG_SETTINGS: [(&str, &str); 4] =
+    [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1"), ("segment.bytes", "67108864")];
 
 /// What the topic of totals is created with: only what was told last counts, and reading all of it is to stay quick.
 const TOTALS_SETTINGS: [(&str, &str); 4] = [
@@ -230,9 +227,8 @@ impl Ended {
 
 impl Application {
     /// Starts the workers.
-    pub fn start(settings: &Settings, serving: Serving, telemetry: Arc<Telemetry>) -> Result<Self> {
+    pub fn start(settings: &Settings, serving: &Serving, telemetry: Arc<Telemetry>) -> Result<Self> {
         let shared = Arc::new(Shared {
-            serving,
             telemetry,
             totals: TotalsBoard::default(),
             stop: AtomicBool::new(false),
@@ -240,8 +236,6 @@ impl Application {
             topic: settings.topics.input.as_str().into(),
             insight_every: settings.insight_every,
             several_partitions: settings.partitions > 1,
-            source_headers: settings.source_headers,
-            insights_limit: settings.limits.insights as usize,
             drain_timeout: settings.drain_timeout,
         });
         let home = settings.state_topics.as_ref().map(|topics| home(settings, topics)).transpose()?;
@@ -258,7 +252,7 @@ impl Application {
         let (report, ended) = mpsc::channel();
         let mut threads = Vec::new();
         for number in 0..settings.workers {
-            let mut worker = worker(number, settings, &shared, home.as_ref())?;
+            let mut worker = worker(number, settings, serving, &shared, home.as_ref())?;
             let waker = worker.consumer.waker();
             let report = report.clone();
             let handle = std::thread::Builder::new()
@@ -324,11 +318,18 @@ fn home(settings: &Settings, topics: &StateTopics) -> Result<Home> {
         totals: (settings.partitions > 1).then(|| topics.totals.as_str().into()),
         writer: Writer { id: random(), max_bytes },
         janitor: Janitor::start(settings.kafka.clone(), topics.changelog.clone())?,
+        snapshots: SnapshotSizes::default(),
     })
 }
 
-fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>, home: Option<&Home>) -> Result<Worker> {
-    let serving = shared.serving.load();
+fn worker(
+    number: usize,
+    settings: &Settings,
+    serving: &Serving,
+    shared: &Arc<Shared>,
+    home: Option<&Home>,
+) -> Result<Worker> {
+    let generation = serving.load();
     let options = ConsumerOptions {
         start: settings.start,
         instance: settings.instance.as_ref().map(|instance| format!("{instance}-{number}")),
@@ -353,8 +354,9 @@ fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>, home: Option
         let claims = settings.guarantee == Guarantee::AtLeastOnce;
         let totals = shared.totals.clone();
         let (kafka, partitions) = (settings.kafka.clone(), settings.partitions);
-        let source = Source { kafka, home: home.clone(), partitions, claims, totals };
-        Durable { restorer: Restorer::new(source, consumer.waker()), home }
+        let source = Source { kafka, home: home.clone(), partitions, claims, patience: PATIENCE, totals };
+        let waker = consumer.waker();
+        Durable { restorer: Restorer::new(source, Arc::new(move || waker.wake())), home }
     });
     Ok(Worker {
         number,
@@ -362,11 +364,16 @@ fn worker(number: usize, settings: &Settings, shared: &Arc<Shared>, home: Option
         consumer,
         delivery: delivery(number, settings, shared)?,
         durable,
-        sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),
-        pipeline: Pipeline::new(Arc::clone(&serving.chain), limits)?,
-        generation: serving.number,
+        work: Processing {
+            serving: Arc::clone(serving),
+            pipeline: Pipeline::new(Arc::clone(&generation.chain), limits)?,
+            generation: generation.number,
+            sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),
+            source_headers: settings.source_headers,
+            insights_limit: settings.limits.insights as usize,
+            output: Output::default(),
+        },
         partitions: BTreeMap::new(),
-        output: Output::default(),
         last_progress: Instant::now(),
     })
 }

@@ -21,9 +21,9 @@ use crate::topics::Topics;
 
 /// What reading brought.
 #[derive(Debug)]
-pub enum ChangelogRead {
+pub enum ChangelogRead<B = Batch> {
     /// Messages of one partition. There may be some that were written after reading began.
-    Batch(Batch),
+    Batch(B),
     /// This partition has been read to its end.
     End(i32),
     /// Nothing within the timeout, or every partition has been read to its end.

@@ -95,7 +95,7 @@ pub fn run(demo: &Demo) -> Result<Exit> {
             limits,
             partitions,
         },
-        Arc::clone(&serving),
+        &serving,
         Arc::clone(&telemetry),
     )?;
     let feeder = Feeder::start(demo, kafka.clone(), topics.input, Arc::clone(&telemetry))?;

@@ -69,7 +69,7 @@ pub fn run(config: &Config) -> Result<Exit> {
         limits,
         partitions,
     };
-    let application = Application::start(&settings, serving, Arc::clone(&telemetry))?;
+    let application = Application::start(&settings, &serving, Arc::clone(&telemetry))?;
     readiness.set(true);
     let reporting = runtime.spawn(status::report(Arc::clone(&telemetry), config.status_interval));
     let end = wait(&signals, &application);

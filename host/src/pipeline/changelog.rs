@@ -17,12 +17,21 @@ use loginscope_state::{CommitHead, NotInDelta, Partition, Restored, SnapshotCurs
 pub use self::janitor::{Janitor, Request};
 use super::batch::PartitionState;
 
-/// The least that a slice of a snapshot takes, in bytes. It is also at least twice the size of the delta beside it, so that
-/// new keys never outrun the snapshot.
-const SLICE_BYTES: usize = 64 * 1024;
+/// How large snapshots are, and how often there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotSizes {
+    /// The least that a slice of a snapshot takes, in bytes. It is also at least twice the size of the delta beside it, so that
+    /// new keys never outrun the snapshot.
+    pub slice_bytes: usize,
+    /// A snapshot is due when what came since the last one began is larger than it, and than this, in bytes.
+    pub least_tail_bytes: u64,
+}
 
-/// A snapshot is due when what came since the last one began is larger than it, and than this, in bytes.
-const LEAST_TAIL_BYTES: u64 = 4 << 20;
+impl Default for SnapshotSizes {
+    fn default() -> Self {
+        Self { slice_bytes: 64 * 1024, least_tail_bytes: 4 << 20 }
+    }
+}
 
 /// Where a worker keeps state.
 #[derive(Clone, Debug)]
@@ -35,6 +44,8 @@ pub struct Home {
     pub writer: Writer,
     /// Looks after the changelog topic.
     pub janitor: Janitor,
+    /// How large snapshots are.
+    pub snapshots: SnapshotSizes,
 }
 
 /// A record of the state, to be sent.
@@ -158,7 +169,8 @@ impl Changelog {
         let delta_bytes = size(&records);
         let slices = match &self.snapshot {
             Snapshot::Begun(begun) => {
-                let mut slices = slices(&mut partition.state, begun, delta_bytes).map_err(|e| self.inconsistent(e))?;
+                let mut slices = slices(&mut partition.state, begun, self.least_slice(delta_bytes))
+                    .map_err(|e| self.inconsistent(e))?;
                 let written = (size(&slices.0), slices.1);
                 records.append(&mut slices.0);
                 Some(written)
@@ -206,6 +218,11 @@ impl Changelog {
         self.written = None;
     }
 
+    /// How many bytes a slice has at least that goes with such a delta.
+    fn least_slice(&self, delta_bytes: u64) -> usize {
+        usize::try_from(2 * delta_bytes).unwrap_or(usize::MAX).max(self.home.snapshots.slice_bytes)
+    }
+
     fn inconsistent(&self, error: NotInDelta) -> Error {
         Error::Failed { what: format!("writing the state of partition {}", self.partition), reason: error.to_string() }
     }
@@ -219,7 +236,7 @@ impl Changelog {
 
     fn begin_snapshot_if_due(&mut self) {
         match &self.snapshot {
-            Snapshot::NotDue if self.tail_bytes >= self.snapshot_bytes.max(LEAST_TAIL_BYTES) => {
+            Snapshot::NotDue if self.tail_bytes >= self.snapshot_bytes.max(self.home.snapshots.least_tail_bytes) => {
                 self.snapshot = Snapshot::Due(self.home.janitor.end_of(self.partition));
             }
             Snapshot::Due(end) => match end.try_recv() {
@@ -236,13 +253,12 @@ impl Changelog {
     }
 }
 
-/// The next slices of a snapshot, and where it goes on.
+/// The next slices of a snapshot, of at least so many bytes, and where it goes on.
 fn slices(
     state: &mut Partition,
     begun: &Begun,
-    delta_bytes: u64,
+    bytes: usize,
 ) -> Result<(Vec<Vec<u8>>, Option<SnapshotCursor>), NotInDelta> {
-    let bytes = usize::try_from(2 * delta_bytes).unwrap_or(usize::MAX).max(SLICE_BYTES);
     let (mut records, mut next) = (Vec::new(), Some(begun.cursor));
     while let Some(cursor) = next.filter(|_| begun.at_once || records.is_empty()) {
         let slice = state.slice(&cursor, bytes)?;

@@ -14,14 +14,17 @@ mod pending;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use loginscope_kafka::producer::Epoch;
-use loginscope_kafka::{Commit, Consumer, Error, GroupMetadata, Producer};
+use loginscope_kafka::Error;
 use loginscope_state::PartitionTotals;
 
 use self::pending::Pending;
 use super::batch::{PartitionState, Partitions};
 use super::changelog::{Changelog, Obsolete, StateRecord};
+use super::clients::{Clients, EpochProducer, GroupConsumer as _, GroupMembership, Librdkafka, PendingCommit};
 use super::totals::TotalsBoard;
+
+/// A stretch of a producer's messages.
+type EpochOf<K> = <<K as Clients>::Producer as EpochProducer>::Epoch;
 
 /// The offset to go on from, and what the partition had counted by then.
 type Done = pending::Done<PartitionTotals>;
@@ -33,9 +36,9 @@ const SAY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 const LEAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Offsets that may be committed when their outputs are acknowledged, and then the state.
-struct Checkpoint {
+struct Checkpoint<E> {
     /// What it waits for: the outputs, and once these are acknowledged the state.
-    epoch: Epoch,
+    epoch: E,
     done: BTreeMap<i32, Done>,
     /// What of the state is to be written, by partition; none once it is sent.
     unwritten: Vec<(i32, StateRecord)>,
@@ -44,7 +47,7 @@ struct Checkpoint {
 }
 
 /// Commits a worker's input offsets.
-pub struct Committer {
+pub struct Committer<K: Clients = Librdkafka> {
     interval: Duration,
     changelogs: BTreeMap<i32, Changelog>,
     /// The offsets that the group is known to have.
@@ -52,25 +55,25 @@ pub struct Committer {
     last_checkpoint: Instant,
     /// What has been done since the last checkpoint: the next offset of each partition.
     positions: BTreeMap<i32, i64>,
-    checkpoints: VecDeque<Checkpoint>,
+    checkpoints: VecDeque<Checkpoint<EpochOf<K>>>,
     /// What is acknowledged, until it is committed.
     pending: Pending<PartitionTotals>,
     /// The commit on its way.
-    commit: Option<Commit>,
+    commit: Option<K::Commit>,
     /// When a commit failed last; `None` if the last one was taken.
     failed_at: Option<Instant>,
     said_at: Option<Instant>,
     totals: TotalsBoard,
 }
 
-impl Committer {
+impl<K: Clients> Committer<K> {
     /// A committer that makes a checkpoint every `interval`. What is committed shows on the board.
     pub fn new(interval: Duration, totals: TotalsBoard) -> Self {
         Self {
             interval,
             changelogs: BTreeMap::new(),
             group_offsets: BTreeMap::new(),
-            last_checkpoint: Instant::now(),
+            last_checkpoint: K::now(),
             positions: BTreeMap::new(),
             checkpoints: VecDeque::new(),
             pending: Pending::default(),
@@ -111,20 +114,20 @@ impl Committer {
     /// A delivery that failed, or a commit that isn't allowed. Any other failure of a commit is only logged, and tried again.
     pub fn tick(
         &mut self,
-        consumer: &mut Consumer,
-        producer: &mut Producer,
+        consumer: &mut K::Consumer,
+        producer: &mut K::Producer,
         partitions: &mut Partitions,
         stop: &dyn Fn() -> bool,
     ) -> Result<bool, Error> {
-        if self.last_checkpoint.elapsed() >= self.interval && !self.positions.is_empty() {
+        if K::since(self.last_checkpoint) >= self.interval && !self.positions.is_empty() {
             self.checkpoint(producer.close_epoch(), consumer, partitions)?;
         }
         let acknowledged = producer.acknowledged()?;
         self.write_state(acknowledged, producer, stop)?;
         self.take_acknowledged(acknowledged);
-        let outcome = self.commit.as_ref().and_then(Commit::outcome);
+        let outcome = self.commit.as_ref().and_then(K::Commit::outcome);
         let is_committed = outcome.map_or(Ok(false), |outcome| self.look_at(outcome))?;
-        let may_try = self.commit.is_none() && self.failed_at.is_none_or(|at| at.elapsed() >= self.interval);
+        let may_try = self.commit.is_none() && self.failed_at.is_none_or(|at| K::since(at) >= self.interval);
         if may_try && self.pending.is_waiting() {
             match consumer.commit_async(&self.pending.attempt()) {
                 Ok(commit) => self.commit = Some(commit),
@@ -140,16 +143,16 @@ impl Committer {
     /// As [`Committer::tick`], any failure of the commit, and [`Error::TimedOut`]. What isn't committed then is tried again.
     pub fn settle(
         &mut self,
-        consumer: &mut Consumer,
-        producer: &mut Producer,
+        consumer: &mut K::Consumer,
+        producer: &mut K::Producer,
         partitions: &mut Partitions,
         timeout: Duration,
     ) -> Result<(), Error> {
         if self.is_idle() && self.pending.is_empty() {
             return Ok(());
         }
-        let until = Instant::now() + timeout;
-        let left = || until.saturating_duration_since(Instant::now());
+        let until = K::now() + timeout;
+        let left = || until.saturating_duration_since(K::now());
         let outputs = producer.flush(timeout)?;
         self.checkpoint(outputs, consumer, partitions)?;
         self.write_state(outputs, producer, &|| left().is_zero()).map_err(|error| match error {
@@ -186,10 +189,15 @@ impl Committer {
     }
 
     /// Outputs of this epoch and earlier ones belong to the messages that were done by now.
-    fn checkpoint(&mut self, epoch: Epoch, consumer: &Consumer, partitions: &mut Partitions) -> Result<(), Error> {
-        self.last_checkpoint = Instant::now();
+    fn checkpoint(
+        &mut self,
+        epoch: EpochOf<K>,
+        consumer: &K::Consumer,
+        partitions: &mut Partitions,
+    ) -> Result<(), Error> {
+        self.last_checkpoint = K::now();
         let mut checkpoint = Checkpoint { epoch, done: BTreeMap::new(), unwritten: Vec::new(), obsolete: Vec::new() };
-        let generation = consumer.group_metadata().as_ref().map(GroupMetadata::generation);
+        let generation = consumer.group_metadata().as_ref().map(K::Membership::generation);
         for (number, next_offset) in std::mem::take(&mut self.positions) {
             let Some(partition) = partitions.get_mut(&number) else { continue };
             if let Some(changelog) = self.changelogs.get_mut(&number) {
@@ -208,8 +216,8 @@ impl Committer {
     /// Sends the state of those checkpoints whose outputs are acknowledged.
     fn write_state(
         &mut self,
-        acknowledged: Epoch,
-        producer: &mut Producer,
+        acknowledged: EpochOf<K>,
+        producer: &mut K::Producer,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
         for checkpoint in self.checkpoints.iter_mut().filter(|checkpoint| !checkpoint.unwritten.is_empty()) {
@@ -225,8 +233,9 @@ impl Committer {
     }
 
     /// What is acknowledged may be committed.
-    fn take_acknowledged(&mut self, acknowledged: Epoch) {
-        let is_written = |checkpoint: &Checkpoint| checkpoint.unwritten.is_empty() && checkpoint.epoch <= acknowledged;
+    fn take_acknowledged(&mut self, acknowledged: EpochOf<K>) {
+        let is_written =
+            |checkpoint: &Checkpoint<EpochOf<K>>| checkpoint.unwritten.is_empty() && checkpoint.epoch <= acknowledged;
         while let Some(checkpoint) = self.checkpoints.pop_front_if(|checkpoint| is_written(checkpoint)) {
             checkpoint.obsolete.into_iter().for_each(Obsolete::delete);
             self.pending.add(checkpoint.done);
@@ -255,8 +264,8 @@ impl Committer {
                     // All of it has become somebody else's.
                     return Ok(false);
                 }
-                self.failed_at = Some(Instant::now());
-                if self.said_at.is_none_or(|at| at.elapsed() >= SAY_AGAIN_AFTER) {
+                self.failed_at = Some(K::now());
+                if self.said_at.is_none_or(|at| K::since(at) >= SAY_AGAIN_AFTER) {
                     self.said_at = self.failed_at;
                     tracing::warn!("offsets were not committed, trying again: {error}");
                 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use loginscope_kafka::{Batch, Consumer, Error, Producer, Record};
+use loginscope_kafka::{Error, Record};
 
 use super::batch::{PartitionState, Partitions};
 use super::changelog::Changelog;
+use super::clients::{Clients, EpochProducer as _, Librdkafka, MessageBatch as _};
 use super::commit::Committer;
 use super::transaction::Transactions;
 
@@ -29,19 +30,19 @@ impl Guarantee {
 }
 
 /// A worker's way of sending and committing.
-pub enum Delivery {
+pub enum Delivery<K: Clients = Librdkafka> {
     /// Outputs first, and offsets once they are acknowledged.
     AtLeastOnce {
         /// Where outputs go.
-        producer: Box<Producer>,
+        producer: Box<K::Producer>,
         /// The offsets' commits.
-        committer: Box<Committer>,
+        committer: Box<Committer<K>>,
     },
     /// Both in transactions.
-    ExactlyOnce(Box<Transactions>),
+    ExactlyOnce(Box<Transactions<K>>),
 }
 
-impl Delivery {
+impl<K: Clients> Delivery<K> {
     /// Whether batches can be taken; else the group is to be polled without.
     pub fn takes_batches(&self) -> bool {
         match self {
@@ -59,7 +60,7 @@ impl Delivery {
     }
 
     /// A batch that has to be done again.
-    pub fn next_again(&mut self) -> Option<Batch> {
+    pub fn next_again(&mut self) -> Option<K::Batch> {
         match self {
             Self::AtLeastOnce { .. } => None,
             Self::ExactlyOnce(transactions) => transactions.next_again(),
@@ -86,7 +87,7 @@ impl Delivery {
     }
 
     /// The partition's next batch begins.
-    pub fn begin(&mut self, partition: &mut PartitionState, batch: &Batch) {
+    pub fn begin(&mut self, partition: &mut PartitionState, batch: &K::Batch) {
         match self {
             Self::AtLeastOnce { committer, .. } => committer.begin(partition),
             Self::ExactlyOnce(transactions) => transactions.begin(partition, batch),
@@ -105,7 +106,7 @@ impl Delivery {
     }
 
     /// All outputs of the batch that had begun have been sent.
-    pub fn done(&mut self, batch: Batch) {
+    pub fn done(&mut self, batch: K::Batch) {
         match self {
             Self::AtLeastOnce { committer, .. } => committer.done(batch.partition(), batch.next_offset()),
             Self::ExactlyOnce(transactions) => transactions.done(batch),
@@ -119,7 +120,7 @@ impl Delivery {
     /// What a person must solve, and [`Error::Stopped`].
     pub fn tick(
         &mut self,
-        consumer: &mut Consumer,
+        consumer: &mut K::Consumer,
         partitions: &mut Partitions,
         stop: &dyn Fn() -> bool,
     ) -> Result<bool, Error> {
@@ -135,7 +136,7 @@ impl Delivery {
     /// A commit that failed or took too long, and what a person must solve.
     pub fn settle(
         &mut self,
-        consumer: &mut Consumer,
+        consumer: &mut K::Consumer,
         partitions: &mut Partitions,
         timeout: Duration,
     ) -> Result<(), Error> {

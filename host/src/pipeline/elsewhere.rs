@@ -6,9 +6,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use loginscope_kafka::{Batch, ChangelogRead, ChangelogReader, ClientSettings, Error, Read, ReadFrom, Reader};
+use loginscope_kafka::{ChangelogRead, ClientSettings, Error, Read, ReadFrom, Reader};
 use loginscope_state::PartitionTotals;
 
+use super::clients::{Clients, LogReader as _, MessageBatch, Turn};
 use super::totals::TotalsBoard;
 
 /// How long a request may take before it is made again.
@@ -20,33 +21,43 @@ const POLL: Duration = Duration::from_millis(100);
 /// The most messages taken at once.
 const MAX_MESSAGES: usize = 1000;
 
-/// Reads the topic to its end, as long as `is_wanted`. A broker that doesn't answer is waited for.
-///
-/// # Errors
-/// What a person must solve.
-pub fn catch_up(
-    kafka: &ClientSettings,
-    topic: &str,
-    board: &TotalsBoard,
-    is_wanted: &dyn Fn() -> bool,
-) -> Result<(), Error> {
-    let mut reader = loop {
-        if !is_wanted() {
-            return Ok(());
-        }
-        match ChangelogReader::open(kafka, topic, &[0], OPEN_TIMEOUT) {
-            Ok(reader) => break reader,
-            Err(error) => wait_after(error)?,
-        }
-    };
-    while is_wanted() {
-        match reader.poll(MAX_MESSAGES, POLL)? {
-            ChangelogRead::Batch(batch) => take(&batch, board),
-            ChangelogRead::End(_) => return Ok(()),
-            ChangelogRead::Nothing => {}
-        }
+/// Reads the topic to its end.
+pub struct CatchUp<K: Clients> {
+    /// None until a broker has answered.
+    reader: Option<K::Reader>,
+}
+
+impl<K: Clients> Default for CatchUp<K> {
+    fn default() -> Self {
+        Self { reader: None }
     }
-    Ok(())
+}
+
+impl<K: Clients> CatchUp<K> {
+    /// Reads on. A broker that doesn't answer is waited for.
+    ///
+    /// # Errors
+    /// What a person must solve.
+    pub fn turn(&mut self, kafka: &K::Settings, topic: &str, board: &TotalsBoard) -> Result<Turn, Error> {
+        let Some(reader) = &mut self.reader else {
+            return match K::reader(kafka, topic, &[0], OPEN_TIMEOUT) {
+                Ok(reader) => {
+                    self.reader = Some(reader);
+                    Ok(Turn::Next)
+                }
+                Err(error) => said_or_fatal(error).map(|()| Turn::After(POLL)),
+            };
+        };
+        match reader.poll(MAX_MESSAGES, POLL) {
+            Ok(ChangelogRead::Batch(batch)) => take(&batch, board),
+            Ok(ChangelogRead::End(_)) => return Ok(Turn::Done),
+            Ok(ChangelogRead::Nothing) => {}
+            // What a partition told last is never deleted.
+            Err(Error::Deleted { .. }) => self.reader = None,
+            Err(error) => return Err(error),
+        }
+        Ok(Turn::Next)
+    }
 }
 
 /// Reads the topic and whatever comes, until `stop`.
@@ -59,7 +70,8 @@ pub fn follow(kafka: &ClientSettings, topic: &str, board: &TotalsBoard, stop: &A
         let mut reader = match Reader::open(kafka, topic, &ReadFrom::Beginning, OPEN_TIMEOUT) {
             Ok(reader) => reader,
             Err(error) => {
-                wait_after(error)?;
+                said_or_fatal(error)?;
+                std::thread::sleep(POLL);
                 continue;
             }
         };
@@ -72,26 +84,26 @@ pub fn follow(kafka: &ClientSettings, topic: &str, board: &TotalsBoard, stop: &A
     Ok(())
 }
 
-/// Waits a moment after an error that passes by itself.
+/// Says an error that passes by itself.
 ///
 /// # Errors
 /// One that doesn't.
-fn wait_after(error: Error) -> Result<(), Error> {
+fn said_or_fatal(error: Error) -> Result<(), Error> {
     if let Error::Failed { .. } | Error::Unreachable { .. } | Error::TimedOut { .. } = error {
         tracing::warn!("the totals of other processes can't be read yet; trying again: {error}");
-        std::thread::sleep(POLL);
         return Ok(());
     }
     Err(error)
 }
 
-fn take(batch: &Batch, board: &TotalsBoard) {
-    for message in batch.iter() {
-        let partition = message.key().and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
-        match (partition, message.payload().map(PartitionTotals::from_bytes)) {
+/// Puts the totals that these messages tell on the board.
+pub(super) fn take(batch: &impl MessageBatch, board: &TotalsBoard) {
+    for message in batch.messages() {
+        let partition = message.key.and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
+        match (partition, message.payload.map(PartitionTotals::from_bytes)) {
             (Some(partition), Some(Ok(totals))) => board.offer(partition, totals),
             // A newer version may be among the others, and its totals are in no insight of this one.
-            (_, Some(Err(error))) => tracing::warn!(offset = message.offset(), "totals that can't be read: {error}"),
+            (_, Some(Err(error))) => tracing::warn!(offset = message.offset, "totals that can't be read: {error}"),
             (_, None) | (None, _) => {}
         }
     }

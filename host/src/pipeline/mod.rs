@@ -5,8 +5,9 @@
 //! - `validate`: the verdicts on a batch, a failing plugin bisected to the login at fault.
 //! - `segment`: one attempt to take some logins through the enrichers.
 //! - [`insight`]: what a plugin found out, wrapped for the outside.
-//! - [`worker`]: the loop of a worker, and [`delivery`]: how its outputs are committed, at least once ([`commit`]) or exactly once
+//! - [`worker`]: the loop of a worker, [`processing`]: what it does with its messages, and [`delivery`]: how its outputs are committed, at least once ([`commit`]) or exactly once
 //!   ([`transaction`]).
+//! - [`clients`]: what all of these use of Kafka.
 //! - [`changelog`]: what of a partition's state is written with a commit, and [`restore`]: reading it back.
 //! - [`totals`]: what each partition's last commit counted, for the insights of the others; [`elsewhere`]: of those that other
 //!   processes have.
@@ -17,6 +18,7 @@
 pub mod batch;
 pub mod chain;
 pub mod changelog;
+pub mod clients;
 pub mod commit;
 mod convert;
 pub mod delivery;
@@ -24,8 +26,11 @@ pub mod elsewhere;
 pub mod insight;
 pub mod outputs;
 pub mod plugins;
+pub mod processing;
 pub mod restore;
 mod segment;
+#[cfg(test)]
+mod simulation;
 pub mod totals;
 pub mod transaction;
 mod validate;

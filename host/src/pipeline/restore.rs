@@ -6,37 +6,22 @@
 //! - What a former owner that is still alive writes counts for nothing from the moment on up to which the changelog is read.
 //!   Transactions see to that; without them, the partition is claimed before it is read.
 
+mod job;
+
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use loginscope_kafka::{
-    Assigned, ChangelogRead, ChangelogReader, ClientSettings, Error, Producer, ProducerOptions, Record, Waker,
-};
-use loginscope_state::{Catalog, CommitHead, Follower, Restored, Term};
+use anyhow::{Context as _, Result};
+use loginscope_kafka::Assigned;
+use loginscope_state::{Catalog, CommitHead, Restored, Term};
 
+use self::job::{Open, Restore};
 use super::changelog::Home;
-use super::elsewhere;
+use super::clients::{Clients, Librdkafka};
 use super::totals::TotalsBoard;
-
-/// How long a request for the changelog's begin and end may take before it is made again.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long one wait for messages takes at most.
-const POLL: Duration = Duration::from_millis(100);
-
-/// The most messages taken at once.
-const MAX_MESSAGES: usize = 1000;
-
-/// How long it is waited for the group to say that a partition is somebody else's.
-const TAKEN_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// How often it is told how far a long restore is.
-const SAY_AFTER: Duration = Duration::from_secs(2);
 
 /// A partition that was read from its changelog.
 pub struct Found {
@@ -50,25 +35,30 @@ pub struct Found {
     pub took: Duration,
 }
 
+/// As [`Source::patience`]: a minute, in which any member of the group has heard that a partition isn't its own any more.
+pub const PATIENCE: u32 = 600;
+
 /// What a worker's partitions are restored from, and by whom.
 #[derive(Clone)]
-pub struct Source {
+pub struct Source<K: Clients = Librdkafka> {
     /// How to reach Kafka.
-    pub kafka: ClientSettings,
+    pub kafka: K::Settings,
     /// Where the state is, and who writes it from then on.
     pub home: Home,
     /// How many partitions the changelog has.
     pub partitions: i32,
     /// Whether partitions are claimed first.
     pub claims: bool,
+    /// How often it is looked whether a partition that somebody else has claimed is still this worker's, before that counts.
+    pub patience: u32,
     /// The totals of partitions elsewhere are put here.
     pub totals: TotalsBoard,
 }
 
 /// Restores the partitions of a worker.
-pub struct Restorer {
-    source: Source,
-    waker: Waker,
+pub struct Restorer<K: Clients = Librdkafka> {
+    source: Source<K>,
+    wake: Wake,
     /// By partition.
     jobs: BTreeMap<i32, Job>,
     next_job: u64,
@@ -76,17 +66,20 @@ pub struct Restorer {
     report: Sender<(u64, i32, Result<Found>)>,
 }
 
+/// Wakes a worker.
+type Wake = Arc<dyn Fn() + Send + Sync>;
+
 struct Job {
     number: u64,
-    /// How many partitions of the job are still wanted.
-    wanted: Arc<AtomicUsize>,
+    /// Whether the partition is still wanted.
+    is_wanted: Arc<AtomicBool>,
 }
 
-impl Restorer {
-    /// Restores from this source; `waker` wakes the worker when a partition is there.
-    pub fn new(source: Source, waker: Waker) -> Self {
+impl<K: Clients> Restorer<K> {
+    /// Restores from this source; `wake` wakes the worker when a partition is there.
+    pub fn new(source: Source<K>, wake: Wake) -> Self {
         let (report, results) = mpsc::channel();
-        Self { source, waker, jobs: BTreeMap::new(), next_job: 0, results, report }
+        Self { source, wake, jobs: BTreeMap::new(), next_job: 0, results, report }
     }
 
     /// Begins to restore these partitions, which were assigned in this generation of the group, for this catalog.
@@ -100,32 +93,27 @@ impl Restorer {
         }
         let number = self.next_job;
         self.next_job += 1;
-        let wanted = Arc::new(AtomicUsize::new(assigned.len()));
-        for partition in assigned {
-            self.jobs.insert(partition.partition, Job { number, wanted: Arc::clone(&wanted) });
-        }
         let claim = self.source.claims.then(|| Term::default().at(generation.unsigned_abs()));
         let open = assigned.iter().map(|assigned| {
-            (assigned.partition, Open { assigned: *assigned, follower: Follower::default(), claim, is_claimed: false })
+            let is_wanted = Arc::new(AtomicBool::new(true));
+            self.jobs.insert(assigned.partition, Job { number, is_wanted: Arc::clone(&is_wanted) });
+            (assigned.partition, Open::new(*assigned, claim, is_wanted))
         });
-        let restore = Restore { source: self.source.clone(), open: open.collect(), catalog, wanted };
-        let (report, waker) = (self.report.clone(), self.waker.clone());
-        let report = move |partition, found| {
+        let open = open.collect();
+        let (report, wake) = (self.report.clone(), Arc::clone(&self.wake));
+        let report = Box::new(move |partition, found| {
             // The worker may be gone.
             report.send((number, partition, found)).ok();
-            waker.wake();
-        };
-        std::thread::Builder::new()
-            .name("restore".to_owned())
-            .spawn(move || restore.run(&report))
-            .context("cannot start a thread that restores partitions")?;
-        Ok(())
+            wake();
+        });
+        let mut restore = Restore::new(self.source.clone(), open, catalog, report);
+        K::in_background("restore", move || restore.turn()).context("cannot start a thread that restores partitions")
     }
 
     /// These partitions are no longer wanted.
     pub fn cancel(&mut self, partitions: &[i32]) {
         for job in partitions.iter().filter_map(|partition| self.jobs.remove(partition)) {
-            job.wanted.fetch_sub(1, Ordering::Relaxed);
+            job.is_wanted.store(false, Ordering::Relaxed);
         }
     }
 
@@ -144,181 +132,11 @@ impl Restorer {
     }
 }
 
-impl Drop for Restorer {
+impl<K: Clients> Drop for Restorer<K> {
     fn drop(&mut self) {
         let partitions: Vec<i32> = self.jobs.keys().copied().collect();
         self.cancel(&partitions);
     }
-}
-
-/// A job on its thread.
-struct Restore {
-    source: Source,
-    /// The partitions that aren't there yet.
-    open: BTreeMap<i32, Open>,
-    catalog: Arc<Catalog>,
-    wanted: Arc<AtomicUsize>,
-}
-
-/// A partition that isn't there yet.
-struct Open {
-    assigned: Assigned,
-    follower: Follower,
-    /// The term that it is to be claimed for, where it is.
-    claim: Option<Term>,
-    is_claimed: bool,
-}
-
-type Report<'a> = &'a dyn Fn(i32, Result<Found>);
-
-impl Restore {
-    fn run(mut self, report: Report<'_>) {
-        let restored = std::panic::catch_unwind(AssertUnwindSafe(|| self.restore(report)));
-        let restored = restored.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
-        // One partition that can't be restored ends the run.
-        if let (Err(error), Some(partition)) = (restored, self.open.keys().next()) {
-            let numbers: Vec<String> = self.open.keys().map(i32::to_string).collect();
-            let what = format!("cannot restore partition {} from {}", numbers.join(", "), self.source.home.changelog);
-            // Of a right that is missing, Kafka's client has said all already.
-            let is_said = matches!(error.downcast_ref(), Some(Error::NotAuthorized { .. }));
-            report(*partition, Err(if is_said { error } else { error.context(what) }));
-        }
-    }
-
-    fn restore(&mut self, report: Report<'_>) -> Result<()> {
-        let begun = Instant::now();
-        if let Some(topic) = &self.source.home.totals {
-            elsewhere::catch_up(&self.source.kafka, topic, &self.source.totals, &|| self.is_wanted())?;
-        }
-        while !self.open.is_empty() && self.is_wanted() {
-            self.claim()?;
-            match self.read(begun, report) {
-                Ok(()) => {}
-                // A snapshot was completed meanwhile, and what is before it was deleted: all is in what is there now.
-                Err(error) if matches!(error.downcast_ref(), Some(Error::Deleted { .. })) => {
-                    tracing::debug!("reading the changelog anew: {error:#}");
-                }
-                Err(error) => return Err(error),
-            }
-            self.open.values_mut().for_each(|open| open.follower = Follower::default());
-        }
-        Ok(())
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed) > 0
-    }
-
-    /// Claims the partitions that are to be claimed.
-    fn claim(&mut self) -> Result<()> {
-        let claims = self.open.iter_mut().filter(|(_, open)| !open.is_claimed);
-        let claims: Vec<(i32, Term)> = claims.filter_map(|(partition, open)| Some((*partition, open.claim?))).collect();
-        if claims.is_empty() {
-            return Ok(());
-        }
-        let mut producer = Producer::new(&self.source.kafka, ProducerOptions::default())?;
-        for (partition, term) in &claims {
-            let message = self.source.home.writer.claim(*term);
-            let record = Record {
-                topic: &self.source.home.changelog,
-                partition: Some(*partition),
-                payload: Some(&message),
-                ..Record::default()
-            };
-            producer.send(&record, &|| !self.is_wanted())?;
-        }
-        while self.is_wanted() {
-            match producer.flush(POLL) {
-                Ok(_) => break,
-                Err(Error::TimedOut { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.open.values_mut().for_each(|open| open.is_claimed = true);
-        Ok(())
-    }
-
-    fn read(&mut self, begun: Instant, report: Report<'_>) -> Result<()> {
-        let partitions: Vec<i32> = self.open.keys().copied().collect();
-        let Some(mut reader) = self.open_reader(&partitions)? else { return Ok(()) };
-        let (mut said, mut unread) = (begun, partitions.len());
-        while unread > 0 && self.is_wanted() {
-            match reader.poll(MAX_MESSAGES, POLL)? {
-                ChangelogRead::Batch(batch) => {
-                    let Some(open) = self.open.get_mut(&batch.partition()) else { continue };
-                    for message in batch.iter() {
-                        open.follower.read(message.offset(), message.payload().unwrap_or_default())?;
-                    }
-                }
-                ChangelogRead::End(partition) => {
-                    unread -= 1;
-                    self.finish(partition, begun, report)?;
-                }
-                ChangelogRead::Nothing => {}
-            }
-            if said.elapsed() >= SAY_AFTER {
-                said = Instant::now();
-                say_progress(&partitions, reader.progress(), begun.elapsed());
-            }
-        }
-        Ok(())
-    }
-
-    /// A partition is read to its end.
-    fn finish(&mut self, partition: i32, begun: Instant, report: Report<'_>) -> Result<()> {
-        let Some(mut open) = self.open.remove(&partition) else { return Ok(()) };
-        let term = open.follower.term();
-        let is_taken =
-            open.claim.is_some_and(|claim| claim != term || open.follower.owner() != Some(self.source.home.writer.id));
-        if !is_taken {
-            let restored = open.follower.finish(Arc::clone(&self.catalog));
-            let restored = restored.with_context(|| format!("partition {partition}"))?;
-            report(partition, Ok(Found { assigned: open.assigned, restored, term, took: begun.elapsed() }));
-            return Ok(());
-        }
-        // A group without offsets has been made anew, and its generations begin anew. Otherwise the group has gone on, which the
-        // worker will hear.
-        open.claim =
-            open.claim.map(|claim| if open.assigned.committed.is_none() { term.at(claim.generation) } else { claim });
-        if open.assigned.committed.is_some() {
-            if begun.elapsed() >= TAKEN_TIMEOUT {
-                bail!(
-                    "partition {partition} was written by a member of generation {} of the group, and this one is of {}: if the \
-                     group was deleted, delete this topic, too, or use another group",
-                    term.generation,
-                    open.claim.unwrap_or_default().generation
-                );
-            }
-            std::thread::sleep(POLL);
-        }
-        open.is_claimed = false;
-        self.open.insert(partition, open);
-        Ok(())
-    }
-
-    /// Begins to read. A broker that doesn't answer is waited for; nothing where nobody wants it any more.
-    fn open_reader(&self, partitions: &[i32]) -> Result<Option<ChangelogReader>> {
-        while self.is_wanted() {
-            match ChangelogReader::open(&self.source.kafka, &self.source.home.changelog, partitions, OPEN_TIMEOUT) {
-                Ok(reader) => return Ok(Some(reader)),
-                Err(error @ (Error::Failed { .. } | Error::Unreachable { .. } | Error::TimedOut { .. })) => {
-                    tracing::warn!("the changelog can't be read yet; trying again: {error}");
-                    std::thread::sleep(POLL);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn say_progress(partitions: &[i32], (read, all): (u64, u64), time: Duration) {
-    let rate = read as f64 / time.as_secs_f64();
-    let left = (all.saturating_sub(read)) as f64 / rate.max(1.0);
-    tracing::info!(
-        ?partitions,
-        "restoring: {read} of {all} records of the changelog, {rate:.0}/s, about {left:.0} s left"
-    );
 }
 
 /// The input has got more partitions than its changelog has.

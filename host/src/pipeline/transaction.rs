@@ -18,10 +18,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use loginscope_kafka::{Batch, Consumer, Error, FencedBy, Record, TransactionError, TransactionalProducer};
+use loginscope_kafka::{Error, FencedBy, Record, TransactionError};
 
 use super::batch::{PartitionState, Partitions};
 use super::changelog::Changelog;
+use super::clients::{
+    Clients, GroupConsumer as _, GroupMembership as _, Librdkafka, MessageBatch, TransactionProducer as _,
+};
 use super::totals::TotalsBoard;
 
 /// How long one step of ending a transaction may take before the consumer is polled again.
@@ -68,10 +71,13 @@ enum Step {
     Commit,
 }
 
+/// Makes a producer.
+type Make<K> = Box<dyn Fn() -> Result<<K as Clients>::Transactional, Error> + Send>;
+
 /// Sends a worker's outputs in transactions.
-pub struct Transactions {
-    make: Box<dyn Fn() -> Result<TransactionalProducer, Error> + Send>,
-    producer: TransactionalProducer,
+pub struct Transactions<K: Clients = Librdkafka> {
+    make: Make<K>,
+    producer: K::Transactional,
     phase: Phase,
     interval: Duration,
     topic: String,
@@ -81,23 +87,18 @@ pub struct Transactions {
     began: Instant,
     /// The offsets to go on from after it.
     offsets: BTreeMap<i32, i64>,
-    batches: Vec<Batch>,
+    batches: Vec<K::Batch>,
     /// Batches of an aborted transaction.
-    again: VecDeque<Batch>,
+    again: VecDeque<K::Batch>,
     failed_deliveries: u32,
 }
 
-impl Transactions {
+impl<K: Clients> Transactions<K> {
     /// Transactions over messages of this topic, by producers that `make` makes, committed every `interval`.
     ///
     /// # Errors
     /// Those of `make`.
-    pub fn new(
-        make: Box<dyn Fn() -> Result<TransactionalProducer, Error> + Send>,
-        topic: String,
-        interval: Duration,
-        totals: TotalsBoard,
-    ) -> Result<Self, Error> {
+    pub fn new(make: Make<K>, topic: String, interval: Duration, totals: TotalsBoard) -> Result<Self, Error> {
         Ok(Self {
             producer: make()?,
             make,
@@ -106,7 +107,7 @@ impl Transactions {
             topic,
             changelogs: BTreeMap::new(),
             totals,
-            began: Instant::now(),
+            began: K::now(),
             offsets: BTreeMap::new(),
             batches: Vec::new(),
             again: VecDeque::new(),
@@ -125,7 +126,7 @@ impl Transactions {
     }
 
     /// The next batch that is to be done again, if batches can be taken.
-    pub fn next_again(&mut self) -> Option<Batch> {
+    pub fn next_again(&mut self) -> Option<K::Batch> {
         if self.takes_batches() { self.again.pop_front() } else { None }
     }
 
@@ -137,7 +138,7 @@ impl Transactions {
     /// Has a partition's offset committed though nothing of it was done yet: from now on it is where the group begins.
     pub fn pin(&mut self, partition: &mut PartitionState, offset: i64) {
         if self.offsets.is_empty() {
-            self.began = Instant::now();
+            self.began = K::now();
         }
         self.offsets.entry(partition.number).or_insert_with(|| {
             partition.state.begin_interval();
@@ -146,9 +147,9 @@ impl Transactions {
     }
 
     /// The partition's next batch begins.
-    pub fn begin(&mut self, partition: &mut PartitionState, batch: &Batch) {
-        if let Some(first) = batch.get(0) {
-            self.pin(partition, first.offset());
+    pub fn begin(&mut self, partition: &mut PartitionState, batch: &K::Batch) {
+        if let Some(first) = batch.first_offset() {
+            self.pin(partition, first);
         }
     }
 
@@ -172,7 +173,7 @@ impl Transactions {
     }
 
     /// All outputs of the batch that had begun have been sent.
-    pub fn done(&mut self, batch: Batch) {
+    pub fn done(&mut self, batch: K::Batch) {
         if let Some(next) = self.offsets.get_mut(&batch.partition()) {
             *next = batch.next_offset();
             self.batches.push(batch);
@@ -183,10 +184,10 @@ impl Transactions {
     ///
     /// # Errors
     /// What a person must solve.
-    pub fn tick(&mut self, consumer: &Consumer, partitions: &mut Partitions) -> Result<bool, Error> {
+    pub fn tick(&mut self, consumer: &K::Consumer, partitions: &mut Partitions) -> Result<bool, Error> {
         if self.takes_batches() && !self.offsets.is_empty() {
-            let messages: usize = self.batches.iter().map(Batch::len).sum();
-            if self.began.elapsed() >= self.interval || messages >= MAX_MESSAGES {
+            let messages: usize = self.batches.iter().map(K::Batch::count).sum();
+            if K::since(self.began) >= self.interval || messages >= MAX_MESSAGES {
                 self.phase = Phase::Ending(Step::State);
             }
         }
@@ -197,19 +198,24 @@ impl Transactions {
     ///
     /// # Errors
     /// [`Error::TimedOut`], and what a person must solve.
-    pub fn settle(&mut self, consumer: &Consumer, partitions: &mut Partitions, timeout: Duration) -> Result<(), Error> {
-        let until = Instant::now() + timeout;
+    pub fn settle(
+        &mut self,
+        consumer: &K::Consumer,
+        partitions: &mut Partitions,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let until = K::now() + timeout;
         while !self.offsets.is_empty() || !matches!(self.phase, Phase::Open | Phase::Beginning) {
             if self.takes_batches() {
                 self.phase = Phase::Ending(Step::State);
             }
             let is_done = self.step(consumer, partitions)?;
             // Aborted, it is to be done again, by whoever has the partitions then.
-            if !self.again.is_empty() || Instant::now() >= until && !is_done {
+            if !self.again.is_empty() || K::now() >= until && !is_done {
                 return Err(Error::TimedOut { what: "committing a transaction".to_owned(), waited: timeout });
             }
             if !is_done {
-                std::thread::sleep(PAUSE);
+                K::sleep(PAUSE);
             }
         }
         Ok(())
@@ -230,7 +236,7 @@ impl Transactions {
         }
     }
 
-    fn step(&mut self, consumer: &Consumer, partitions: &mut Partitions) -> Result<bool, Error> {
+    fn step(&mut self, consumer: &K::Consumer, partitions: &mut Partitions) -> Result<bool, Error> {
         match self.phase {
             Phase::Open => Ok(false),
             Phase::Beginning => {
@@ -263,7 +269,7 @@ impl Transactions {
     /// Commits the open transaction; `false` where it isn't a member of the group just now.
     fn commit(
         &mut self,
-        consumer: &Consumer,
+        consumer: &K::Consumer,
         partitions: &mut Partitions,
         step: Step,
     ) -> Result<bool, TransactionError> {
@@ -357,14 +363,19 @@ impl Transactions {
         }
         // Without a batch there is only an offset to be committed, by the next transaction.
         self.offsets.retain(|number, _| !self.batches.iter().any(|batch| batch.partition() == *number));
-        self.began = Instant::now();
+        self.began = K::now();
         for batch in self.batches.drain(..).rev() {
             self.again.push_front(batch);
         }
     }
 
     /// Puts another producer in the place of one that can't go on, and finds out what became of its transaction.
-    fn replace(&mut self, consumer: &Consumer, partitions: &mut Partitions, is_replaced: bool) -> Result<bool, Error> {
+    fn replace(
+        &mut self,
+        consumer: &K::Consumer,
+        partitions: &mut Partitions,
+        is_replaced: bool,
+    ) -> Result<bool, Error> {
         if !is_replaced {
             self.producer = (self.make)()?;
             self.phase = Phase::Lost { is_replaced: true };
@@ -392,7 +403,7 @@ impl Transactions {
     }
 }
 
-impl Drop for Transactions {
+impl<K: Clients> Drop for Transactions<K> {
     /// Nobody has to wait for the timeout of a transaction that nobody will commit.
     fn drop(&mut self) {
         if self.producer.is_open()

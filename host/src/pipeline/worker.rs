@@ -8,23 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use loginscope_kafka::{Assigned, Batch, Consumer, Error, Polled};
-use loginscope_state::Partition;
+use loginscope_kafka::{Assigned, Error, Polled};
+use loginscope_state::{Catalog, Partition};
 
-use super::batch::{Message, Output, PartitionState, Partitions, Pipeline};
+use super::batch::{PartitionState, Partitions};
 use super::changelog::{Changelog, Home};
+use super::clients::{Clients, GroupConsumer as _, GroupMembership as _, Librdkafka, MessageBatch as _};
 use super::delivery::Delivery;
-use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
+use super::processing::Processing;
 use super::restore::{Found, Restorer, resume_at};
 use super::totals::TotalsBoard;
-use crate::control::watch::Serving;
 use crate::telemetry::{Progress, Telemetry};
 
 /// The most messages in a batch.
 const MAX_BATCH: usize = 4096;
-
-/// The most bytes of messages that go through the chain at once: columns count in 32 bits, and memory is to stay bounded.
-const MAX_BATCH_BYTES: usize = 16 << 20;
 
 /// How long a poll waits when there is nothing to do.
 const POLL: Duration = Duration::from_millis(50);
@@ -37,8 +34,6 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all workers of a process have in common.
 pub struct Shared {
-    /// The chain that serves.
-    pub serving: Serving,
     /// What happens is told here.
     pub telemetry: Arc<Telemetry>,
     /// The totals of all partitions.
@@ -53,74 +48,97 @@ pub struct Shared {
     pub insight_every: u32,
     /// Whether the topic has several partitions, so that logins should be keyed by user.
     pub several_partitions: bool,
-    /// Whether processed logins tell where they came from.
-    pub source_headers: bool,
-    /// The largest record of the insights topic, in bytes.
-    pub insights_limit: usize,
     /// How long a worker may take to have its outputs acknowledged when it is told to stop.
     pub drain_timeout: Duration,
 }
 
 /// State that outlives the process.
-pub struct Durable {
+pub struct Durable<K: Clients = Librdkafka> {
     /// Reads it.
-    pub restorer: Restorer,
+    pub restorer: Restorer<K>,
     /// Where it is.
     pub home: Home,
 }
 
+/// What a worker does with its messages.
+pub trait Work<K: Clients> {
+    /// What is kept of each partition.
+    fn catalog(&self) -> &Arc<Catalog>;
+
+    /// Whether there are newer plugins than those at hand.
+    fn is_outdated(&self) -> bool;
+
+    /// Takes the newest plugins over. The partitions have to adopt their catalog, too.
+    ///
+    /// # Errors
+    /// Where they don't fit together.
+    fn take_over(&mut self) -> anyhow::Result<()>;
+
+    /// Judges and counts a batch, and sends what it comes to.
+    ///
+    /// # Errors
+    /// What a person must solve, and [`Error::Stopped`].
+    fn process(
+        &mut self,
+        batch: &K::Batch,
+        partition: &mut PartitionState,
+        delivery: &mut Delivery<K>,
+        shared: &Shared,
+    ) -> Result<(), Error>;
+}
+
 /// One worker.
-pub struct Worker {
+pub struct Worker<K: Clients = Librdkafka, W: Work<K> = Processing> {
     /// Its number, for the log.
     pub number: usize,
     /// What it has in common with others.
     pub shared: Arc<Shared>,
     /// Where its messages come from.
-    pub consumer: Consumer,
+    pub consumer: K::Consumer,
     /// Where its outputs go, and its commits.
-    pub delivery: Delivery,
+    pub delivery: Delivery<K>,
     /// Where its partitions' state is kept; only in memory if not given.
-    pub durable: Option<Durable>,
-    /// Its way to send them.
-    pub sender: Sender,
-    /// Its plugins.
-    pub pipeline: Pipeline,
-    /// The generation of the plugins.
-    pub generation: u64,
+    pub durable: Option<Durable<K>>,
+    /// What it does with its messages.
+    pub work: W,
     /// The partitions it owns.
     pub partitions: Partitions,
-    /// What the last batch came to.
-    pub output: Output,
     /// When it last told how far it is.
     pub last_progress: Instant,
 }
 
-impl Worker {
+impl<K: Clients, W: Work<K>> Worker<K, W> {
     /// Takes logins until it is told to stop or something happens that a person must solve; then drains and commits. Dropped,
     /// it leaves the group.
     pub fn run(&mut self) -> anyhow::Result<()> {
         while !self.shared.stop.load(Ordering::Relaxed) {
-            self.take_over_new_plugins()?;
-            self.take_restored()?;
-            let (most, patience) = match self.delivery.next_again() {
-                Some(batch) => {
-                    self.process(batch)?;
-                    (0, Duration::ZERO)
-                }
-                None if self.delivery.takes_batches() => (MAX_BATCH, self.patience()),
-                None => (0, self.patience()),
-            };
-            match self.consumer.poll(most, patience)? {
-                Polled::Batch(batch) => self.process(batch)?,
-                Polled::Assigned(assigned) => self.assigned(&assigned)?,
-                Polled::Revoked(partitions) => self.give_up(&partitions)?,
-                Polled::Lost(partitions) => self.forget(&partitions),
-                Polled::Nothing => {}
-            }
-            self.commit()?;
-            self.report_progress();
+            self.turn()?;
         }
         self.drain()
+    }
+
+    /// Takes what is there: plugins, partitions, messages; and commits what it is time for.
+    pub(super) fn turn(&mut self) -> anyhow::Result<()> {
+        self.take_over_new_plugins()?;
+        self.take_restored()?;
+        let (most, patience) = match self.delivery.next_again() {
+            Some(batch) => {
+                self.process(batch)?;
+                (0, Duration::ZERO)
+            }
+            None if self.delivery.takes_batches() => (MAX_BATCH, self.patience()),
+            None => (0, self.patience()),
+        };
+        match self.consumer.poll(most, patience)? {
+            Polled::Batch(batch) => self.process(batch)?,
+            Polled::Assigned(assigned) => self.assigned(&assigned)?,
+            Polled::Revoked(partitions) => self.give_up(&partitions)?,
+            Polled::Lost(partitions) => self.forget(&partitions),
+            Polled::Nothing => {}
+        }
+        self.commit()?;
+        self.report_progress();
+        Ok(())
     }
 
     /// How long to wait for messages: not at all long while something waits to be committed.
@@ -129,90 +147,29 @@ impl Worker {
     }
 
     fn take_over_new_plugins(&mut self) -> anyhow::Result<()> {
-        let serving = self.shared.serving.load();
         // What of the state is being committed must not change.
-        if serving.number == self.generation || !self.delivery.takes_batches() {
+        if !self.work.is_outdated() || !self.delivery.takes_batches() {
             return Ok(());
         }
-        self.pipeline.adopt(Arc::clone(&serving.chain))?;
+        self.work.take_over()?;
         for partition in self.partitions.values_mut() {
-            partition.state.adopt(Arc::clone(&serving.chain.catalog));
+            partition.state.adopt(Arc::clone(self.work.catalog()));
         }
-        self.generation = serving.number;
         Ok(())
     }
 
-    fn process(&mut self, batch: Batch) -> Result<(), Error> {
+    fn process(&mut self, batch: K::Batch) -> Result<(), Error> {
         if let Some(partition) = self.partitions.get_mut(&batch.partition()) {
             self.delivery.begin(partition, &batch);
+            self.work.process(&batch, partition, &mut self.delivery, &self.shared)?;
         }
-        self.send_outputs(&batch)?;
         self.delivery.done(batch);
         Ok(())
     }
 
-    fn send_outputs(&mut self, batch: &Batch) -> Result<(), Error> {
-        let carried_bytes: Vec<usize> = batch.iter().map(carried_bytes).collect();
-        let source_bytes = if self.shared.source_headers { SOURCE_BYTES } else { 0 };
-        let messages: Vec<Message<'_>> = batch
-            .iter()
-            .zip(&carried_bytes)
-            .map(|(message, carried_bytes)| Message {
-                offset: message.offset(),
-                payload: message.payload(),
-                key: message.key(),
-                timestamp_ms: message.timestamp(),
-                header_bytes: carried_bytes + source_bytes,
-            })
-            .collect();
-        let mut first = 0;
-        while let Some(part) = messages.get(first..).map(bounded).filter(|part| !part.is_empty()) {
-            self.process_part(BatchPart { batch, first, carried_bytes: &carried_bytes }, part)?;
-            first += part.len();
-        }
-        Ok(())
-    }
-
-    /// Takes the messages of a part of a batch through the chain.
-    fn process_part(&mut self, part: BatchPart<'_>, messages: &[Message<'_>]) -> Result<(), Error> {
-        let Some(partition) = self.partitions.get_mut(&part.batch.partition()) else { return Ok(()) };
-        self.output.clear();
-        self.pipeline.process(partition, messages, &self.shared.totals, &mut self.output);
-        let (limit, telemetry) = (self.shared.insights_limit, &self.shared.telemetry);
-        // Its delivery would fail, and again after every restart.
-        self.output.insights.retain(|insight| {
-            let fits = insight_bytes(insight) <= limit;
-            if !fits {
-                telemetry.insight_too_large(insight, limit);
-            }
-            fits
-        });
-        let stop = || self.shared.give_up.load(Ordering::Relaxed);
-        self.sender.send(&mut self.delivery, part, &self.pipeline, &self.output, &stop)?;
-        self.tell();
-        Ok(())
-    }
-
-    fn tell(&self) {
-        let telemetry = &self.shared.telemetry;
-        telemetry.processed(self.output.processed.len() as u64);
-        for (_, rejected) in &self.output.rejected {
-            telemetry.rejected(&rejected.rejection.code);
-        }
-        for insight in &self.output.insights {
-            telemetry.insight(insight);
-        }
-        for failure in &self.output.failures {
-            telemetry.plugin_failed(&self.pipeline.plugin_label(failure.plugin), &failure.reason);
-        }
-        if self.output.unkeyed > 0 {
-            telemetry.unkeyed(self.output.unkeyed, &self.shared.topic);
-        }
-    }
-
     /// Partitions come: those that have a changelog when they are restored from it, others at once.
     fn assigned(&mut self, assigned: &[Assigned]) -> anyhow::Result<()> {
-        let catalog = Arc::clone(&self.pipeline.chain().catalog);
+        let catalog = Arc::clone(self.work.catalog());
         if let Some(durable) = &mut self.durable {
             for Assigned { partition, .. } in assigned {
                 self.consumer.hold(*partition);
@@ -226,9 +183,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes partitions over that are restored by now.
+    /// Takes partitions over that are restored by now. What is pinned must not come into a transaction whose state is written already.
     fn take_restored(&mut self) -> anyhow::Result<()> {
-        while let Some(durable) = &mut self.durable
+        while self.delivery.takes_batches()
+            && let Some(durable) = &mut self.durable
             && let Some(Found { assigned, restored, term, took }) = durable.restorer.next_found()?
         {
             let number = assigned.partition;
@@ -242,7 +200,7 @@ impl Worker {
             let is_new = restored.is_none();
             self.shared.telemetry.restored(number, restored.as_ref(), took);
             let state = restored.map_or_else(
-                || Partition::new(Arc::clone(&self.pipeline.chain().catalog), self.shared.insight_every),
+                || Partition::new(Arc::clone(self.work.catalog()), self.shared.insight_every),
                 |restored| self.up_to_date(number, restored.partition),
             );
             self.own(number, state);
@@ -256,7 +214,7 @@ impl Worker {
 
     /// A restored partition with the plugins and the settings of now.
     fn up_to_date(&self, number: i32, mut state: Partition) -> Partition {
-        let catalog = &self.pipeline.chain().catalog;
+        let catalog = self.work.catalog();
         if !Arc::ptr_eq(state.catalog(), catalog) {
             state.adopt(Arc::clone(catalog));
         }
@@ -309,10 +267,10 @@ impl Worker {
     }
 
     fn report_progress(&mut self) {
-        if self.last_progress.elapsed() < PROGRESS_INTERVAL {
+        if K::since(self.last_progress) < PROGRESS_INTERVAL {
             return;
         }
-        self.last_progress = Instant::now();
+        self.last_progress = K::now();
         for progress in self.consumer.progress() {
             let Some(partition) = self.partitions.get(&progress.partition) else { continue };
             let window = partition.state.window_progress();
@@ -323,20 +281,27 @@ impl Worker {
         }
     }
 
-    fn drain(&mut self) -> anyhow::Result<()> {
+    /// Commits what was begun, within the time for that.
+    pub(super) fn drain(&mut self) -> anyhow::Result<()> {
         // A little less than all of it, so that what went wrong can be told within it.
-        let deadline = Instant::now() + self.shared.drain_timeout.mul_f64(0.9);
+        let deadline = K::now() + self.shared.drain_timeout.mul_f64(0.9);
         let settled = loop {
             while let Some(batch) = self.delivery.next_again() {
                 self.process(batch)?;
             }
-            match self.settle(deadline.saturating_duration_since(Instant::now())) {
+            match self.settle(deadline.saturating_duration_since(K::now())) {
                 // A group that is being rebalanced takes no commits; when that is done, it does.
                 Err(Error::Commit { .. } | Error::CommitFenced { .. } | Error::TimedOut { .. })
-                    if Instant::now() < deadline =>
+                    if K::now() < deadline =>
                 {
                     match self.consumer.poll(0, POLL)? {
                         Polled::Revoked(partitions) | Polled::Lost(partitions) => self.forget(&partitions),
+                        // They go on to others at once. What is held has no start committed, which would be without a state.
+                        Polled::Assigned(assigned) if self.durable.is_some() => {
+                            for Assigned { partition, .. } in assigned {
+                                self.consumer.hold(partition);
+                            }
+                        }
                         Polled::Batch(_) | Polled::Assigned(_) | Polled::Nothing => {}
                     }
                 }
@@ -344,38 +309,5 @@ impl Worker {
             }
         };
         settled.context("not everything could be committed before the end, so some will be done again")
-    }
-}
-
-/// As many of the messages as may go at once, at least one.
-fn bounded<'a, 'm>(messages: &'a [Message<'m>]) -> &'a [Message<'m>] {
-    let mut bytes = 0;
-    let fits = |message: &&Message<'_>| {
-        bytes += message.payload.map_or(0, <[u8]>::len);
-        bytes <= MAX_BATCH_BYTES
-    };
-    let count = messages.iter().take_while(fits).count().max(1).min(messages.len());
-    messages.get(..count).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_messages_go_in_smaller_parts_and_none_is_left_out() {
-        let large = vec![0; MAX_BATCH_BYTES / 2 + 1];
-        let message = |payload| Message { payload: Some(payload), ..Message::default() };
-        let mut messages = vec![message(&large[..]); 3];
-        messages.extend(vec![message(&b"x"[..]); 5]);
-        let mut parts = Vec::new();
-        let mut rest = &messages[..];
-        while !rest.is_empty() {
-            let part = bounded(rest);
-            parts.push(part.len());
-            rest = &rest[part.len()..];
-        }
-        assert_eq!(parts, [1, 1, 6]);
-        assert!(bounded(&[]).is_empty());
     }
 }

@@ -41,9 +41,9 @@ impl ConsumerOptions {
 
 /// What a poll brought.
 #[derive(Debug)]
-pub enum Polled {
+pub enum Polled<B = Batch> {
     /// Messages of one partition.
-    Batch(Batch),
+    Batch(B),
     /// Partitions come.
     Assigned(Vec<Assigned>),
     /// Partitions go with the next poll.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use loginscope_kafka::{ChangelogRead, ChangelogReader, EmbeddedBroker, Error, OwnedRecord};
+use loginscope_kafka::{ChangelogRead, ChangelogReader, EmbeddedBroker, Error, OwnedRecord, Record};
 
-use crate::support::{PATIENCE, broker_with, numbers, write_numbers};
+use crate::support::{PATIENCE, broker_with, numbers, producer, write_numbers};
 
 fn open(broker: &EmbeddedBroker, partitions: &[i32]) -> ChangelogReader {
     ChangelogReader::open(&broker.settings(), "log", partitions, PATIENCE).unwrap()
@@ -102,4 +102,33 @@ fn a_topic_or_partition_that_is_not_there_is_an_error() {
     assert_eq!(open("other", 0), Error::UnknownTopic { topic: "other".to_owned() });
     let error = open("log", 1);
     assert!(error.to_string().contains("partition 1 of the topic \"log\""), "{error}");
+}
+
+/// The embedded broker forgets what is older than the newest 5 MiB of a partition.
+#[test]
+fn messages_that_are_deleted_while_they_are_read_are_not_passed_over() {
+    let broker = broker_with("log", 1);
+    let mut sender = producer(&broker);
+    let large = vec![b'x'; 200_000];
+    let mut send = |messages| {
+        for _ in 0..messages {
+            let record = Record { topic: "log", partition: Some(0), payload: Some(&large), ..Record::default() };
+            sender.send(&record, &|| false).unwrap();
+            sender.flush(PATIENCE).unwrap();
+        }
+    };
+    send(20);
+    // Little is fetched ahead.
+    let settings = broker.settings().with("fetch.message.max.bytes", "250000").with("queued.min.messages", "1");
+    let mut reader = ChangelogReader::open(&settings, "log", &[0], PATIENCE).unwrap();
+    assert!(matches!(reader.poll(1, PATIENCE), Ok(ChangelogRead::Batch(_))));
+    send(60);
+    let error = loop {
+        match reader.poll(1, PATIENCE) {
+            Ok(ChangelogRead::Batch(_)) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Deleted { partition: 0, .. }), "{error}");
 }

@@ -20,7 +20,13 @@ fn catalog() -> Arc<Catalog> {
 
 fn home(janitor: Janitor) -> Home {
     let writer = Writer { id: 1, max_bytes: 100_000 };
-    Home { changelog: "changelog".into(), totals: Some("totals".into()), writer, janitor }
+    Home {
+        changelog: "changelog".into(),
+        totals: Some("totals".into()),
+        writer,
+        janitor,
+        snapshots: SnapshotSizes::default(),
+    }
 }
 
 fn with_state(state: Partition) -> PartitionState {
@@ -84,7 +90,7 @@ fn after_the_first_commit_there_is_a_snapshot_to_restore_from() {
 fn what_is_before_a_snapshot_is_deleted_only_when_all_of_it_is_committed() {
     let mut scene = Scene::new();
     scene.commit();
-    scene.changelog.tail_bytes = LEAST_TAIL_BYTES;
+    scene.changelog.tail_bytes = SnapshotSizes::default().least_tail_bytes;
     scene.abort();
     let Ok(Request::End { partition: 3, reply }) = scene.requests.try_recv() else { panic!("the end is asked for") };
     scene.commit();
@@ -105,7 +111,7 @@ fn what_is_before_a_snapshot_is_deleted_only_when_all_of_it_is_committed() {
 fn a_broker_that_cannot_say_where_the_changelog_ends_is_asked_again() {
     let mut scene = Scene::new();
     scene.commit();
-    scene.changelog.tail_bytes = LEAST_TAIL_BYTES;
+    scene.changelog.tail_bytes = SnapshotSizes::default().least_tail_bytes;
     for _ in 0..3 {
         scene.commit();
         assert!(matches!(scene.requests.try_recv(), Ok(Request::End { .. })), "and drops the reply");

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use loginscope_kafka::read::last_records;
-use loginscope_kafka::{ConsumerOptions, EmbeddedBroker, Polled, ProducerOptions, Record};
+use loginscope_kafka::{Consumer, ConsumerOptions, EmbeddedBroker, Polled, Producer, ProducerOptions, Record};
 use loginscope_login::Schema;
 use loginscope_state::{Catalog, Follower, Partition, Restored, Term, Writer};
 
 use super::*;
-use crate::pipeline::changelog::{Home, Janitor};
+use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 
 /// How long what must come may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -142,7 +142,13 @@ fn the_state_is_written_when_the_outputs_are_there_and_the_offset_is_committed_a
     let mut scene = Scene::new();
     scene.broker.create_topic("changelog", 1).unwrap();
     let writer = Writer { id: 1, max_bytes: 1000 };
-    let home = Home { changelog: "changelog".into(), totals: None, writer, janitor: Janitor::new().0 };
+    let home = Home {
+        changelog: "changelog".into(),
+        totals: None,
+        writer,
+        janitor: Janitor::new().0,
+        snapshots: SnapshotSizes::default(),
+    };
     scene.committer.adopt(0, Changelog::new(0, Term::default(), home), None);
     for (next_offset, group_offset) in [(4, 0), (9, 4)] {
         scene.committer.begin(scene.partitions.get_mut(&0).unwrap());

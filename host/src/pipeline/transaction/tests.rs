@@ -1,12 +1,15 @@
 use std::sync::Arc;
 
 use loginscope_kafka::read::last_records;
-use loginscope_kafka::{ConsumerOptions, EmbeddedBroker, Polled, Producer, ProducerOptions, TransactionRequest};
+use loginscope_kafka::{
+    Batch, Consumer, ConsumerOptions, EmbeddedBroker, Polled, Producer, ProducerOptions, TransactionRequest,
+    TransactionalProducer,
+};
 use loginscope_login::Schema;
 use loginscope_state::{Catalog, Follower, Partition, Term, Writer};
 
 use super::*;
-use crate::pipeline::changelog::{Home, Janitor};
+use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 
 /// How long what must come may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -50,7 +53,13 @@ impl Scene {
         let mut transactions =
             Transactions::new(Box::new(make), "in".to_owned(), interval, TotalsBoard::default()).unwrap();
         let writer = Writer { id: 1, max_bytes: 1000 };
-        let home = Home { changelog: "changelog".into(), totals: None, writer, janitor: Janitor::new().0 };
+        let home = Home {
+            changelog: "changelog".into(),
+            totals: None,
+            writer,
+            janitor: Janitor::new().0,
+            snapshots: SnapshotSizes::default(),
+        };
         transactions.adopt(0, Changelog::new(0, Term::default(), home));
         let state = Box::new(Partition::new(catalog(), 100));
         let partitions =

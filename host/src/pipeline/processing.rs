@@ -1,0 +1,160 @@
+//! What a worker does with its messages: takes them through the plugins, and sends what comes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use loginscope_kafka::{Batch, Error};
+use loginscope_state::Catalog;
+
+use super::batch::{Message, Output, PartitionState, Pipeline};
+use super::clients::Librdkafka;
+use super::delivery::Delivery;
+use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
+use super::worker::{Shared, Work};
+use crate::control::watch::Serving;
+
+/// The most bytes of messages that go through the chain at once: columns count in 32 bits, and memory is to stay bounded.
+const MAX_BATCH_BYTES: usize = 16 << 20;
+
+/// Plugins, and the way of their outputs.
+pub struct Processing {
+    /// The chain that serves.
+    pub serving: Serving,
+    /// The plugins at hand.
+    pub pipeline: Pipeline,
+    /// Their generation.
+    pub generation: u64,
+    /// Sends outputs.
+    pub sender: Sender,
+    /// Whether processed logins tell where they came from.
+    pub source_headers: bool,
+    /// The largest record of the insights topic, in bytes.
+    pub insights_limit: usize,
+    /// What the last batch came to.
+    pub output: Output,
+}
+
+impl Work<Librdkafka> for Processing {
+    fn catalog(&self) -> &Arc<Catalog> {
+        &self.pipeline.chain().catalog
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.serving.load().number != self.generation
+    }
+
+    fn take_over(&mut self) -> anyhow::Result<()> {
+        let serving = self.serving.load();
+        self.pipeline.adopt(Arc::clone(&serving.chain))?;
+        self.generation = serving.number;
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        batch: &Batch,
+        partition: &mut PartitionState,
+        delivery: &mut Delivery,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        let carried_bytes: Vec<usize> = batch.iter().map(carried_bytes).collect();
+        let source_bytes = if self.source_headers { SOURCE_BYTES } else { 0 };
+        let messages: Vec<Message<'_>> = batch
+            .iter()
+            .zip(&carried_bytes)
+            .map(|(message, carried_bytes)| Message {
+                offset: message.offset(),
+                payload: message.payload(),
+                key: message.key(),
+                timestamp_ms: message.timestamp(),
+                header_bytes: carried_bytes + source_bytes,
+            })
+            .collect();
+        let mut first = 0;
+        while let Some(part) = messages.get(first..).map(bounded).filter(|part| !part.is_empty()) {
+            let messages = part;
+            let part = BatchPart { batch, first, carried_bytes: &carried_bytes };
+            self.process_part(part, messages, partition, delivery, shared)?;
+            first += messages.len();
+        }
+        Ok(())
+    }
+}
+
+impl Processing {
+    /// Takes the messages of a part of a batch through the chain.
+    fn process_part(
+        &mut self,
+        part: BatchPart<'_>,
+        messages: &[Message<'_>],
+        partition: &mut PartitionState,
+        delivery: &mut Delivery,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        self.output.clear();
+        self.pipeline.process(partition, messages, &shared.totals, &mut self.output);
+        let (limit, telemetry) = (self.insights_limit, &shared.telemetry);
+        // Its delivery would fail, and again after every restart.
+        self.output.insights.retain(|insight| {
+            let fits = insight_bytes(insight) <= limit;
+            if !fits {
+                telemetry.insight_too_large(insight, limit);
+            }
+            fits
+        });
+        let stop = || shared.give_up.load(Ordering::Relaxed);
+        self.sender.send(delivery, part, &self.pipeline, &self.output, &stop)?;
+        self.tell(shared);
+        Ok(())
+    }
+
+    fn tell(&self, shared: &Shared) {
+        let telemetry = &shared.telemetry;
+        telemetry.processed(self.output.processed.len() as u64);
+        for (_, rejected) in &self.output.rejected {
+            telemetry.rejected(&rejected.rejection.code);
+        }
+        for insight in &self.output.insights {
+            telemetry.insight(insight);
+        }
+        for failure in &self.output.failures {
+            telemetry.plugin_failed(&self.pipeline.plugin_label(failure.plugin), &failure.reason);
+        }
+        if self.output.unkeyed > 0 {
+            telemetry.unkeyed(self.output.unkeyed, &shared.topic);
+        }
+    }
+}
+
+/// As many of the messages as may go at once, at least one.
+fn bounded<'a, 'm>(messages: &'a [Message<'m>]) -> &'a [Message<'m>] {
+    let mut bytes = 0;
+    let fits = |message: &&Message<'_>| {
+        bytes += message.payload.map_or(0, <[u8]>::len);
+        bytes <= MAX_BATCH_BYTES
+    };
+    let count = messages.iter().take_while(fits).count().max(1).min(messages.len());
+    messages.get(..count).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_messages_go_in_smaller_parts_and_none_is_left_out() {
+        let large = vec![0; MAX_BATCH_BYTES / 2 + 1];
+        let message = |payload| Message { payload: Some(payload), ..Message::default() };
+        let mut messages = vec![message(&large[..]); 3];
+        messages.extend(vec![message(&b"x"[..]); 5]);
+        let mut parts = Vec::new();
+        let mut rest = &messages[..];
+        while !rest.is_empty() {
+            let part = bounded(rest);
+            parts.push(part.len());
+            rest = &rest[part.len()..];
+        }
+        assert_eq!(parts, [1, 1, 6]);
+        assert!(bounded(&[]).is_empty());
+    }
+}

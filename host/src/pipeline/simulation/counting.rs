@@ -1,0 +1,195 @@
+//! What the simulated workers do with their messages: count them by user, and tell of each message and of each window.
+//!
+//! It judges as it goes: each batch must begin exactly behind what the state has counted, and the state must be what a fold of
+//! all messages before makes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
+
+use loginscope_kafka::{Error, Record};
+use loginscope_login::{Logins, Schema, Slot, Value};
+use loginscope_state::{
+    Catalog, Definition, Dimension, ListingShape, Measure, Partition, Period, Reader, Span, TakeEntries,
+};
+
+use super::batch::Batch;
+use super::model::Model;
+use super::world::{Input, with};
+use crate::pipeline::batch::PartitionState;
+use crate::pipeline::delivery::Delivery;
+use crate::pipeline::worker::{Shared, Work};
+
+/// How many sets of plugins there are.
+pub(super) const CATALOGS: usize = 3;
+
+/// The plugin that all of them have.
+const PLUGIN: &str = "counts";
+
+fn count(name: &str, by: &str, span: Span) -> Definition {
+    let by = vec![Dimension { field: by.to_owned(), limit: Some(100) }];
+    Definition { name: name.to_owned(), measure: Measure::Count, by, buckets: None, filter: Vec::new(), span }
+}
+
+/// A set of plugins.
+pub(super) fn catalog(number: usize) -> &'static Arc<Catalog> {
+    static CATALOGS_MADE: OnceLock<Vec<Arc<Catalog>>> = OnceLock::new();
+    let make = || {
+        let always =
+            ("counts".to_owned(), vec![count("all", "user_id", Span::Total), count("window", "user_id", Span::Window)]);
+        let more = |name: &str, span| (name.to_owned(), vec![count("more", "user_id", span)]);
+        let all = [
+            vec![always.clone()],
+            vec![more("first", Span::Total), always.clone()],
+            vec![always, more("last", Span::Window)],
+        ];
+        all.iter().map(|plugins| Arc::new(Catalog::new(plugins, &Schema::default()).unwrap())).collect()
+    };
+    &CATALOGS_MADE.get_or_init(make)[number]
+}
+
+/// Logins by user.
+pub(super) type Counts = BTreeMap<String, i64>;
+
+/// What the messages of an input in this range come to.
+pub(super) fn fold(input: &Input, from: usize, to: usize) -> Counts {
+    let mut counts = Counts::new();
+    for message in &input.messages[from..to] {
+        *counts.entry(message.user.clone()).or_default() += 1;
+    }
+    counts
+}
+
+/// What an aggregate of a partition has.
+pub(super) fn counts(state: &Partition, name: &str) -> Counts {
+    let mut taken = Taken::default();
+    Reader::new(state, PLUGIN, []).entries(name, Period::Current, &mut taken).unwrap();
+    taken.counts
+}
+
+/// Takes the entries of a count by user.
+#[derive(Default)]
+struct Taken {
+    user: String,
+    counts: Counts,
+}
+
+impl TakeEntries for Taken {
+    fn begin(&mut self, _: ListingShape) {}
+
+    fn entry(&mut self, _: Option<i64>) {}
+
+    fn key(&mut self, value: Value<'_>) {
+        let Value::Text(user) = value else { panic!("{value:?} is no user") };
+        self.user = user.to_owned();
+    }
+
+    fn value(&mut self, value: Value<'_>) {
+        let Value::Integer(count) = value else { panic!("{value:?} is no count") };
+        self.counts.insert(std::mem::take(&mut self.user), count);
+    }
+}
+
+/// Asserts that a partition has counted exactly the messages before this place.
+pub(super) fn judge(state: &Partition, input: &Input, place: usize) {
+    let first = input.before(input.start);
+    let last = (place > first).then(|| input.messages[place - 1].offset);
+    assert_eq!(state.last_accepted_offset(), last, "what the state has counted ends where it goes on");
+    assert_eq!(counts(state, "all"), fold(input, first, place), "the state is a fold of all messages before");
+    let logins = state.window_progress().logins as usize;
+    assert_eq!(counts(state, "window"), fold(input, place - logins, place), "and so is the window");
+}
+
+/// The work of a simulated worker.
+pub(super) struct Counting {
+    worker: usize,
+    pub(super) catalog: usize,
+    /// The set of plugins that is to serve.
+    pub(super) wanted: usize,
+    logins: Logins,
+}
+
+impl Counting {
+    pub(super) fn new(worker: usize, catalog: usize) -> Self {
+        Self { worker, catalog, wanted: catalog, logins: Logins::new(&Schema::default()) }
+    }
+
+    fn observe(&mut self, state: &mut Partition, offset: i64, user: &str) {
+        self.logins.clear();
+        for (slot, column) in self.logins.columns_mut().iter_mut().enumerate() {
+            column.push(match slot {
+                slot if slot == Slot::USER_ID.0 => Value::Text(user),
+                slot if slot == Slot::TIMESTAMP.0 => Value::Integer(offset),
+                _ => Value::Missing,
+            });
+        }
+        self.logins.record_timestamps.push(None);
+        self.logins.offsets.push(offset);
+        state.observe(&self.logins);
+    }
+}
+
+/// Closes a window that is complete, and tells of it.
+fn close_window(partition: &mut PartitionState, delivery: &mut Delivery<Model>, shared: &Shared) -> Result<(), Error> {
+    let Some(window) = partition.state.completed_window() else { return Ok(()) };
+    let facts = window.facts;
+    let mut text = format!(
+        "w {} {} {} {} {} ",
+        partition.number, window.number, facts.logins, facts.first_offset, facts.last_offset
+    );
+    for (user, count) in counts(&partition.state, "window") {
+        write!(text, "{user}={count},").unwrap();
+    }
+    for (other, totals) in shared.totals.others(partition.number) {
+        write!(text, " {other}:{}", totals.last_accepted_offset.unwrap_or(-1)).unwrap();
+    }
+    send(delivery, &text)?;
+    partition.state.begin_next_window();
+    Ok(())
+}
+
+fn send(delivery: &mut Delivery<Model>, text: &str) -> Result<(), Error> {
+    delivery.send(&Record { topic: "out", payload: Some(text.as_bytes()), ..Record::default() }, &|| false)
+}
+
+impl Work<Model> for Counting {
+    fn catalog(&self) -> &Arc<Catalog> {
+        catalog(self.catalog)
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.catalog != self.wanted
+    }
+
+    fn take_over(&mut self) -> anyhow::Result<()> {
+        self.catalog = self.wanted;
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        batch: &Batch,
+        partition: &mut PartitionState,
+        delivery: &mut Delivery<Model>,
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        with(|world| {
+            let (first, last) = (batch.messages[0].offset, batch.messages.last().map(|last| last.offset));
+            world.say(|| format!("partition {}: {first}..={last:?}", batch.partition));
+            world.inputs[batch.partition as usize].taker = world.member_of(self.worker);
+            let input = &world.inputs[batch.partition as usize];
+            // One that the group has gone on without may have begun elsewhere, in vain.
+            if !world.settings.starts_at_latest || world.is_member(self.worker) {
+                judge(&partition.state, input, input.before(first));
+            }
+        });
+        close_window(partition, delivery, shared)?;
+        for message in &batch.messages {
+            let user = std::str::from_utf8(&message.payload).unwrap();
+            self.observe(&mut partition.state, message.offset, user);
+            send(delivery, &format!("m {} {}", batch.partition, message.offset))?;
+            close_window(partition, delivery, shared)?;
+        }
+        Ok(())
+    }
+}
