@@ -75,6 +75,7 @@ fn look_at_outputs(config: &Config, topics: &Topics, not_seen: &mut Vec<String>)
         (report::Role::Processed, &config.topics.processed),
         (report::Role::Insights, &config.topics.insights),
         (report::Role::Rejected, &config.topics.rejected),
+        (report::Role::Changelog, &config.state_topics.changelog),
     ];
     let mut found = Vec::new();
     for (role, name) in names {

@@ -29,6 +29,10 @@ fn an_unkeyed_topic_with_several_partitions_is_warned_of_once_and_counted() {
     assert!(instance.get("/readyz").ends_with("ready\n"));
     assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
     assert_eq!(instance.lines_with("is not keyed by user_id"), 1);
+    assert!(
+        partial(&scene).iter().all(|is_partial| *is_partial),
+        "what is told per user is partial, and insights say so"
+    );
     assert!(!instance.log().contains('\u{1b}'), "a log that goes to no terminal has no colours");
 }
 
@@ -42,6 +46,18 @@ fn a_keyed_topic_is_not_warned_of() {
     assert_eq!(instance.metric("loginscope_unkeyed_logins_total"), 0);
     assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
     assert_eq!(instance.lines_with("is not keyed by user_id"), 0);
+    assert!(partial(&scene).iter().all(|is_partial| !is_partial));
+}
+
+/// Of each insight, whether it says that it is partial. There are some.
+fn partial(scene: &Scene) -> Vec<bool> {
+    let insights = scene.all(&scene.insights);
+    assert!(!insights.is_empty());
+    let is_partial = |value: &[u8]| {
+        let insight: serde_json::Value = serde_json::from_slice(value).unwrap();
+        insight.get("partial").is_some_and(|partial| *partial == true)
+    };
+    insights.iter().map(|record| is_partial(record.payload.as_ref().unwrap())).collect()
 }
 
 /// A member that went without a word would be waited for until its session runs out, longer than this test waits for anything.

@@ -14,6 +14,8 @@ pub(super) enum Role {
     Insights,
     /// Rejected messages.
     Rejected,
+    /// The state of the group.
+    Changelog,
 }
 
 /// Whether a topic is there.
@@ -212,6 +214,9 @@ fn key_lines(verdicts: &Verdicts, partitions: i32) -> Vec<String> {
 }
 
 fn topic_line(topic: &OutputTopic, findings: &Findings) -> String {
+    if topic.role == Role::Changelog {
+        return format!("state     {} {}", topic.name, changelog(&topic.presence, findings));
+    }
     let needed = findings.needed_bytes;
     let what = match &topic.presence {
         Presence::Hidden => "may not be looked at".to_owned(),
@@ -235,11 +240,33 @@ fn topic_line(topic: &OutputTopic, findings: &Findings) -> String {
     format!("output    {} {what}", topic.name)
 }
 
+/// How a changelog is. Its records fit whatever it takes.
+fn changelog(presence: &Presence, findings: &Findings) -> String {
+    match presence {
+        Presence::Hidden => "may not be looked at".to_owned(),
+        Presence::Missing if findings.creates_topics => {
+            format!("does not exist; a run creates it with {}", several(findings.partitions.into(), "partition"))
+        }
+        Presence::Missing => "does not exist, and create_topics is false: a run would not start".to_owned(),
+        Presence::There { partitions, .. } => {
+            let partitions_there = several((*partitions).into(), "partition");
+            if *partitions < findings.partitions {
+                format!(
+                    "exists with {partitions_there}, fewer than the input: a run would not start; use another group"
+                )
+            } else {
+                format!("exists with {partitions_there}")
+            }
+        }
+    }
+}
+
 fn consequence(role: Role) -> &'static str {
     match role {
         Role::Processed => "larger logins are rejected as enriched_too_large",
         Role::Insights => "a larger insight cannot be written, which stops a run",
         Role::Rejected => "larger values are cut",
+        Role::Changelog => "it is written in smaller parts",
     }
 }
 
@@ -342,6 +369,20 @@ mod tests {
         assert!(report(&created).contains("a run creates it with 2 partitions"));
         let refused = Findings { creates_topics: false, ..created };
         assert!(report(&refused).contains("a run would not start"));
+    }
+
+    #[test]
+    fn a_changelog_takes_records_of_any_size_but_needs_the_partitions_of_the_input() {
+        let changelog = |presence| {
+            let output_topics = vec![OutputTopic { role: Role::Changelog, name: "log".to_owned(), presence }];
+            report(&Findings { output_topics, ..findings(2, Verdicts::default()) })
+        };
+        assert!(
+            changelog(Presence::Missing).contains("state     log does not exist; a run creates it with 2 partitions")
+        );
+        let there = |partitions| changelog(Presence::There { partitions, limit: Some(9) });
+        assert!(there(2).contains("state     log exists with 2 partitions\n"), "{}", there(2));
+        assert!(there(1).contains("fewer than the input: a run would not start"));
     }
 
     #[test]
