@@ -110,7 +110,10 @@ fn step_worker() {
     drop(worker);
     let jobs: Vec<_> = with(|world| world.jobs.extract_if(.., |job| job.worker == number).collect());
     drop(jobs);
-    with(|world| world.lives[number].is_dead = true);
+    with(|world| {
+        world.lives[number].is_dead = true;
+        world.silence_the_dead();
+    });
 }
 
 /// What a worker does next.

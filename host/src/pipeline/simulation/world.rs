@@ -216,6 +216,11 @@ impl World {
                 self.lives[worker].is_dead = true;
             }
         }
+        self.silence_the_dead();
+    }
+
+    /// Nothing of those that are dead is on its way any more.
+    pub(super) fn silence_the_dead(&mut self) {
         let lives = &self.lives;
         for producer in self.producers.iter_mut().filter(|producer| lives[producer.worker].is_dead) {
             producer.queue.clear();
