@@ -91,7 +91,22 @@ pub struct Transactions<K: Clients = Librdkafka> {
     /// Batches of an aborted transaction.
     again: VecDeque<K::Batch>,
     failed_deliveries: u32,
+    waiting: Waiting,
 }
+
+/// What is waited for while no batch is taken, to be told where it takes long.
+struct Waiting {
+    since: Instant,
+    said: Option<Instant>,
+    /// What was answered last.
+    reason: String,
+}
+
+/// How long it may be waited in silence.
+const SAY_AFTER: Duration = Duration::from_secs(10);
+
+/// How often it is said again.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 impl<K: Clients> Transactions<K> {
     /// Transactions over messages of this topic, by producers that `make` makes, committed every `interval`.
@@ -112,6 +127,7 @@ impl<K: Clients> Transactions<K> {
             batches: Vec::new(),
             again: VecDeque::new(),
             failed_deliveries: 0,
+            waiting: Waiting { since: K::now(), said: None, reason: String::new() },
         })
     }
 
@@ -185,6 +201,11 @@ impl<K: Clients> Transactions<K> {
     /// # Errors
     /// What a person must solve.
     pub fn tick(&mut self, consumer: &K::Consumer, partitions: &mut Partitions) -> Result<bool, Error> {
+        if self.takes_batches() {
+            self.waiting.since = K::now();
+        } else {
+            self.say_what_it_waits_for();
+        }
         if self.takes_batches() && !self.offsets.is_empty() {
             let messages: usize = self.batches.iter().map(K::Batch::count).sum();
             if K::since(self.began) >= self.interval || messages >= MAX_MESSAGES {
@@ -305,11 +326,38 @@ impl<K: Clients> Transactions<K> {
         Ok(())
     }
 
+    /// Tells, now and then, what has been waited for for long.
+    fn say_what_it_waits_for(&mut self) {
+        const FEW_BROKERS: &str = "; with fewer than three brokers, their transaction.state.log.replication.factor and \
+                                   transaction.state.log.min.isr must be lower, and delivery = \"at_least_once\" does \
+                                   without transactions";
+        let Waiting { since, said, reason } = &mut self.waiting;
+        let waited = K::since(*since);
+        if waited < SAY_AFTER || said.is_some_and(|said| K::since(said) < SAY_AGAIN_AFTER) {
+            return;
+        }
+        *said = Some(K::now());
+        let (what, advice) = match self.phase {
+            Phase::Beginning => ("beginning with transactions", FEW_BROKERS),
+            Phase::Ending(_) => ("committing a transaction", ""),
+            Phase::Aborting => ("aborting a transaction", ""),
+            Phase::Lost { .. } => ("finding out what became of a transaction", ""),
+            Phase::Open => return,
+        };
+        tracing::warn!("{what} has taken {waited:.0?} so far: {reason}{advice}");
+    }
+
     /// What follows from a failure.
     fn failed(&mut self, error: TransactionError) -> Result<(), Error> {
         match error {
-            TransactionError::Retriable { what, reason } => tracing::debug!(what, reason, "trying again"),
-            TransactionError::Doubtful { reason } => tracing::debug!(reason, "the outcome of a commit is open"),
+            TransactionError::Retriable { what, reason } => {
+                tracing::debug!(what, reason, "trying again");
+                self.waiting.reason = reason;
+            }
+            TransactionError::Doubtful { reason } => {
+                tracing::debug!(reason, "the outcome of a commit is open");
+                self.waiting.reason = reason;
+            }
             TransactionError::Abortable(error) => {
                 if let Error::Delivery { .. } = error {
                     self.failed_deliveries += 1;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use loginscope_tests::guests;
 use loginscope_tests::instance::{Instance, wait_until};
-use loginscope_tests::kafka::{Scene, cluster};
+use loginscope_tests::kafka::{Scene, cluster, quick};
+use xtask::kafka::Kafka;
 
 use super::{plugin_files, well_formed};
 
@@ -72,6 +73,18 @@ fn workers_without_a_partition_leave_the_group_too_so_that_a_restart_goes_on_at_
         let mut instance = scene.run_with_partitions(&["--workers", "3", "--config", config.to_str().unwrap()]);
         assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
     }
+}
+
+/// As a single broker is that nobody has set up for that.
+#[test]
+fn where_brokers_can_have_no_transactions_it_says_what_they_lack() {
+    let _alone = cluster();
+    let mut kafka = Kafka::start(quick().property("transaction.state.log.replication.factor", "3")).unwrap();
+    let scene = Scene::new(&mut kafka, "no-transactions", 1);
+    let mut instance = scene.run(&[]);
+    instance.line_with("transaction.state.log.replication.factor");
+    // Nothing was begun, so there is nothing to drain.
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
 }
 
 /// The last thing it says is one sentence on one line.
