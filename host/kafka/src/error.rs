@@ -149,6 +149,11 @@ impl Error {
         matches!(self, Self::Property { .. } | Self::Properties { .. } | Self::TopicName { .. })
     }
 
+    /// Whether a request that failed so may be made again, as nobody has to change anything before.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Unreachable { .. } | Self::TimedOut { .. })
+    }
+
     /// The error of something that librdkafka refused outright.
     pub(crate) fn failed(what: impl Into<String>, error: &KafkaError) -> Self {
         let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), describe);

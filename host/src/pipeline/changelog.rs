@@ -273,4 +273,6 @@ fn size(records: &[Vec<u8>]) -> u64 {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -13,13 +13,13 @@ use super::clients::{Clients, LogReader as _, MessageBatch, Turn};
 use super::totals::TotalsBoard;
 
 /// How long a request may take before it is made again.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long one wait for messages takes at most.
-const POLL: Duration = Duration::from_millis(100);
+pub(super) const POLL: Duration = Duration::from_millis(100);
 
 /// The most messages taken at once.
-const MAX_MESSAGES: usize = 1000;
+pub(super) const MAX_MESSAGES: usize = 1000;
 
 /// Reads the topic to its end.
 pub struct CatchUp<K: Clients> {
@@ -89,7 +89,7 @@ pub fn follow(kafka: &ClientSettings, topic: &str, board: &TotalsBoard, stop: &A
 /// # Errors
 /// One that doesn't.
 fn said_or_fatal(error: Error) -> Result<(), Error> {
-    if let Error::Failed { .. } | Error::Unreachable { .. } | Error::TimedOut { .. } = error {
+    if error.may_pass() {
         tracing::warn!("the totals of other processes can't be read yet; trying again: {error}");
         return Ok(());
     }

@@ -1,8 +1,6 @@
-use std::sync::Arc;
+use loginscope_state::{Follower, PartitionTotals};
 
-use loginscope_login::Schema;
-use loginscope_state::{Catalog, Follower, PartitionTotals};
-
+use super::testing::catalog;
 use super::*;
 
 /// A partition whose changelog is read along.
@@ -14,19 +12,8 @@ struct Scene {
     next_offset: i64,
 }
 
-fn catalog() -> Arc<Catalog> {
-    Arc::new(Catalog::new(&[], &Schema::default()).unwrap())
-}
-
 fn home(janitor: Janitor) -> Home {
-    let writer = Writer { id: 1, max_bytes: 100_000 };
-    Home {
-        changelog: "changelog".into(),
-        totals: Some("totals".into()),
-        writer,
-        janitor,
-        snapshots: SnapshotSizes::default(),
-    }
+    testing::home(janitor, Some("totals"), 100_000)
 }
 
 fn with_state(state: Partition) -> PartitionState {

@@ -1,12 +1,9 @@
-use std::sync::Arc;
-
-use loginscope_kafka::read::last_records;
 use loginscope_kafka::{Consumer, ConsumerOptions, EmbeddedBroker, Polled, Producer, ProducerOptions, Record};
-use loginscope_login::Schema;
-use loginscope_state::{Catalog, Follower, Partition, Restored, Term, Writer};
+use loginscope_state::{Partition, Restored, Term};
 
 use super::*;
-use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
+use crate::pipeline::changelog::Janitor;
+use crate::pipeline::changelog::testing::{catalog, home, restored};
 
 /// How long what must come may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,11 +65,7 @@ impl Scene {
 
     /// What the changelog tells.
     fn restored(&self) -> Restored {
-        let mut follower = Follower::default();
-        for record in last_records(&self.broker.settings(), "changelog", 1000, PATIENCE).unwrap() {
-            follower.read(record.offset, record.payload.as_ref().unwrap()).unwrap();
-        }
-        follower.finish(catalog()).unwrap().unwrap()
+        restored(&self.broker, PATIENCE)
     }
 
     /// Where a member that comes now goes on.
@@ -85,10 +78,6 @@ impl Scene {
             }
         }
     }
-}
-
-fn catalog() -> Arc<Catalog> {
-    Arc::new(Catalog::new(&[], &Schema::default()).unwrap())
 }
 
 fn join(broker: &EmbeddedBroker) -> Consumer {
@@ -141,15 +130,7 @@ fn a_partition_that_is_gone_is_not_committed_again() {
 fn the_state_is_written_when_the_outputs_are_there_and_the_offset_is_committed_after_it() {
     let mut scene = Scene::new();
     scene.broker.create_topic("changelog", 1).unwrap();
-    let writer = Writer { id: 1, max_bytes: 1000 };
-    let home = Home {
-        changelog: "changelog".into(),
-        totals: None,
-        writer,
-        janitor: Janitor::new().0,
-        snapshots: SnapshotSizes::default(),
-    };
-    scene.committer.adopt(0, Changelog::new(0, Term::default(), home), None);
+    scene.committer.adopt(0, Changelog::new(0, Term::default(), home(Janitor::new().0, None, 1000)), None);
     for (next_offset, group_offset) in [(4, 0), (9, 4)] {
         scene.committer.begin(scene.partitions.get_mut(&0).unwrap());
         scene.partitions.get_mut(&0).unwrap().state.count_rejected(1);

@@ -11,17 +11,8 @@ use loginscope_kafka::{Assigned, ChangelogRead, Error, Record};
 use loginscope_state::{Catalog, Follower, Term};
 
 use super::super::clients::{Clients, EpochProducer as _, LogReader as _, MessageBatch as _, Turn};
-use super::super::elsewhere::CatchUp;
+use super::super::elsewhere::{CatchUp, MAX_MESSAGES, OPEN_TIMEOUT, POLL};
 use super::{Found, Source};
-
-/// How long a request for the changelog's begin and end may take before it is made again.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long one wait for messages takes at most.
-const POLL: Duration = Duration::from_millis(100);
-
-/// The most messages taken at once.
-const MAX_MESSAGES: usize = 1000;
 
 /// How often it is told how far a long restore is.
 const SAY_AFTER: Duration = Duration::from_secs(2);
@@ -190,7 +181,7 @@ impl<K: Clients> Restore<K> {
                 self.stage = Stage::Reading(Reading { reader, partitions, unread, said: self.begun });
                 Ok(Turn::Next)
             }
-            Err(error @ (Error::Failed { .. } | Error::Unreachable { .. } | Error::TimedOut { .. })) => {
+            Err(error) if error.may_pass() => {
                 tracing::warn!("the changelog can't be read yet; trying again: {error}");
                 Ok(Turn::After(POLL))
             }

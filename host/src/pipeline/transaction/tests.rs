@@ -1,15 +1,12 @@
-use std::sync::Arc;
-
-use loginscope_kafka::read::last_records;
 use loginscope_kafka::{
     Batch, Consumer, ConsumerOptions, EmbeddedBroker, Polled, Producer, ProducerOptions, TransactionRequest,
     TransactionalProducer,
 };
-use loginscope_login::Schema;
-use loginscope_state::{Catalog, Follower, Partition, Term, Writer};
+use loginscope_state::{Partition, Term};
 
 use super::*;
-use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
+use crate::pipeline::changelog::Janitor;
+use crate::pipeline::changelog::testing::{catalog, home, restored};
 
 /// How long what must come may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -27,10 +24,6 @@ struct Scene {
     consumer: Consumer,
     transactions: Transactions,
     partitions: Partitions,
-}
-
-fn catalog() -> Arc<Catalog> {
-    Arc::new(Catalog::new(&[], &Schema::default()).unwrap())
 }
 
 impl Scene {
@@ -52,15 +45,7 @@ impl Scene {
         let interval = Duration::from_millis(20);
         let mut transactions =
             Transactions::new(Box::new(make), "in".to_owned(), interval, TotalsBoard::default()).unwrap();
-        let writer = Writer { id: 1, max_bytes: 1000 };
-        let home = Home {
-            changelog: "changelog".into(),
-            totals: None,
-            writer,
-            janitor: Janitor::new().0,
-            snapshots: SnapshotSizes::default(),
-        };
-        transactions.adopt(0, Changelog::new(0, Term::default(), home));
+        transactions.adopt(0, Changelog::new(0, Term::default(), home(Janitor::new().0, None, 1000)));
         let state = Box::new(Partition::new(catalog(), 100));
         let partitions =
             BTreeMap::from([(0, PartitionState { topic: "in".into(), number: 0, has_siblings: false, state })]);
@@ -115,16 +100,8 @@ impl Scene {
             assert!(Instant::now() < until, "waited in vain for the commit");
         }
         self.transactions.settle(&self.consumer, &mut self.partitions, PATIENCE).unwrap();
-        assert!(self.restored() == expected, "the changelog says the same");
-    }
-
-    /// The state as the changelog tells it. (The embedded broker shows aborted messages, too. Here they do no harm.)
-    fn restored(&self) -> Vec<u8> {
-        let mut follower = Follower::default();
-        for record in last_records(&self.broker.settings(), "changelog", 1000, PATIENCE).unwrap() {
-            follower.read(record.offset, record.payload.as_ref().unwrap()).unwrap();
-        }
-        follower.finish(catalog()).unwrap().unwrap().partition.to_bytes()
+        let restored = restored(&self.broker, PATIENCE).partition;
+        assert!(restored.to_bytes() == expected, "the changelog says the same");
     }
 }
 
