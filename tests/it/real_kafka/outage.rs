@@ -5,9 +5,10 @@ use loginscope_tests::kafka::{Scene, cluster};
 
 use super::{configuration, well_formed};
 
-/// An instance that has done something and committed nothing.
+/// An instance that has done something and committed nothing. It has one worker: what a worker hands on to another one, it commits
+/// first, with everything else that it has.
 fn with_uncommitted_logins(scene: &mut Scene, config: &str) -> Instance {
-    let mut instance = scene.run_with_partitions(&["--workers", "2", "--config", config]);
+    let mut instance = scene.run_with_partitions(&["--workers", "1", "--config", config]);
     scene.write(&well_formed(500, 1));
     scene.outputs().wait_for(scene.written());
     instance.metric_reaches("loginscope_logins_processed_total", 500);
