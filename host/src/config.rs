@@ -29,6 +29,9 @@ pub use key::{Key, Place, Shape};
 pub use said::{Origin, Said};
 pub use sources::{Environment, Sources};
 
+/// With less memory than this, in bytes, no process starts.
+const LEAST_MEMORY: u64 = 16 << 20;
+
 /// A configuration that can't be used. The text is one sentence.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -83,6 +86,8 @@ pub struct Config {
     pub state_topics: StateTopics,
     /// How many workers.
     pub workers: usize,
+    /// The most memory that the process may take, in bytes; what there is where it is not given.
+    pub memory_limit: Option<u64>,
     /// Where a new group starts.
     pub from: StartPosition,
     /// Whether changed plugin files are taken over.
@@ -147,6 +152,7 @@ impl Config {
                 Some(workers) => workers as usize,
                 None => std::thread::available_parallelism().map_or(1, usize::from),
             },
+            memory_limit: sources.optional(&keys::MEMORY_LIMIT, |said| said.bytes(LEAST_MEMORY..=u64::MAX, "4GiB"))?,
             from: sources.value(&keys::FROM, start_position)?,
             watch: sources.value(&keys::WATCH, Said::truth)?,
             create_topics: sources.value(&keys::CREATE_TOPICS, Said::truth)?,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use loginscope_state::Restored;
+use loginscope_state::{Kept, Restored};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::pipeline::InsightRecord;
@@ -98,6 +98,12 @@ impl Telemetry {
         describe_gauge!("loginscope_lag_messages", "Messages of a partition that are still to be read");
         describe_gauge!("loginscope_window_logins", "Accepted logins in the window that a partition is filling");
         describe_gauge!("loginscope_plugin_generation", "The generation of plugins that is serving, from 1");
+        describe_gauge!("loginscope_memory_bytes", "Memory that this process takes, as the system counts it");
+        describe_gauge!("loginscope_memory_limit_bytes", "Memory that it may take; when that is reached, it ends");
+        describe_gauge!(
+            "loginscope_state_keys",
+            "Keys of an aggregate that are kept, by partition, plugin and aggregate"
+        );
         describe_gauge!("loginscope_partitions_owned", "Partitions of the input that this process owns");
     }
 
@@ -216,6 +222,22 @@ impl Telemetry {
             tail_bytes,
             "state restored in {took:.1?}"
         );
+    }
+
+    /// What is kept of a partition here, or no longer is.
+    pub fn kept<'a>(&self, partition: i32, all: impl Iterator<Item = Kept<'a>>, is_owned: bool) {
+        for kept in all.filter(Kept::is_total) {
+            let keys = if is_owned { kept.sums().0 } else { 0 };
+            let (plugin, aggregate) = (kept.plugin().to_owned(), kept.definition().name.clone());
+            let labels = [("partition", partition.to_string()), ("plugin", plugin), ("aggregate", aggregate)];
+            gauge!("loginscope_state_keys", &labels).set(keys as f64);
+        }
+    }
+
+    /// How much memory the process takes, and may take, in bytes.
+    pub fn memory(&self, used: u64, limit: u64) {
+        gauge!("loginscope_memory_bytes").set(used as f64);
+        gauge!("loginscope_memory_limit_bytes").set(limit as f64);
     }
 
     /// Partitions are no longer owned.

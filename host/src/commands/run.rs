@@ -10,6 +10,7 @@ use crate::application::{Application, Settings, prepare_topics};
 use crate::cli::Exit;
 use crate::config::Config;
 use crate::control::http::{self, Readiness};
+use crate::control::memory::Memory;
 use crate::control::{status, watch};
 use crate::pipeline::plugins::PluginSet;
 use crate::telemetry::Telemetry;
@@ -40,6 +41,7 @@ pub fn run(config: &Config) -> Result<Exit> {
     } else {
         None
     };
+    let mut memory = Memory::with_limit(config.memory_limit)?;
     let readiness = Readiness::default();
     if let Some(address) = config.listen {
         let bound = runtime.block_on(http::serve(address, readiness.clone(), metrics))?;
@@ -72,7 +74,7 @@ pub fn run(config: &Config) -> Result<Exit> {
     let application = Application::start(&settings, &serving, Arc::clone(&telemetry))?;
     readiness.set(true);
     let reporting = runtime.spawn(status::report(Arc::clone(&telemetry), config.status_interval));
-    let end = wait(&signals, &application);
+    let end = wait(&signals, &application, &mut memory, &telemetry);
     readiness.set(false);
     reporting.abort();
     if matches!(end, End::Signal(_)) {
@@ -114,12 +116,15 @@ fn announce(config: &Config, chain: &crate::pipeline::Chain) {
     }
 }
 
-fn wait(signals: &Signals, application: &Application) -> End {
+fn wait(signals: &Signals, application: &Application, memory: &mut Memory, telemetry: &Telemetry) -> End {
     loop {
         if let Some(exit) = signals.wait(Duration::from_millis(100)) {
             return End::Signal(exit);
         }
         if let Some(error) = application.failure(Duration::ZERO) {
+            return End::Failed(error);
+        }
+        if let Err(error) = memory.look(telemetry) {
             return End::Failed(error);
         }
     }

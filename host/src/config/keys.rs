@@ -81,6 +81,14 @@ pub const FROM: Key =
 /// Worker threads.
 pub const WORKERS: Key = Key::new("workers", "N", "Worker threads").otherwise("the number of cores");
 
+/// How much memory the process may take.
+pub const MEMORY_LIMIT: Key = Key::new(
+    "memory-limit",
+    "BYTES",
+    "The most memory that the process takes, such as 4GiB; before more, it ends in order",
+)
+.otherwise("nine tenths of what the container, or the machine, has");
+
 /// The delivery guarantee.
 pub const DELIVERY: Key =
     Key::new("delivery", "GUARANTEE", "How often a message may show in the output").default("exactly_once");
@@ -190,13 +198,14 @@ pub const PIPELINE: [Key; 5] = [PLUGIN, INSIGHT_EVERY, MAX_MESSAGE_BYTES, TIMEST
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 14] = [
+pub const RUN: [Key; 15] = [
     GROUP,
     INSTANCE,
     CHANGELOG_TOPIC,
     TOTALS_TOPIC,
     FROM,
     WORKERS,
+    MEMORY_LIMIT,
     DELIVERY,
     WATCH,
     LISTEN,

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use super::ConfigError;
 
 /// The longest value that an error repeats, in characters.
@@ -173,6 +175,19 @@ impl Said {
         let show = humantime::format_duration;
         let allowed = format!("a time from {} to {}, such as {example}", show(*range.start()), show(*range.end()));
         self.parsed(&allowed, |text| humantime::parse_duration(text).ok().filter(|time| range.contains(time)))
+    }
+
+    /// A number of bytes in this range, as `1048576`, `512MiB` or `4GB`.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn bytes(&self, range: RangeInclusive<u64>, example: &str) -> Result<u64, ConfigError> {
+        if let Words::Toml(toml::Value::Integer(_)) = &self.words {
+            return self.number(range);
+        }
+        let allowed = format!("a number of bytes, at least {}, such as {example}", ByteSize(*range.start()));
+        let bytes = |text: &str| text.parse().ok().map(|ByteSize(bytes)| bytes).filter(|bytes| range.contains(bytes));
+        self.parsed(&allowed, bytes)
     }
 
     /// The path of a file. One in the configuration file is meant from where that is.

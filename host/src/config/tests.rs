@@ -78,6 +78,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("totals-topic", "a", "\"a\""),
         ("from", "2h", "\"2h\""),
         ("workers", "7", "7"),
+        ("memory-limit", "7GiB", "\"7GiB\""),
         ("delivery", "at_least_once", "\"at_least_once\""),
         ("watch", "true", "true"),
         ("listen", "off", "\"off\""),
@@ -115,7 +116,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 24, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 25, "a key is missing above");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! The control plane: what runs beside the workers, on tokio.
 //!
 //! - [`http`]: health, readiness and metrics for machines.
+//! - [`memory`]: how much the process takes, and may take.
 //! - [`status`]: a line every few seconds for people.
 //! - [`watch`]: a changed plugin file becomes a new chain.
 //!
 //! Nothing here is on a login's way, and nothing here touches a partition's state.
 
 pub mod http;
+pub mod memory;
 pub mod status;
 pub mod watch;

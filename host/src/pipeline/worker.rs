@@ -249,8 +249,10 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         if let Some(durable) = &mut self.durable {
             durable.restorer.cancel(partitions);
         }
-        for partition in partitions {
-            self.partitions.remove(partition);
+        for number in partitions {
+            if let Some(partition) = self.partitions.remove(number) {
+                self.shared.telemetry.kept(*number, partition.state.kept(), false);
+            }
         }
         self.shared.telemetry.revoked(self.number, partitions);
     }
@@ -279,6 +281,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
             self.shared
                 .telemetry
                 .progress(progress.partition, Progress { window: window.number, window_logins: window.logins, lag });
+            self.shared.telemetry.kept(progress.partition, partition.state.kept(), true);
         }
     }
 

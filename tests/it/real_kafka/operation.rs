@@ -61,6 +61,31 @@ fn partial(scene: &Scene) -> Vec<bool> {
     insights.iter().map(|record| is_partial(record.payload.as_ref().unwrap())).collect()
 }
 
+#[test]
+fn a_process_that_takes_more_memory_than_it_may_ends_with_what_to_do_and_loses_nothing() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "memory", 1);
+    scene.write(&well_formed(500, 13));
+    let mut small = scene.run(&["--memory-limit", "16MiB"]);
+    assert_eq!(small.ended().code(), Some(1), "{}", small.log());
+    let words = small.log().lines().last().unwrap().to_owned();
+    assert!(words.starts_with("loginscope: the process takes "), "{words}");
+    assert!(words.contains("its limit is 16.0 MiB: start more instances"), "{words}");
+    let mut outputs = scene.outputs();
+    let mut instance = scene.run_with_partitions(&["--memory-limit", "64GiB"]);
+    outputs.wait_for(scene.written());
+    assert_eq!(instance.metric("loginscope_memory_limit_bytes"), 64 << 30);
+    assert!(instance.metric("loginscope_memory_bytes") > 16 << 20);
+    let has_keys = |line: &str| line.starts_with("loginscope_state_keys{") && !line.ends_with(" 0");
+    wait_until("the keys of the state", String::new, || {
+        instance.get("/metrics").lines().find(|line| has_keys(line)).map(drop)
+    });
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    outputs.arrived();
+    outputs.assert_complete(scene.written());
+    assert_eq!(outputs.repeated(), [0_u64; 0]);
+}
+
 /// A member that went without a word would be waited for until its session runs out, longer than this test waits for anything.
 #[test]
 fn workers_without_a_partition_leave_the_group_too_so_that_a_restart_goes_on_at_once() {

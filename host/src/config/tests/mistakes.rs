@@ -8,6 +8,10 @@ fn each_mistake_is_told_in_one_exact_sentence() {
     let cases: Vec<(Result<Config, String>, String)> = vec![
         // Flags and variables.
         (run(&["--workers", "0"]), "--workers: \"0\" can't be used; allowed is a whole number from 1 to 256".into()),
+        (
+            run(&["--memory-limit", "4"]),
+            "--memory-limit: \"4\" can't be used; allowed is a number of bytes, at least 16.0 MiB, such as 4GiB".into(),
+        ),
         (run(&["--workers", "-1"]), "--workers: \"-1\" can't be used; allowed is a whole number from 1 to 256".into()),
         (
             variable("LOGINSCOPE_WORKERS", "many"),
@@ -132,7 +136,7 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             file("workrs = 4"),
             "loginscope.toml line 1: workrs: there is no such key; allowed are brokers, input_topic, processed_topic, insights_topic, \
              rejected_topic, plugins, insight_every, max_message_bytes, group, instance, changelog_topic, totals_topic, from, workers, \
-             delivery, watch, listen, create_topics, source_headers, commit_interval, drain_timeout, status_interval, the sections \
+             memory_limit, delivery, watch, listen, create_topics, source_headers, commit_interval, drain_timeout, status_interval, the sections \
              [input], [input.fields] and [kafka], and one for each plugin under its name".into(),
         ),
         (
