@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use loginscope_kafka::{ClientSettings, StartPosition};
+use loginscope_kafka::{ClientSettings, StartPosition, TRANSACTION_TIMEOUT_MS};
 use loginscope_login::Schema;
 use loginscope_login::decode::{Decoder, FormatError, InputFormat, TimestampFormat};
 
@@ -133,17 +133,17 @@ impl Config {
             sources.value(key, |said| said.duration(least..=most, key.default.unwrap_or_default()))
         };
         let milliseconds = Duration::from_millis;
+        let kafka = kafka_settings(sources)?;
         let guarantee = sources.value(&keys::DELIVERY, guarantee)?;
         let longest_commit_interval = match guarantee {
             Guarantee::AtLeastOnce => Duration::from_mins(1),
-            // The brokers abort a transaction after 10 s.
-            Guarantee::ExactlyOnce => Duration::from_secs(5),
+            Guarantee::ExactlyOnce => longest_transaction(&kafka),
         };
         let topics = topics(sources)?;
         let group = sources.value(&keys::GROUP, |said| said.text("a name").map(str::to_owned))?;
         Ok(Self {
             pipeline: PipelineConfig::load(sources)?,
-            kafka: kafka_settings(sources)?,
+            kafka,
             state_topics: state_topics(sources, &topics, &group)?,
             topics,
             group,
@@ -164,6 +164,12 @@ impl Config {
             listen: sources.value(&keys::LISTEN, listen_address)?,
         })
     }
+}
+
+/// How long a transaction may be filled: half of the time after which the brokers abort it.
+fn longest_transaction(kafka: &ClientSettings) -> Duration {
+    let timeout = kafka.properties.get("transaction.timeout.ms").and_then(|timeout| timeout.trim().parse().ok());
+    Duration::from_millis(timeout.unwrap_or(TRANSACTION_TIMEOUT_MS) / 2).max(Duration::from_millis(1))
 }
 
 /// How to reach Kafka.

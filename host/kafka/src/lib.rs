@@ -36,4 +36,4 @@ pub use producer::{Epoch, Producer, ProducerOptions, Record};
 pub use read::{OwnedRecord, Read, ReadFrom, Reader};
 pub use settings::ClientSettings;
 pub use topics::{MessageLimit, NewTopic, Topics};
-pub use transactions::{FencedBy, TransactionError, TransactionalProducer};
+pub use transactions::{FencedBy, TRANSACTION_TIMEOUT_MS, TransactionError, TransactionalProducer};

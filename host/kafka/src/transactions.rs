@@ -37,9 +37,9 @@ use crate::native::{CallFailure, GroupMetadata, send_offsets};
 use crate::producer::{NotSent, ProducerOptions, Record, Sending};
 use crate::settings::ClientSettings;
 
-/// The default of `transaction.timeout.ms`: so long may a worker that has died stall whoever takes its partitions over and whoever
+/// The default of `transaction.timeout.ms`, in milliseconds: so long may a worker that has died stall whoever takes its partitions over and whoever
 /// reads committed messages only.
-const TIMEOUT_MS: &str = "10000";
+pub const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
 
 /// How long a call of librdkafka may take at least. Its first step is only a word with a thread of its own; were that cut short,
 /// the next call could take its answer for its own.
@@ -81,8 +81,9 @@ impl TransactionalProducer {
     /// The errors of properties.
     pub fn new(settings: &ClientSettings, options: ProducerOptions, id: impl Into<String>) -> Result<Self, Error> {
         let id = id.into();
+        let timeout = TRANSACTION_TIMEOUT_MS.to_string();
         let defaults = [
-            ("transaction.timeout.ms", TIMEOUT_MS),
+            ("transaction.timeout.ms", timeout.as_str()),
             // The brokers end a transaction a few milliseconds after they have answered its commit, and the next one has to ask again
             // until then. By itself librdkafka asks after 100 ms.
             ("retry.backoff.ms", "10"),

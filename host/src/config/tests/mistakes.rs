@@ -54,6 +54,10 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "--commit-interval: \"6s\" can't be used; allowed is a time from 1ms to 5s, such as 100ms".into(),
         ),
         (
+            file("commit_interval = \"3s\"\n[kafka]\ntransaction.timeout.ms = 4000"),
+            "loginscope.toml line 1: commit_interval: \"3s\" can't be used; allowed is a time from 1ms to 2s, such as 100ms".into(),
+        ),
+        (
             variable("LOGINSCOPE_DELIVERY", "maybe"),
             "LOGINSCOPE_DELIVERY: \"maybe\" can't be used; allowed is at_least_once or exactly_once".into(),
         ),
