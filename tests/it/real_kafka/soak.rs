@@ -4,11 +4,14 @@
 //! `cargo xtask soak --minutes N` goes on for that long. What happens depends on the seed alone (`--seed N`), when it happens on the
 //! machine as well.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
+use loginscope_kafka::OwnedRecord;
 use loginscope_tests::fold::Fold;
 use loginscope_tests::instance::Instance;
-use loginscope_tests::kafka::{Message, Outputs, Scene, cluster, quick};
+use loginscope_tests::kafka::{Message, Outputs, Scene, cluster, id, quick};
 use xtask::kafka::Kafka;
 
 use super::{configuration, well_formed};
@@ -80,14 +83,15 @@ struct Soak<'k> {
     dice: Dice,
     load: Vec<Message>,
     events: Events,
+    promise: Promise,
 }
 
 impl<'k> Soak<'k> {
     fn new(kafka: &'k mut Kafka, brokers: usize, name: &str, config: &str, seed: u64) -> Self {
         let scene = Scene::new(kafka, name, 4);
         let (load, dice) = (well_formed(20_000, seed), Dice::new(seed));
-        let (members, events) = (Vec::new(), Events::default());
-        Self { kafka, brokers, scene, config: config.to_owned(), members, dice, load, events }
+        let (members, events, promise) = (Vec::new(), Events::default(), Promise::ExactlyOnce);
+        Self { kafka, brokers, scene, config: config.to_owned(), members, dice, load, events, promise }
     }
 
     fn start(&mut self) {
@@ -184,19 +188,77 @@ impl<'k> Soak<'k> {
             member.instance.line_with("health and metrics at");
             assert_eq!(member.instance.ended_by("TERM"), Some(0), "{}", member.instance.log());
         }
-        let windows = judge(&self.scene, &mut outputs);
-        println!("{} logins once each, {windows} windows exact; {:?}", self.scene.written(), self.events);
+        let windows = judge(&self.scene, &mut outputs, self.promise);
+        println!("{} logins {:?}, {windows} windows exact; {:?}", self.scene.written(), self.promise, self.events);
     }
 }
 
-/// Each login came once, and windows and totals are right. Answers how many windows there are.
-fn judge(scene: &Scene, outputs: &mut Outputs) -> usize {
+/// How often a login may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promise {
+    ExactlyOnce,
+    AtLeastOnce,
+}
+
+/// Each login came as often as promised, and windows and totals are right. Answers how many windows there are.
+fn judge(scene: &Scene, outputs: &mut Outputs, promise: Promise) -> usize {
     outputs.arrived();
     outputs.assert_complete(scene.written());
-    assert!(outputs.repeated().is_empty(), "{} logins came more than once", outputs.repeated().len());
-    let insights = scene.all(&scene.insights);
-    Fold::new(&outputs.processed.records).check(&insights, 100);
+    let (mut processed, mut insights) = (outputs.processed.records.clone(), scene.all(&scene.insights));
+    match promise {
+        Promise::ExactlyOnce => {
+            assert!(outputs.repeated().is_empty(), "{} logins came more than once", outputs.repeated().len());
+        }
+        Promise::AtLeastOnce => {
+            processed = firsts(
+                processed,
+                |record| id(record).to_string(),
+                |first, again| {
+                    assert_eq!(first.payload, again.payload, "a login that comes again is the same");
+                },
+            );
+            // Of windows that came again, the first are judged, and here the last.
+            let mut latest = firsts(insights.iter().rev().cloned().collect(), insight_id, |_, _| {});
+            latest.sort_by_key(window_number);
+            Fold::new(&processed).check(&latest, 100);
+            insights = firsts(insights, insight_id, |_, _| {});
+            insights.sort_by_key(window_number);
+        }
+    }
+    Fold::new(&processed).check(&insights, 100);
     insights.len()
+}
+
+fn insight(record: &OwnedRecord) -> serde_json::Value {
+    serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap()
+}
+
+fn insight_id(record: &OwnedRecord) -> String {
+    insight(record)["id"].as_str().unwrap().to_owned()
+}
+
+fn window_number(record: &OwnedRecord) -> u64 {
+    insight(record)["window"]["number"].as_u64().unwrap()
+}
+
+/// The first record of each name; each later one is shown beside it.
+fn firsts(
+    records: Vec<OwnedRecord>,
+    name: impl Fn(&OwnedRecord) -> String,
+    again: impl Fn(&OwnedRecord, &OwnedRecord),
+) -> Vec<OwnedRecord> {
+    let mut places = HashMap::new();
+    let mut firsts: Vec<OwnedRecord> = Vec::new();
+    for record in records {
+        match places.entry(name(&record)) {
+            Entry::Occupied(place) => again(&firsts[*place.get()], &record),
+            Entry::Vacant(place) => {
+                place.insert(firsts.len());
+                firsts.push(record);
+            }
+        }
+    }
+    firsts
 }
 
 /// A number that `cargo xtask soak` gives.
@@ -223,4 +285,12 @@ fn a_cluster_that_loses_one_broker_of_three_goes_on_and_leaves_each_login_once()
     let mut kafka = Kafka::start(quick().brokers(3)).unwrap();
     let (_folder, config) = configuration(CONFIGURATION);
     Soak::new(&mut kafka, 3, "soak-three", &config, 2).run(|events| events.broker_kills >= 2 && events.kills >= 10);
+}
+
+#[test]
+fn at_least_once_repeats_the_same_and_counts_it_once() {
+    let mut kafka = cluster();
+    let (_folder, config) = configuration(&format!("delivery = \"at_least_once\"{CONFIGURATION}"));
+    let soak = Soak::new(&mut kafka, 1, "soak-at-least-once", &config, 3);
+    Soak { promise: Promise::AtLeastOnce, ..soak }.run(|events| events.kills >= 30);
 }
