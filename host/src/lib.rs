@@ -6,6 +6,7 @@
 pub mod application;
 pub mod cli;
 pub mod commands;
+pub mod comparator;
 pub mod config;
 pub mod control;
 pub mod generator;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 mod batching;
+mod comparator;
 mod golden;
 mod readme;
 mod real_kafka;

@@ -4,6 +4,7 @@
 //! never called again; whoever lends an [`AggregateReader`] gets it back, whatever happens.
 
 use std::any::Any;
+use std::time::Duration;
 
 use loginscope_login::{Column, Logins, Rejection, Slot};
 
@@ -14,7 +15,7 @@ use crate::failure::Failure;
 use crate::guests::{Guests, guest};
 use crate::lower::Packed;
 use crate::plugin::Plugin;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, thread_cpu_time};
 use crate::{lift, lower};
 
 /// One instance of a plugin, for one thread at a time. It is started with the first call, and anew with the first call
@@ -24,6 +25,17 @@ pub struct Instance {
     running: Option<Running>,
     /// The batch at hand, packed.
     batch: Packed,
+    /// What its calls took, where somebody wants to know.
+    meter: Option<Meter>,
+}
+
+/// What calls took, those that failed included; starting an instance isn't.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meter {
+    /// CPU time.
+    pub cpu_time: Duration,
+    /// How many logins, or windows, were handed over; those that were handed over again count again.
+    pub rows: u64,
 }
 
 /// An instance that has been started.
@@ -36,12 +48,22 @@ struct Running {
 
 impl Instance {
     pub(crate) fn new(plugin: Plugin) -> Self {
-        Self { plugin, running: None, batch: Packed::default() }
+        Self { plugin, running: None, batch: Packed::default(), meter: None }
     }
 
     /// The plugin it is an instance of.
     pub fn plugin(&self) -> &Plugin {
         &self.plugin
+    }
+
+    /// From now on keeps what its calls take; that costs each of them a microsecond.
+    pub fn measure(&mut self) {
+        self.meter.get_or_insert_default();
+    }
+
+    /// What its calls have taken since it is measured.
+    pub fn measured(&self) -> Meter {
+        self.meter.unwrap_or_default()
     }
 
     /// Whether the next call is the first that the plugin's memory sees. A login is to blame for a failure only if it fails
@@ -60,7 +82,7 @@ impl Instance {
         let table = self.plugin.declaration(Role::Validator).map_or(&[][..], |declaration| &declaration.table);
         self.batch.batch(logins, table, more, &[]);
         let malformed_timestamps = lower::malformed_timestamps(logins);
-        serve(&self.plugin, &mut self.running, |Running { sandbox, guests, .. }| {
+        serve(&self.plugin, &mut self.running, (&mut self.meter, rows), |Running { sandbox, guests, .. }| {
             let batch = self.batch.as_batch(rows, &malformed_timestamps);
             let rejections = sandbox.call(limits.batch_cpu(rows), |store, _| {
                 guest(guests.validator.as_ref(), Role::Validator)?.call_validate(store, batch)
@@ -80,7 +102,7 @@ impl Instance {
         let (table, sets) = declaration.map_or((&[][..], &[][..]), |it| (&it.table, &it.sets));
         self.batch.batch(logins, table, more, history);
         let malformed_timestamps = lower::malformed_timestamps(logins);
-        serve(&self.plugin, &mut self.running, |Running { sandbox, guests, .. }| {
+        serve(&self.plugin, &mut self.running, (&mut self.meter, rows), |Running { sandbox, guests, .. }| {
             let batch = self.batch.as_batch(rows, &malformed_timestamps);
             let enrichment = sandbox.call(limits.batch_cpu(rows), |store, _| {
                 guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, batch)
@@ -106,13 +128,14 @@ impl Instance {
         let limits = self.plugin.limits();
         // Lent to the store for the call; where the call doesn't come to that, it is still here.
         let mut here: Option<Box<dyn AggregateReader>> = Some(reader);
-        let answer = serve(&self.plugin, &mut self.running, |Running { sandbox, guests, .. }| {
-            let answer = sandbox.call_with_aggregates(limits.generate_cpu, &mut here, |store, _| {
-                guest(guests.insight_generator.as_ref(), Role::InsightGenerator)?
-                    .call_generate(store, lower::window(window))
-            })?;
-            lift::insights(answer, limits)
-        });
+        let answer =
+            serve(&self.plugin, &mut self.running, (&mut self.meter, 1), |Running { sandbox, guests, .. }| {
+                let answer = sandbox.call_with_aggregates(limits.generate_cpu, &mut here, |store, _| {
+                    guest(guests.insight_generator.as_ref(), Role::InsightGenerator)?
+                        .call_generate(store, lower::window(window))
+                })?;
+                lift::insights(answer, limits)
+            });
         (answer, given_back(here))
     }
 }
@@ -121,6 +144,7 @@ impl Instance {
 fn serve<T>(
     plugin: &Plugin,
     slot: &mut Option<Running>,
+    (meter, rows): (&mut Option<Meter>, usize),
     call: impl FnOnce(&mut Running) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut running = if let Some(running) = slot.take() {
@@ -129,7 +153,16 @@ fn serve<T>(
         let (sandbox, guests) = plugin.start()?;
         Running { sandbox, guests, fresh: true }
     };
-    let answer = call(&mut running)?;
+    let answer = match meter {
+        None => call(&mut running),
+        Some(Meter { cpu_time, rows: all }) => {
+            let began = thread_cpu_time();
+            let answer = call(&mut running);
+            *cpu_time += thread_cpu_time().saturating_sub(began);
+            *all += rows as u64;
+            answer
+        }
+    }?;
     running.fresh = false;
     *slot = Some(running);
     Ok(answer)

@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::limits::Limits;
 use crate::log::PluginLog;
 use budget::Budget;
+pub(crate) use budget::thread_cpu_time;
 use quota::Quota;
 
 /// What the host keeps in a plugin's store.

@@ -11,7 +11,7 @@ use loginscope_login::decode::{Decoder, Layouts};
 use loginscope_login::encode::Encoder;
 use loginscope_login::{Logins, Rejection};
 use loginscope_state::Partition;
-use loginscope_wasm::Instance;
+use loginscope_wasm::{Instance, Meter, Plugin};
 
 use super::chain::{Chain, ChainError};
 use super::insight::{self, InsightRecord};
@@ -352,6 +352,16 @@ impl Pipeline {
     fn give_back_rejected(&mut self, output: &mut Output) {
         let verdicts = self.verdicts.drain(..).enumerate();
         output.rejected.extend(verdicts.filter_map(|(message, verdict)| Some((message, verdict?))));
+    }
+
+    /// From now on keeps what the plugins' calls take.
+    pub fn measure(&mut self) {
+        self.instances.iter_mut().for_each(Instance::measure);
+    }
+
+    /// What the calls of each plugin have taken since they are measured, in the chain's order.
+    pub fn measured(&self) -> impl Iterator<Item = (&Plugin, Meter)> {
+        self.instances.iter().map(|instance| (instance.plugin(), instance.measured()))
     }
 
     /// What one login needs to be encoded.

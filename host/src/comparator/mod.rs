@@ -1,0 +1,161 @@
+//! What would change: an old and a new chain of plugins over the same messages, side by side, and nothing of it goes out.
+//!
+//! Each side has a state of its own, which begins empty and counts what is compared, so that both know the same past. Limits are
+//! on; a plugin that fails costs what it would cost in service. Nothing here knows where messages come from: a sample of
+//! recent ones, live ones beside the workers, or a topic's history.
+//!
+//! - [`outcome`]: what became of a message on one side.
+//! - [`report`]: what differs, counted, with examples; and whether that is more than somebody tolerates.
+
+pub mod outcome;
+pub mod report;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use loginscope_state::Partition;
+use loginscope_wasm::Meter;
+
+use crate::pipeline::batch::{OutputLimits, PartitionState, Partitions};
+use crate::pipeline::{Chain, ChainError, Message, Output, Pipeline, TotalsBoard};
+use outcome::{Outcome, SeenInsight};
+use report::{Report, Use};
+
+/// What both sides have in common with the workers that serve.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The input topic.
+    pub topic: Arc<str>,
+    /// Accepted logins in a window.
+    pub insight_every: u32,
+    /// How large outputs may get.
+    pub limits: OutputLimits,
+}
+
+/// Two chains over the same messages.
+pub struct Comparator {
+    old: Side,
+    new: Side,
+    report: Report,
+}
+
+impl Comparator {
+    /// Nothing has been compared yet.
+    ///
+    /// # Errors
+    /// A chain whose plugins don't fit together.
+    pub fn new(old: &Arc<Chain>, new: &Arc<Chain>, setting: &Setting) -> Result<Self, ChainError> {
+        Ok(Self { old: Side::new(old, setting)?, new: Side::new(new, setting)?, report: Report::default() })
+    }
+
+    /// Takes a batch of one partition through both. `messages` are in offset order, and behind those of earlier batches of the
+    /// partition.
+    pub fn compare(&mut self, partition: i32, messages: &[Message<'_>]) {
+        self.old.process(partition, messages);
+        self.new.process(partition, messages);
+        let outcomes = self.old.outcomes(messages.len()).zip(self.new.outcomes(messages.len()));
+        for (message, (old, new)) in messages.iter().zip(outcomes) {
+            self.report.message(partition, message.offset, &old, &new);
+        }
+        self.report.insights(&self.old.insights(), &self.new.insights());
+    }
+
+    /// What has been found so far.
+    pub fn report(&self) -> Report {
+        Report { old: self.old.uses(), new: self.new.uses(), ..self.report.clone() }
+    }
+}
+
+/// One chain with a state of its own.
+struct Side {
+    pipeline: Pipeline,
+    partitions: Partitions,
+    totals: TotalsBoard,
+    setting: Setting,
+    output: Output,
+    /// By the plugin's place in the chain.
+    failures: BTreeMap<usize, Failures>,
+}
+
+#[derive(Default)]
+struct Failures {
+    logins: u64,
+    calls: u64,
+    first_reason: Option<String>,
+}
+
+impl Side {
+    fn new(chain: &Arc<Chain>, setting: &Setting) -> Result<Self, ChainError> {
+        let mut pipeline = Pipeline::new(Arc::clone(chain), setting.limits)?;
+        pipeline.measure();
+        Ok(Self {
+            pipeline,
+            partitions: BTreeMap::new(),
+            totals: TotalsBoard::default(),
+            setting: setting.clone(),
+            output: Output::default(),
+            failures: BTreeMap::new(),
+        })
+    }
+
+    fn process(&mut self, number: i32, messages: &[Message<'_>]) {
+        let partition = self.partitions.entry(number).or_insert_with(|| PartitionState {
+            topic: Arc::clone(&self.setting.topic),
+            number,
+            has_siblings: false,
+            state: Box::new(Partition::new(Arc::clone(&self.pipeline.chain().catalog), self.setting.insight_every)),
+        });
+        self.output.clear();
+        self.pipeline.process(partition, messages, &self.totals, &mut self.output);
+        for (_, rejected) in &self.output.rejected {
+            if let Some(plugin) = rejected.plugin.filter(|_| rejected.rejection.code == "plugin_failed") {
+                self.failures.entry(plugin).or_default().logins += 1;
+            }
+        }
+        for failure in &self.output.failures {
+            let failures = self.failures.entry(failure.plugin).or_default();
+            failures.calls += 1;
+            failures.first_reason.get_or_insert_with(|| failure.reason.clone());
+        }
+    }
+
+    /// What became of each message of the last batch.
+    fn outcomes(&self, messages: usize) -> impl Iterator<Item = Outcome<'_>> {
+        let mut outcomes = vec![Outcome::Accepted(&[]); messages];
+        for (message, value, _) in self.output.processed_logins() {
+            if let Some(outcome) = outcomes.get_mut(message) {
+                *outcome = Outcome::Accepted(value);
+            }
+        }
+        for (message, rejected) in &self.output.rejected {
+            if let Some(outcome) = outcomes.get_mut(*message) {
+                let plugin = rejected.plugin.and_then(|plugin| self.pipeline.chain().plugins.get(plugin));
+                *outcome = Outcome::Rejected { rejected, plugin: plugin.map(loginscope_wasm::Plugin::name) };
+            }
+        }
+        outcomes.into_iter()
+    }
+
+    /// The insights of the last batch, by id.
+    fn insights(&self) -> BTreeMap<String, SeenInsight> {
+        self.output.insights.iter().filter_map(SeenInsight::of).collect()
+    }
+
+    /// What each plugin took, by its name.
+    fn uses(&self) -> BTreeMap<String, Use> {
+        let measured = self.pipeline.measured();
+        let uses = measured.enumerate().map(|(place, (plugin, Meter { cpu_time, rows }))| {
+            let failures = self.failures.get(&place);
+            let used = Use {
+                version: plugin.version().to_owned(),
+                cpu_time,
+                rows,
+                failed_logins: failures.map_or(0, |failures| failures.logins),
+                failed_calls: failures.map_or(0, |failures| failures.calls),
+                first_failure: failures.and_then(|failures| failures.first_reason.clone()),
+            };
+            (plugin.name().to_owned(), used)
+        });
+        uses.collect()
+    }
+}

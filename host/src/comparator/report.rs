@@ -1,0 +1,314 @@
+//! What differs between two chains: counted, with some examples, to be read by people and by machines.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::outcome::{FieldChange, Outcome, SeenInsight, ShownOutcome, changed_fields};
+
+/// How many examples are kept of what differs in one way.
+const EXAMPLES: usize = 20;
+
+/// A plugin that takes less CPU time a login than this isn't slow, whatever it took before.
+const NEVER_SLOW: Duration = Duration::from_micros(1);
+
+/// What has been found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// How many messages both sides took.
+    pub messages: u64,
+    /// How many of them came to something else: another verdict, or other fields.
+    pub changed: u64,
+    /// How many were judged differently, by the old and the new code (`accepted` for none).
+    pub judged_differently: BTreeMap<String, u64>,
+    /// In how many logins that both accept a field differs, by its name.
+    pub changed_fields: BTreeMap<String, u64>,
+    /// Of each kind of insight, what differs.
+    pub insights: BTreeMap<String, InsightChanges>,
+    /// Examples of messages that came to something else, of as many kinds of change as possible.
+    pub examples: Vec<Example>,
+    /// What each plugin of the old chain took, by its name.
+    pub old: BTreeMap<String, Use>,
+    /// What each plugin of the new chain took, by its name.
+    pub new: BTreeMap<String, Use>,
+}
+
+/// What differs in the insights of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InsightChanges {
+    /// Those that say the same.
+    pub same: u64,
+    /// Those with the same id that say something else.
+    pub changed: u64,
+    /// Those that there are only with the old chain.
+    pub gone: u64,
+    /// Those that there are only with the new chain.
+    pub added: u64,
+}
+
+/// What a plugin took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Use {
+    /// Its version.
+    pub version: String,
+    /// CPU time of all its calls.
+    #[serde(rename = "cpu_seconds", serialize_with = "as_seconds")]
+    pub cpu_time: Duration,
+    /// How many logins, and windows, it was handed; those that it was handed again count again.
+    pub rows: u64,
+    /// Logins that were rejected because it failed.
+    pub failed_logins: u64,
+    /// Its calls that failed; several for one login, as they are narrowed down to it.
+    pub failed_calls: u64,
+    /// What happened first.
+    pub first_failure: Option<String>,
+}
+
+impl Use {
+    /// CPU time for each login that it was handed.
+    fn cpu_time_per_row(&self) -> Duration {
+        self.cpu_time / u32::try_from(self.rows).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// How many times as much CPU time a login takes; nothing where it is quick all the same.
+    fn slowdown(&self, old: &Self) -> Option<f64> {
+        let (old, new) = (old.cpu_time_per_row(), self.cpu_time_per_row());
+        (new >= NEVER_SLOW && !old.is_zero()).then(|| new.as_secs_f64() / old.as_secs_f64())
+    }
+}
+
+/// A message that came to something else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Example {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// In a word: both codes, or the names of the fields.
+    pub kind: String,
+    /// What changed.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+/// How a message came to something else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Change {
+    /// It was judged differently.
+    Judged {
+        /// What became of it.
+        old: ShownOutcome,
+        /// What would become of it.
+        new: ShownOutcome,
+    },
+    /// It was accepted by both, with other fields.
+    Fields {
+        /// Those that differ.
+        fields: BTreeMap<String, FieldChange>,
+    },
+}
+
+/// What of a change is tolerated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// The share of messages that may come to something else, from 0 to 1.
+    pub max_changed_share: f64,
+    /// How many times as much CPU time a plugin may take as before.
+    pub max_slowdown: f64,
+    /// How many more logins than before a plugin may fail on, and how many more calls without a login.
+    pub max_failures: u64,
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self { max_changed_share: 1.0, max_slowdown: 10.0, max_failures: 0 }
+    }
+}
+
+impl Report {
+    pub(super) fn message(&mut self, partition: i32, offset: i64, old: &Outcome<'_>, new: &Outcome<'_>) {
+        self.messages += 1;
+        let (kind, change) = match (old, new) {
+            (Outcome::Accepted(old), Outcome::Accepted(new)) if old == new => return,
+            (Outcome::Accepted(old), Outcome::Accepted(new)) => {
+                let fields: BTreeMap<String, FieldChange> = changed_fields(old, new).into_iter().collect();
+                for name in fields.keys() {
+                    count(&mut self.changed_fields, name);
+                }
+                let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+                (names.join(" "), Change::Fields { fields })
+            }
+            (old, new) if old.word() == new.word() => return,
+            (old, new) => {
+                let kind = format!("{} → {}", old.word(), new.word());
+                count(&mut self.judged_differently, &kind);
+                (kind, Change::Judged { old: old.shown(), new: new.shown() })
+            }
+        };
+        self.changed += 1;
+        self.example(Example { partition, offset, kind, change });
+    }
+
+    /// Keeps an example while there is room; after that, only one of a new kind in place of one of the commonest.
+    fn example(&mut self, example: Example) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example);
+            return;
+        }
+        let of_kind = |kind: &str| self.examples.iter().filter(|kept| kept.kind == kind).count();
+        if of_kind(&example.kind) > 0 {
+            return;
+        }
+        let commonest = self.examples.iter().enumerate().max_by_key(|(_, kept)| of_kind(&kept.kind));
+        if let Some((place, _)) = commonest
+            && let Some(kept) = self.examples.get_mut(place)
+        {
+            *kept = example;
+        }
+    }
+
+    pub(super) fn insights(&mut self, old: &BTreeMap<String, SeenInsight>, new: &BTreeMap<String, SeenInsight>) {
+        for (id, insight) in old {
+            let changes = self.insights.entry(insight.kind.clone()).or_default();
+            match new.get(id) {
+                Some(same) if same == insight => changes.same += 1,
+                Some(_) => changes.changed += 1,
+                None => changes.gone += 1,
+            }
+        }
+        for insight in new.iter().filter(|(id, _)| !old.contains_key(*id)).map(|(_, insight)| insight) {
+            self.insights.entry(insight.kind.clone()).or_default().added += 1;
+        }
+    }
+
+    /// Why this is more than is tolerated, in a sentence.
+    pub fn refusal(&self, tolerance: &Tolerance) -> Option<String> {
+        for (name, new) in &self.new {
+            let label = format!("{name}@{}", new.version);
+            let old = self.old.get(name);
+            let failures = |used: &Use| used.failed_logins.max(u64::from(used.failed_calls > 0));
+            let more = failures(new).saturating_sub(old.map_or(0, failures));
+            if more > tolerance.max_failures {
+                let reason = new.first_failure.as_deref().unwrap_or_default();
+                return Some(format!("{label} fails on {} of {} messages: {reason}", failures(new), self.messages));
+            }
+            if let Some(slowdown) = old.and_then(|old| new.slowdown(old))
+                && slowdown > tolerance.max_slowdown
+            {
+                return Some(format!(
+                    "{label} takes {slowdown:.1} times as much CPU time as before, and max_slowdown is {}",
+                    tolerance.max_slowdown
+                ));
+            }
+        }
+        let share = self.changed as f64 / self.messages.max(1) as f64;
+        (share > tolerance.max_changed_share).then(|| {
+            format!(
+                "{} of {} messages come to something else, a share of {share:.4}, and max_changed_share is {}",
+                self.changed, self.messages, tolerance.max_changed_share
+            )
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let judged: u64 = self.judged_differently.values().sum();
+        writeln!(
+            formatter,
+            "{} messages compared: {judged} judged differently, {} with other fields",
+            self.messages,
+            self.changed - judged
+        )?;
+        for (kind, count) in &self.judged_differently {
+            writeln!(formatter, "  {count} {kind}")?;
+        }
+        for (name, count) in &self.changed_fields {
+            writeln!(formatter, "  {count} with another {name}")?;
+        }
+        for (kind, InsightChanges { same, changed, gone, added }) in &self.insights {
+            writeln!(formatter, "  insights {kind}: {same} the same, {changed} changed, {gone} gone, {added} added")?;
+        }
+        for name in self.old.keys().filter(|name| !self.new.contains_key(*name)) {
+            writeln!(formatter, "  {name}: is gone")?;
+        }
+        for (name, new) in &self.new {
+            write_use(formatter, name, self.old.get(name), new)?;
+        }
+        for Example { partition, offset, kind, change } in &self.examples {
+            let change = match change {
+                Change::Judged { old, new } => format!("{} → {}", as_json(old), as_json(new)),
+                Change::Fields { fields } => as_json(fields),
+            };
+            writeln!(formatter, "  e.g. {partition}/{offset}, {kind}: {change}")?;
+        }
+        Ok(())
+    }
+}
+
+fn write_use(formatter: &mut fmt::Formatter<'_>, name: &str, old: Option<&Use>, new: &Use) -> fmt::Result {
+    let nanoseconds = |used: &Use| used.cpu_time_per_row().as_nanos();
+    let before = old.map_or_else(|| "new".to_owned(), |old| format!("{} ns a login before", nanoseconds(old)));
+    write!(formatter, "  {name}@{}: {} ns a login ({before})", new.version, nanoseconds(new))?;
+    if new.failed_calls > 0 {
+        let reason = new.first_failure.as_deref().unwrap_or_default();
+        write!(formatter, ", fails on {} logins in {} calls: {reason}", new.failed_logins, new.failed_calls)?;
+    }
+    writeln!(formatter)
+}
+
+fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
+    match counts.get_mut(name) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(name.to_owned(), 1)),
+    }
+}
+
+fn as_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_change_has_an_example_however_rare() {
+        let mut report = Report::default();
+        let accepted = |value| Outcome::Accepted(value);
+        for offset in 0..100 {
+            report.message(0, offset, &accepted(br#"{"a":1}"#), &accepted(br#"{"a":2}"#));
+        }
+        report.message(0, 100, &accepted(br#"{"a":1}"#), &accepted(br#"{"b":1}"#));
+        assert_eq!(report.examples.len(), EXAMPLES);
+        assert_eq!(report.examples.iter().filter(|example| example.kind == "a").count(), EXAMPLES - 1);
+        assert_eq!(report.examples.iter().filter(|example| example.kind == "a b").count(), 1);
+        assert_eq!(report.changed_fields, BTreeMap::from([("a".to_owned(), 101), ("b".to_owned(), 1)]));
+    }
+
+    #[test]
+    fn a_plugin_that_takes_much_longer_is_refused_unless_it_is_quick_all_the_same() {
+        let used = |nanoseconds| {
+            let used = Use {
+                version: "0.1.0".to_owned(),
+                cpu_time: Duration::from_nanos(nanoseconds),
+                rows: 1000,
+                ..Use::default()
+            };
+            BTreeMap::from([("p".to_owned(), used)])
+        };
+        let report = |old, new| Report { messages: 7, old: used(old), new: used(new), ..Report::default() };
+        let tolerance = Tolerance::default();
+        assert_eq!(report(100_000, 999_999).refusal(&tolerance), None, "1 µs a login");
+        assert_eq!(report(150_000, 1_400_000).refusal(&tolerance), None);
+        let refusal = report(100_000, 1_200_000).refusal(&tolerance).unwrap();
+        assert_eq!(refusal, "p@0.1.0 takes 12.0 times as much CPU time as before, and max_slowdown is 10");
+    }
+}
