@@ -15,7 +15,6 @@ use loginscope_kafka::{
 };
 use loginscope_state::Writer;
 
-use crate::control::watch::Serving;
 use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 use crate::pipeline::commit::Committer;
@@ -24,6 +23,7 @@ use crate::pipeline::elsewhere;
 use crate::pipeline::outputs::{OutputTopics, Sender};
 use crate::pipeline::processing::Processing;
 use crate::pipeline::restore::{PATIENCE, PartitionsAdded, Restorer, Source};
+use crate::pipeline::serving::Serving;
 use crate::pipeline::transaction::Transactions;
 use crate::pipeline::worker::{Durable, Shared, Worker};
 use crate::pipeline::{Output, Pipeline, TotalsBoard};
@@ -227,7 +227,7 @@ impl Ended {
 
 impl Application {
     /// Starts the workers.
-    pub fn start(settings: &Settings, serving: &Serving, telemetry: Arc<Telemetry>) -> Result<Self> {
+    pub fn start(settings: &Settings, serving: &Arc<Serving>, telemetry: Arc<Telemetry>) -> Result<Self> {
         let shared = Arc::new(Shared {
             telemetry,
             totals: TotalsBoard::default(),
@@ -325,7 +325,7 @@ fn home(settings: &Settings, topics: &StateTopics) -> Result<Home> {
 fn worker(
     number: usize,
     settings: &Settings,
-    serving: &Serving,
+    serving: &Arc<Serving>,
     shared: &Arc<Shared>,
     home: Option<&Home>,
 ) -> Result<Worker> {

@@ -24,6 +24,7 @@ use loginscope_login::Schema;
 use loginscope_login::decode::{Decoder, FormatError, InputFormat, TimestampFormat};
 
 use crate::application::{StateTopics, TopicNames};
+use crate::comparator::report::Tolerance;
 use crate::pipeline::delivery::Guarantee;
 pub use key::{Key, Place, Shape};
 pub use said::{Origin, Said};
@@ -92,6 +93,8 @@ pub struct Config {
     pub from: StartPosition,
     /// Whether changed plugin files are taken over.
     pub watch: bool,
+    /// What a swap of plugins may change.
+    pub tolerance: Tolerance,
     /// Whether missing topics are created.
     pub create_topics: bool,
     /// Whether processed logins tell where they came from.
@@ -155,6 +158,11 @@ impl Config {
             memory_limit: sources.optional(&keys::MEMORY_LIMIT, |said| said.bytes(LEAST_MEMORY..=u64::MAX, "4GiB"))?,
             from: sources.value(&keys::FROM, start_position)?,
             watch: sources.value(&keys::WATCH, Said::truth)?,
+            tolerance: Tolerance {
+                max_changed_share: sources.value(&keys::MAX_CHANGED_SHARE, |said| said.fraction(0.0..=1.0))?,
+                max_slowdown: sources.value(&keys::MAX_SLOWDOWN, |said| said.fraction(1.0..=1e6))?,
+                max_failures: sources.value(&keys::MAX_FAILURES, |said| said.number(0..=u64::MAX))?,
+            },
             create_topics: sources.value(&keys::CREATE_TOPICS, Said::truth)?,
             source_headers: sources.value(&keys::SOURCE_HEADERS, Said::truth)?,
             guarantee,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use loginscope_state::{Kept, Restored};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use crate::comparator::report::Report;
 use crate::pipeline::InsightRecord;
 
 /// How many different rejection codes are told apart: plugins make codes of their own.
@@ -169,6 +170,13 @@ impl Telemetry {
         counter!("loginscope_plugin_swaps_total", "outcome" => "done").increment(1);
         gauge!("loginscope_plugin_generation").set(generation as f64);
         tracing::info!(generation, "plugins swapped: {plugins}");
+    }
+
+    /// New plugins were tried beside those that serve.
+    pub fn compared(&self, report: &Report) {
+        for line in report.to_string().lines() {
+            tracing::info!("{line}");
+        }
     }
 
     /// New plugins were refused; the old ones go on serving.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use loginscope::comparator::report::{Change, Report, Tolerance};
 use loginscope::comparator::{Comparator, Setting};
+use loginscope::control::swap::Swapper;
 use loginscope::pipeline::batch::OutputLimits;
 use loginscope::pipeline::plugins::DEFAULTS;
+use loginscope::pipeline::serving::Serving;
 use loginscope::pipeline::{Chain, Message};
+use loginscope_login::decode::InputFormat;
 use loginscope_tests::guests::misbehave;
 use loginscope_tests::in_process::plugin_set;
 use serde_json::{Value, json};
@@ -51,6 +54,32 @@ fn compared(old: &Arc<Chain>, new: &Arc<Chain>, logins: usize) -> Report {
         messages.chunks(170).for_each(|batch| comparator.compare(partition, batch));
     }
     comparator.report()
+}
+
+/// A swap that would go wrong on what came last is refused, and one that wouldn't is done.
+#[test]
+fn what_fails_on_recent_messages_never_serves() {
+    let format = InputFormat::default;
+    let next = |old: &Arc<Chain>, new: &Arc<Chain>| Chain::new(new.plugins.clone(), format(), Some(old)).unwrap();
+    let serving = Arc::new(Serving::new(next(&guest(json!({})), &guest(json!({})))));
+    let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
+    let setting = Setting { topic: "user-login".into(), insight_every: 100, limits };
+    let swapper = Swapper { serving: Arc::clone(&serving), telemetry: Arc::default(), setting, tolerance: TOLERANCE };
+    let payloads = messages(80);
+    let messages: Vec<Message<'_>> = (0..)
+        .zip(&payloads)
+        .map(|(offset, payload)| Message { offset, payload: Some(payload), ..Message::default() })
+        .collect();
+    serving.recent.offer(0, &messages);
+
+    let bad = guest(json!({ "how": "trap", "when_user": "user-7" }));
+    let refused = swapper.swap(next(&serving.load().chain, &bad)).unwrap_err().to_string();
+    assert!(refused.starts_with("misbehave@0.1.0 fails on 2 of 80 messages: "), "{refused}");
+    assert_eq!(serving.load().number, 1);
+
+    let elsewhere = guest(json!({ "how": "trap", "when_user": "somebody who did not come" }));
+    swapper.swap(next(&serving.load().chain, &elsewhere)).unwrap();
+    assert_eq!(serving.load().number, 2);
 }
 
 /// How long something takes is not for a test on a busy machine.

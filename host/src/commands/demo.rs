@@ -15,12 +15,15 @@ use super::generate::{self, Pace};
 use super::signals::Signals;
 use crate::application::{Application, Settings, StateTopics, TopicLimits, TopicNames, prepare_topics};
 use crate::cli::Exit;
+use crate::comparator::report::Tolerance;
 use crate::config::PipelineConfig;
+use crate::control::swap::Swapper;
 use crate::control::{status, watch};
 use crate::generator::{Generator, Options};
 use crate::log;
 use crate::pipeline::delivery::Guarantee;
 use crate::pipeline::plugins::PluginSet;
+use crate::pipeline::serving::Serving;
 use crate::telemetry::{Counts, Telemetry};
 use crate::view::{self, Picture};
 
@@ -56,7 +59,7 @@ pub struct Demo {
 /// Runs the demo until its end, Ctrl-C or `q`.
 pub fn run(demo: &Demo) -> Result<Exit> {
     let telemetry = Arc::new(Telemetry::default());
-    let plugins = Arc::new(PluginSet::from_config(&demo.pipeline)?);
+    let plugins = PluginSet::from_config(&demo.pipeline)?;
     let chain = plugins.load_at_start()?;
     let labels: Vec<String> = chain.plugins.iter().map(|plugin| plugin.label().to_owned()).collect();
     let topics = demo.topics.clone();
@@ -75,8 +78,9 @@ pub fn run(demo: &Demo) -> Result<Exit> {
     } else {
         (PARTITIONS, TopicLimits::for_messages(demo.pipeline.max_message_bytes), Guarantee::AtLeastOnce, None)
     };
-    let serving = watch::serving(chain);
-    let _watcher = watch::watch(plugins, Arc::clone(&serving), Arc::clone(&telemetry))?;
+    let serving = Arc::new(Serving::new(chain));
+    let swapper = Swapper::new(&serving, &telemetry, &demo.pipeline, Tolerance::default());
+    let _watcher = watch::watch(plugins, swapper)?;
     let application = Application::start(
         &Settings {
             kafka: kafka.clone(),
@@ -209,7 +213,7 @@ impl Show {
     fn on_terminal(
         &mut self,
         application: &Application,
-        serving: &watch::Serving,
+        serving: &Serving,
         finished: &dyn Fn() -> bool,
     ) -> Result<Exit> {
         let signals = Signals::listen()?;

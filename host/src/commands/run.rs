@@ -11,8 +11,10 @@ use crate::cli::Exit;
 use crate::config::Config;
 use crate::control::http::{self, Readiness};
 use crate::control::memory::Memory;
+use crate::control::swap::Swapper;
 use crate::control::{status, watch};
 use crate::pipeline::plugins::PluginSet;
+use crate::pipeline::serving::Serving;
 use crate::telemetry::Telemetry;
 
 /// What ended a run.
@@ -25,7 +27,7 @@ enum End {
 pub fn run(config: &Config) -> Result<Exit> {
     let metrics = http::install_metrics()?;
     let telemetry = Arc::new(Telemetry::default());
-    let plugins = Arc::new(PluginSet::from_config(&config.pipeline)?);
+    let plugins = PluginSet::from_config(&config.pipeline)?;
     let chain = plugins.load_at_start()?;
     announce(config, &chain);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -35,9 +37,10 @@ pub fn run(config: &Config) -> Result<Exit> {
         .context("cannot start the control plane")?;
     // Signals count from here on: also one that comes while brokers are being looked for.
     let signals = Signals::listen()?;
-    let serving = watch::serving(chain);
+    let serving = Arc::new(Serving::new(chain));
     let _watcher = if config.watch {
-        Some(watch::watch(Arc::clone(&plugins), Arc::clone(&serving), Arc::clone(&telemetry))?)
+        let swapper = Swapper::new(&serving, &telemetry, &config.pipeline, config.tolerance);
+        Some(watch::watch(plugins, swapper)?)
     } else {
         None
     };

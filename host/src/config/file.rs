@@ -72,6 +72,7 @@ impl<'a> Reader<'a> {
             let (name, value) = (entry.0.get_ref().as_ref(), entry.1);
             match name {
                 "input" => self.input(entry, &mut file.values)?,
+                "swap" => self.section(entry, "swap", &mut file.values)?,
                 "kafka" => self.flatten("kafka", self.table(entry, "kafka")?, &mut file.values)?,
                 _ if top.iter().any(|key| key == name) => {
                     file.values.insert(name.to_owned(), self.node(entry)?);
@@ -81,7 +82,7 @@ impl<'a> Reader<'a> {
                 }
                 _ => {
                     let allowed = format!(
-                        "{}, the sections [input], [input.fields] and [kafka], and one for each plugin under its name",
+                        "{}, the sections [input], [input.fields], [swap] and [kafka], and one for each plugin under its name",
                         top.join(", ")
                     );
                     return Err(self.unknown(entry, name, &allowed));
@@ -104,6 +105,25 @@ impl<'a> Reader<'a> {
                 }
                 other => return Err(self.unknown(inner, &format!("input.{other}"), "timestamp_format and fields")),
             }
+        }
+        Ok(())
+    }
+
+    /// A section whose keys are all in the table of keys.
+    fn section(
+        &self,
+        entry: Entry<'_, 'a>,
+        section: &str,
+        values: &mut BTreeMap<String, Node>,
+    ) -> Result<(), ConfigError> {
+        let known: Vec<String> = keys::in_file().filter_map(|key| key.in_file()).collect();
+        let within: Vec<&str> = known.iter().filter_map(|key| key.strip_prefix(section)?.strip_prefix('.')).collect();
+        for inner in self.table(entry, section)? {
+            let name = inner.0.get_ref().as_ref();
+            if !within.contains(&name) {
+                return Err(self.unknown(inner, &format!("{section}.{name}"), &within.join(", ")));
+            }
+            values.insert(format!("{section}.{name}"), self.node(inner)?);
         }
         Ok(())
     }

@@ -96,6 +96,27 @@ pub const DELIVERY: Key =
 /// Whether plugin files are watched.
 pub const WATCH: Key = Key::switch("watch", "Take over changed plugin files without a restart");
 
+/// How much a swap of plugins may change.
+pub const MAX_CHANGED_SHARE: Key = Key::new(
+    "max-changed-share",
+    "SHARE",
+    "The share of recent messages that new plugins may judge or enrich otherwise, 0 to 1",
+)
+.at("swap.max_changed_share")
+.default("1");
+
+/// How much slower plugins may become by a swap.
+pub const MAX_SLOWDOWN: Key =
+    Key::new("max-slowdown", "FACTOR", "How many times as much CPU time a new plugin may take")
+        .at("swap.max_slowdown")
+        .default("10");
+
+/// On how many more logins plugins may fail after a swap.
+pub const MAX_FAILURES: Key =
+    Key::new("max-failures", "LOGINS", "On how many more of the recent messages than before a new plugin may fail")
+        .at("swap.max_failures")
+        .default("0");
+
 /// Where health and metrics are served.
 pub const LISTEN: Key =
     Key::new("listen", "ADDRESS:PORT", "Where health and metrics are served, or \"off\"").default("127.0.0.1:9464");
@@ -198,7 +219,7 @@ pub const PIPELINE: [Key; 5] = [PLUGIN, INSIGHT_EVERY, MAX_MESSAGE_BYTES, TIMEST
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 15] = [
+pub const RUN: [Key; 18] = [
     GROUP,
     INSTANCE,
     CHANGELOG_TOPIC,
@@ -208,6 +229,9 @@ pub const RUN: [Key; 15] = [
     MEMORY_LIMIT,
     DELIVERY,
     WATCH,
+    MAX_CHANGED_SHARE,
+    MAX_SLOWDOWN,
+    MAX_FAILURES,
     LISTEN,
     CREATE_TOPICS,
     SOURCE_HEADERS,

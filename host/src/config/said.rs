@@ -152,7 +152,12 @@ impl Said {
     /// It is none.
     pub fn fraction(&self, range: RangeInclusive<f64>) -> Result<f64, ConfigError> {
         let allowed = format!("a number from {} to {}", range.start(), range.end());
-        self.parsed(&allowed, |text| text.parse().ok().filter(|number| range.contains(number)))
+        let number = match &self.words {
+            Words::Texts(_) => self.os_text().to_str().and_then(|text| text.parse().ok()),
+            Words::Toml(toml::Value::Integer(number)) => Some(*number as f64),
+            Words::Toml(value) => value.as_float(),
+        };
+        number.filter(|number| range.contains(number)).ok_or_else(|| self.refuse(&allowed))
     }
 
     /// True or false.

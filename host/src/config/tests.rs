@@ -81,6 +81,9 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("memory-limit", "7GiB", "\"7GiB\""),
         ("delivery", "at_least_once", "\"at_least_once\""),
         ("watch", "true", "true"),
+        ("max-changed-share", "0.25", "0.25"),
+        ("max-slowdown", "2", "2"),
+        ("max-failures", "7", "7"),
         ("listen", "off", "\"off\""),
         ("create-topics", "false", "false"),
         ("source-headers", "true", "true"),
@@ -91,6 +94,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let found = keys::in_file().find(|found| found.flag == key).unwrap();
         let variables = [("BOOTSTRAP_SERVERS", "k:9092"), (&*found.variable(), as_text)];
         let line = match found.in_file().unwrap().as_str() {
+            name if name.starts_with("swap.") => format!("[swap]\n{} = {in_file}", &name["swap.".len()..]),
             "input.timestamp_format" => format!("[input]\ntimestamp_format = {in_file}"),
             "input.fields" => format!("[input.fields]\nuser_id = \"{in_file}\""),
             name => format!("{name} = {in_file}"),
@@ -116,7 +120,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 25, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 28, "a key is missing above");
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! - [`http`]: health, readiness and metrics for machines.
 //! - [`memory`]: how much the process takes, and may take.
 //! - [`status`]: a line every few seconds for people.
-//! - [`watch`]: a changed plugin file becomes a new chain.
+//! - [`watch`]: a changed plugin file becomes a new chain, and [`swap`]: that takes over, if what it changes is tolerated.
 //!
 //! Nothing here is on a login's way, and nothing here touches a partition's state.
 
 pub mod http;
 pub mod memory;
 pub mod status;
+pub mod swap;
 pub mod watch;

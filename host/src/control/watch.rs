@@ -1,42 +1,20 @@
-//! A changed plugin file becomes a new chain, compiled and checked off the hot path.
-//!
-//! The new chain is handed to the workers only when everything about it is right; each takes it over between two batches.
-//! Anything wrong leaves the old one serving.
+//! A changed plugin file becomes a new chain, compiled and checked off the hot path, and given to [`swap`](super::swap).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use arc_swap::ArcSwap;
 use notify::{RecursiveMode, Watcher};
 
-use crate::pipeline::Chain;
+use super::swap::Swapper;
 use crate::pipeline::plugins::PluginSet;
-use crate::telemetry::Telemetry;
 
 /// A file is looked at when it has been left alone for so long: editors and compilers write in several steps.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// The chain that serves, with its generation.
-pub struct Generation {
-    /// Its number, from 1.
-    pub number: u64,
-    /// The chain.
-    pub chain: Arc<Chain>,
-}
-
-/// The chain that serves, shared by all workers; each looks between two batches whether there is a newer one.
-pub type Serving = Arc<ArcSwap<Generation>>;
-
-/// The first generation.
-pub fn serving(chain: Chain) -> Serving {
-    Arc::new(ArcSwap::from_pointee(Generation { number: 1, chain: Arc::new(chain) }))
-}
-
 /// Watches the files of the plugins. The thread ends when the watcher that is returned is dropped.
-pub fn watch(plugins: Arc<PluginSet>, serving: Serving, telemetry: Arc<Telemetry>) -> Result<impl Watcher> {
+pub fn watch(plugins: PluginSet, swapper: Swapper) -> Result<impl Watcher> {
     let (events, changes) = mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
@@ -44,7 +22,7 @@ pub fn watch(plugins: Arc<PluginSet>, serving: Serving, telemetry: Arc<Telemetry
         }
     })
     .context("cannot watch files")?;
-    let mut reloader = Reloader::new(plugins, serving, telemetry);
+    let mut reloader = Reloader::new(plugins, swapper);
     for folder in reloader.folders() {
         // The folder, not the file: a file that is replaced by renaming would be lost from sight.
         watcher
@@ -60,17 +38,16 @@ pub fn watch(plugins: Arc<PluginSet>, serving: Serving, telemetry: Arc<Telemetry
 
 /// Loads changed files anew.
 struct Reloader {
-    plugins: Arc<PluginSet>,
-    serving: Serving,
-    telemetry: Arc<Telemetry>,
+    plugins: PluginSet,
+    swapper: Swapper,
     /// What each file held when it was last looked at.
     contents: Vec<Option<Vec<u8>>>,
 }
 
 impl Reloader {
-    fn new(plugins: Arc<PluginSet>, serving: Serving, telemetry: Arc<Telemetry>) -> Self {
+    fn new(plugins: PluginSet, swapper: Swapper) -> Self {
         let contents = plugins.sources().iter().map(|source| std::fs::read(source.path()?).ok()).collect();
-        Self { plugins, serving, telemetry, contents }
+        Self { plugins, swapper, contents }
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -117,16 +94,9 @@ impl Reloader {
     }
 
     fn swap(&self, index: usize, path: &Path) {
-        let current = self.serving.load();
-        match self.plugins.reload(&current.chain, index) {
-            Ok(chain) => {
-                let number = current.number + 1;
-                let labels: Vec<&str> = chain.plugins.iter().map(loginscope_wasm::Plugin::label).collect();
-                let labels = labels.join(", ");
-                self.serving.store(Arc::new(Generation { number, chain: Arc::new(chain) }));
-                self.telemetry.swapped(number, &labels);
-            }
-            Err(error) => self.telemetry.swap_refused(&path.display().to_string(), &format!("{error:#}")),
+        let chain = self.plugins.reload(&self.swapper.serving.load().chain, index);
+        if let Err(error) = chain.and_then(|chain| self.swapper.swap(chain)) {
+            self.swapper.telemetry.swap_refused(&path.display().to_string(), &format!("{error:#}"));
         }
     }
 }

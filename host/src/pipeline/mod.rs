@@ -2,6 +2,7 @@
 //!
 //! - [`chain`]: the plugins in their order, checked against each other, and what they need of the state.
 //! - [`batch`]: a batch of one partition through the chain. Pure: no Kafka, no clock, no file.
+//! - [`serving`]: the chain that serves, and [`recent`]: some of the messages that it took last.
 //! - `validate`: the verdicts on a batch, a failing plugin bisected to the login at fault.
 //! - `segment`: one attempt to take some logins through the enrichers.
 //! - [`insight`]: what a plugin found out, wrapped for the outside.
@@ -27,8 +28,10 @@ pub mod insight;
 pub mod outputs;
 pub mod plugins;
 pub mod processing;
+pub mod recent;
 pub mod restore;
 mod segment;
+pub mod serving;
 #[cfg(test)]
 mod simulation;
 pub mod totals;

@@ -10,8 +10,8 @@ use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
+use super::serving::Serving;
 use super::worker::{Shared, Work};
-use crate::control::watch::Serving;
 
 /// The most bytes of messages that go through the chain at once: columns count in 32 bits, and memory is to stay bounded.
 const MAX_BATCH_BYTES: usize = 16 << 20;
@@ -19,7 +19,7 @@ const MAX_BATCH_BYTES: usize = 16 << 20;
 /// Plugins, and the way of their outputs.
 pub struct Processing {
     /// The chain that serves.
-    pub serving: Serving,
+    pub serving: Arc<Serving>,
     /// The plugins at hand.
     pub pipeline: Pipeline,
     /// Their generation.
@@ -70,6 +70,7 @@ impl Work<Librdkafka> for Processing {
                 header_bytes: carried_bytes + source_bytes,
             })
             .collect();
+        self.serving.recent.offer(partition.number, &messages);
         let mut first = 0;
         while let Some(part) = messages.get(first..).map(bounded).filter(|part| !part.is_empty()) {
             let messages = part;

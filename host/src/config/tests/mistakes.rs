@@ -54,6 +54,15 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "--commit-interval: \"6s\" can't be used; allowed is a time from 1ms to 5s, such as 100ms".into(),
         ),
         (
+            file("[swap]\nmax_change = 1"),
+            "loginscope.toml line 2: swap.max_change: there is no such key; allowed are max_changed_share, max_slowdown, max_failures"
+                .into(),
+        ),
+        (
+            file("[swap]\nmax_changed_share = 1.5"),
+            "loginscope.toml line 2: swap.max_changed_share: 1.5 can't be used; allowed is a number from 0 to 1".into(),
+        ),
+        (
             file("commit_interval = \"3s\"\n[kafka]\ntransaction.timeout.ms = 4000"),
             "loginscope.toml line 1: commit_interval: \"3s\" can't be used; allowed is a time from 1ms to 2s, such as 100ms".into(),
         ),
@@ -141,7 +150,7 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "loginscope.toml line 1: workrs: there is no such key; allowed are brokers, input_topic, processed_topic, insights_topic, \
              rejected_topic, plugins, insight_every, max_message_bytes, group, instance, changelog_topic, totals_topic, from, workers, \
              memory_limit, delivery, watch, listen, create_topics, source_headers, commit_interval, drain_timeout, status_interval, the sections \
-             [input], [input.fields] and [kafka], and one for each plugin under its name".into(),
+             [input], [input.fields], [swap] and [kafka], and one for each plugin under its name".into(),
         ),
         (
             file("[input]\n\ntimestamp = \"rfc3339\""),
