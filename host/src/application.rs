@@ -329,7 +329,7 @@ fn worker(
     shared: &Arc<Shared>,
     home: Option<&Home>,
 ) -> Result<Worker> {
-    let generation = serving.load();
+    let generation = Arc::clone(&serving.load());
     let options = ConsumerOptions {
         start: settings.start,
         instance: settings.instance.as_ref().map(|instance| format!("{instance}-{number}")),
@@ -367,7 +367,7 @@ fn worker(
         work: Processing {
             serving: Arc::clone(serving),
             pipeline: Pipeline::new(Arc::clone(&generation.chain), limits)?,
-            generation: generation.number,
+            generation,
             sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),
             source_headers: settings.source_headers,
             insights_limit: settings.limits.insights as usize,

@@ -95,6 +95,8 @@ pub struct Config {
     pub watch: bool,
     /// What a swap of plugins may change.
     pub tolerance: Tolerance,
+    /// How long new plugins are on probation.
+    pub probation: Duration,
     /// Whether missing topics are created.
     pub create_topics: bool,
     /// Whether processed logins tell where they came from.
@@ -163,6 +165,7 @@ impl Config {
                 max_slowdown: sources.value(&keys::MAX_SLOWDOWN, |said| said.fraction(1.0..=1e6))?,
                 max_failures: sources.value(&keys::MAX_FAILURES, |said| said.number(0..=u64::MAX))?,
             },
+            probation: time(&keys::PROBATION, Duration::ZERO, Duration::from_hours(24))?,
             create_topics: sources.value(&keys::CREATE_TOPICS, Said::truth)?,
             source_headers: sources.value(&keys::SOURCE_HEADERS, Said::truth)?,
             guarantee,

@@ -12,7 +12,7 @@ use loginscope_state::{Kept, Restored};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::comparator::report::Report;
-use crate::pipeline::InsightRecord;
+use crate::pipeline::{Chain, InsightRecord};
 
 /// How many different rejection codes are told apart: plugins make codes of their own.
 const MAX_CODES: usize = 100;
@@ -166,10 +166,10 @@ impl Telemetry {
     }
 
     /// Plugins were swapped.
-    pub fn swapped(&self, generation: u64, plugins: &str) {
+    pub fn swapped(&self, generation: u64, chain: &Chain) {
         counter!("loginscope_plugin_swaps_total", "outcome" => "done").increment(1);
         gauge!("loginscope_plugin_generation").set(generation as f64);
-        tracing::info!(generation, "plugins swapped: {plugins}");
+        tracing::info!(generation, "plugins swapped: {}", chain.labels());
     }
 
     /// New plugins were tried beside those that serve.
@@ -177,6 +177,13 @@ impl Telemetry {
         for line in report.to_string().lines() {
             tracing::info!("{line}");
         }
+    }
+
+    /// New plugins did worse than they may, and those before them serve again.
+    pub fn rolled_back(&self, generation: u64, chain: &Chain, reason: &str) {
+        counter!("loginscope_plugin_swaps_total", "outcome" => "rolled_back").increment(1);
+        gauge!("loginscope_plugin_generation").set(generation as f64);
+        tracing::error!(generation, "plugins rolled back to {}: {reason}", chain.labels());
     }
 
     /// New plugins were refused; the old ones go on serving.

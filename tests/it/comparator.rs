@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use loginscope::comparator::report::{Change, Report, Tolerance};
 use loginscope::comparator::{Comparator, Setting};
@@ -64,7 +65,13 @@ fn what_fails_on_recent_messages_never_serves() {
     let serving = Arc::new(Serving::new(next(&guest(json!({})), &guest(json!({})))));
     let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
     let setting = Setting { topic: "user-login".into(), insight_every: 100, limits };
-    let swapper = Swapper { serving: Arc::clone(&serving), telemetry: Arc::default(), setting, tolerance: TOLERANCE };
+    let swapper = Swapper {
+        serving: Arc::clone(&serving),
+        telemetry: Arc::default(),
+        setting,
+        tolerance: TOLERANCE,
+        probation: Duration::from_mins(1),
+    };
     let payloads = messages(80);
     let messages: Vec<Message<'_>> = (0..)
         .zip(&payloads)

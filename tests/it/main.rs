@@ -6,3 +6,4 @@ mod comparator;
 mod golden;
 mod readme;
 mod real_kafka;
+mod swap;

@@ -65,6 +65,11 @@ impl Plugin {
         self.inner.component.label()
     }
 
+    /// Whether both are handles of one plugin, loaded once.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Its roles, each once.
     pub fn roles(&self) -> &[Role] {
         self.inner.component.roles()

@@ -37,6 +37,9 @@ const PARTITIONS: i32 = 2;
 /// of one partition are still to be read.
 const MOST_LAG: u64 = 10_000;
 
+/// How long new plugins are on probation.
+const PROBATION: Duration = Duration::from_mins(1);
+
 /// How often the view is drawn.
 const FRAME: Duration = Duration::from_millis(200);
 
@@ -79,7 +82,7 @@ pub fn run(demo: &Demo) -> Result<Exit> {
         (PARTITIONS, TopicLimits::for_messages(demo.pipeline.max_message_bytes), Guarantee::AtLeastOnce, None)
     };
     let serving = Arc::new(Serving::new(chain));
-    let swapper = Swapper::new(&serving, &telemetry, &demo.pipeline, Tolerance::default());
+    let swapper = Swapper::new(&serving, &telemetry, &demo.pipeline, Tolerance::default(), PROBATION);
     let _watcher = watch::watch(plugins, swapper)?;
     let application = Application::start(
         &Settings {

@@ -39,7 +39,7 @@ pub fn run(config: &Config) -> Result<Exit> {
     let signals = Signals::listen()?;
     let serving = Arc::new(Serving::new(chain));
     let _watcher = if config.watch {
-        let swapper = Swapper::new(&serving, &telemetry, &config.pipeline, config.tolerance);
+        let swapper = Swapper::new(&serving, &telemetry, &config.pipeline, config.tolerance, config.probation);
         Some(watch::watch(plugins, swapper)?)
     } else {
         None
@@ -98,7 +98,6 @@ pub fn run(config: &Config) -> Result<Exit> {
 }
 
 fn announce(config: &Config, chain: &crate::pipeline::Chain) {
-    let plugins: Vec<&str> = chain.plugins.iter().map(loginscope_wasm::Plugin::label).collect();
     let origin = if config.pipeline.plugins.is_empty() { "inside" } else { "from files" };
     tracing::info!(
         "{} → {}, {}, {}; group {}; {} workers; {}; plugins {} ({origin})",
@@ -109,7 +108,7 @@ fn announce(config: &Config, chain: &crate::pipeline::Chain) {
         config.group,
         config.workers,
         config.guarantee.as_str(),
-        plugins.join(", "),
+        chain.labels(),
     );
     if chain.one_by_one {
         tracing::warn!(

@@ -184,6 +184,21 @@ impl Report {
         }
     }
 
+    /// The share of messages on which a plugin failed before.
+    pub fn failing_share(&self, plugin: &str) -> f64 {
+        self.old.get(plugin).map_or(0.0, |old| old.failed_logins as f64 / self.messages.max(1) as f64)
+    }
+
+    /// The most CPU time a login that a plugin may take.
+    pub fn most_cpu_time(&self, plugin: &str, tolerance: &Tolerance) -> Duration {
+        let before = self.old.get(plugin).map(Use::cpu_time_per_row).filter(|time| !time.is_zero());
+        before.map_or(Duration::MAX, |before| {
+            Duration::try_from_secs_f64(before.as_secs_f64() * tolerance.max_slowdown)
+                .unwrap_or(Duration::MAX)
+                .max(NEVER_SLOW)
+        })
+    }
+
     /// Why this is more than is tolerated, in a sentence.
     pub fn refusal(&self, tolerance: &Tolerance) -> Option<String> {
         for (name, new) in &self.new {

@@ -117,6 +117,12 @@ pub const MAX_FAILURES: Key =
         .at("swap.max_failures")
         .default("0");
 
+/// How long new plugins are on probation.
+pub const PROBATION: Key =
+    Key::new("probation", "TIME", "How long new plugins are rolled back for failures or slowness over the limits")
+        .at("swap.probation")
+        .default("1m");
+
 /// Where health and metrics are served.
 pub const LISTEN: Key =
     Key::new("listen", "ADDRESS:PORT", "Where health and metrics are served, or \"off\"").default("127.0.0.1:9464");
@@ -219,7 +225,7 @@ pub const PIPELINE: [Key; 5] = [PLUGIN, INSIGHT_EVERY, MAX_MESSAGE_BYTES, TIMEST
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 18] = [
+pub const RUN: [Key; 19] = [
     GROUP,
     INSTANCE,
     CHANGELOG_TOPIC,
@@ -232,6 +238,7 @@ pub const RUN: [Key; 18] = [
     MAX_CHANGED_SHARE,
     MAX_SLOWDOWN,
     MAX_FAILURES,
+    PROBATION,
     LISTEN,
     CREATE_TOPICS,
     SOURCE_HEADERS,

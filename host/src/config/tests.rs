@@ -84,6 +84,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("max-changed-share", "0.25", "0.25"),
         ("max-slowdown", "2", "2"),
         ("max-failures", "7", "7"),
+        ("probation", "7s", "\"7s\""),
         ("listen", "off", "\"off\""),
         ("create-topics", "false", "false"),
         ("source-headers", "true", "true"),
@@ -120,7 +121,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 28, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 29, "a key is missing above");
 }
 
 #[test]

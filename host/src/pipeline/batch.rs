@@ -354,7 +354,7 @@ impl Pipeline {
         output.rejected.extend(verdicts.filter_map(|(message, verdict)| Some((message, verdict?))));
     }
 
-    /// From now on keeps what the plugins' calls take.
+    /// From now on keeps what the plugins' calls take; that costs each of them a microsecond.
     pub fn measure(&mut self) {
         self.instances.iter_mut().for_each(Instance::measure);
     }

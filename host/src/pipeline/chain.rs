@@ -2,7 +2,8 @@
 //! schema of the columns, what the state keeps, which fields are spliced into the output.
 //!
 //! A chain is immutable. A hot-swap makes a new one from the old one: the schema only grows (slots keep their
-//! meaning), and the aggregates that stay keep what they have counted.
+//! meaning), the aggregates that stay keep what they have counted, and what only the old one declares is counted on until the next
+//! swap, so that the old one can come back and find it complete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,6 +86,8 @@ pub struct Chain {
     pub schema: Schema,
     /// The aggregates that are kept.
     pub catalog: Arc<Catalog>,
+    /// What the plugins declare of them, by plugin.
+    declared: Vec<(String, Vec<Definition>)>,
     /// The names of all fields that enrichers set, each once, in the order of the first one that sets it.
     pub set_names: Vec<String>,
     /// Whether several enrichers set the same field.
@@ -101,10 +104,10 @@ impl Chain {
     pub fn new(plugins: Vec<Plugin>, format: InputFormat, previous: Option<&Self>) -> Result<Self, ChainError> {
         refuse_same_names(&plugins)?;
         let schema = Fields::collect(&plugins, previous.map(|chain| chain.schema.clone()))?;
-        let definitions = definitions(&plugins);
+        let declared = definitions(&plugins);
         let catalog = Arc::new(match previous {
-            Some(previous) => previous.catalog.evolve(&definitions, &schema)?,
-            None => Catalog::new(&definitions, &schema)?,
+            Some(previous) => previous.catalog.evolve(&with_previous(&declared, &previous.declared), &schema)?,
+            None => Catalog::new(&declared, &schema)?,
         });
         let set_names = set_names(&plugins);
         let mut chain = Self {
@@ -116,6 +119,7 @@ impl Chain {
             plugins,
             schema,
             catalog,
+            declared,
             set_names,
             format,
         };
@@ -124,6 +128,11 @@ impl Chain {
             chain.enrichers.iter().map(|enricher| enricher.sets.len()).sum::<usize>() > chain.set_names.len();
         chain.one_by_one = chain.history_depends_on_later_fields();
         Ok(chain)
+    }
+
+    /// The plugins as `name@version`, with commas.
+    pub fn labels(&self) -> String {
+        self.plugins.iter().map(Plugin::label).collect::<Vec<_>>().join(", ")
     }
 
     fn assign_roles(&mut self) -> Result<(), ChainError> {
@@ -193,6 +202,25 @@ fn definitions(plugins: &[Plugin]) -> Vec<(String, Vec<Definition>)> {
             (plugin.name().to_owned(), all)
         })
         .collect()
+}
+
+/// What is declared, and what was before and isn't any more.
+fn with_previous(
+    declared: &[(String, Vec<Definition>)],
+    previous: &[(String, Vec<Definition>)],
+) -> Vec<(String, Vec<Definition>)> {
+    let mut all = declared.to_vec();
+    for (plugin, definitions) in previous {
+        match all.iter_mut().find(|(name, _)| name == plugin) {
+            Some((_, known)) => {
+                let is_gone = |definition: &&Definition| known.iter().all(|known| known.name != definition.name);
+                let gone: Vec<Definition> = definitions.iter().filter(is_gone).cloned().collect();
+                known.extend(gone);
+            }
+            None => all.push((plugin.clone(), definitions.clone())),
+        }
+    }
+    all
 }
 
 fn set_names(plugins: &[Plugin]) -> Vec<String> {

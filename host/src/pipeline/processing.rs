@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use loginscope_kafka::{Batch, Error};
 use loginscope_state::Catalog;
@@ -10,8 +11,8 @@ use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
-use super::serving::Serving;
-use super::worker::{Shared, Work};
+use super::serving::{Generation, Serving};
+use super::worker::{Judged, Shared, Work};
 
 /// The most bytes of messages that go through the chain at once: columns count in 32 bits, and memory is to stay bounded.
 const MAX_BATCH_BYTES: usize = 16 << 20;
@@ -23,7 +24,7 @@ pub struct Processing {
     /// The plugins at hand.
     pub pipeline: Pipeline,
     /// Their generation.
-    pub generation: u64,
+    pub generation: Arc<Generation>,
     /// Sends outputs.
     pub sender: Sender,
     /// Whether processed logins tell where they came from.
@@ -40,23 +41,26 @@ impl Work<Librdkafka> for Processing {
     }
 
     fn is_outdated(&self) -> bool {
-        self.serving.load().number != self.generation
+        self.serving.load().number != self.generation.number
     }
 
     fn take_over(&mut self) -> anyhow::Result<()> {
-        let serving = self.serving.load();
-        self.pipeline.adopt(Arc::clone(&serving.chain))?;
-        self.generation = serving.number;
+        self.generation = Arc::clone(&self.serving.load());
+        self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
+        if self.generation.probation.is_some() {
+            self.pipeline.measure();
+        }
         Ok(())
     }
 
     fn process(
         &mut self,
         batch: &Batch,
+        from: usize,
         partition: &mut PartitionState,
         delivery: &mut Delivery,
         shared: &Shared,
-    ) -> Result<(), Error> {
+    ) -> Result<Judged, Error> {
         let carried_bytes: Vec<usize> = batch.iter().map(carried_bytes).collect();
         let source_bytes = if self.source_headers { SOURCE_BYTES } else { 0 };
         let messages: Vec<Message<'_>> = batch
@@ -71,19 +75,22 @@ impl Work<Librdkafka> for Processing {
             })
             .collect();
         self.serving.recent.offer(partition.number, &messages);
-        let mut first = 0;
+        let mut first = from;
         while let Some(part) = messages.get(first..).map(bounded).filter(|part| !part.is_empty()) {
             let messages = part;
             let part = BatchPart { batch, first, carried_bytes: &carried_bytes };
-            self.process_part(part, messages, partition, delivery, shared)?;
+            if !self.process_part(part, messages, partition, delivery, shared)? {
+                return Ok(Judged::UpTo(first));
+            }
             first += messages.len();
         }
-        Ok(())
+        Ok(Judged::All)
     }
 }
 
 impl Processing {
-    /// Takes the messages of a part of a batch through the chain.
+    /// Takes the messages of a part of a batch through the chain. Answers whether it has: not where the chain is new and did worse than
+    /// it may, and was taken out of service.
     fn process_part(
         &mut self,
         part: BatchPart<'_>,
@@ -91,9 +98,11 @@ impl Processing {
         partition: &mut PartitionState,
         delivery: &mut Delivery,
         shared: &Shared,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         self.output.clear();
-        self.pipeline.process(partition, messages, &shared.totals, &mut self.output);
+        if !self.process_on_probation(messages, partition, shared) {
+            return Ok(false);
+        }
         let (limit, telemetry) = (self.insights_limit, &shared.telemetry);
         // Its delivery would fail, and again after every restart.
         self.output.insights.retain(|insight| {
@@ -106,7 +115,33 @@ impl Processing {
         let stop = || shared.give_up.load(Ordering::Relaxed);
         self.sender.send(delivery, part, &self.pipeline, &self.output, &stop)?;
         self.tell(shared);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Takes messages through the chain. Where that is new and does worse than it may, nothing has happened, and it is taken out of
+    /// service.
+    fn process_on_probation(
+        &mut self,
+        messages: &[Message<'_>],
+        partition: &mut PartitionState,
+        shared: &Shared,
+    ) -> bool {
+        let generation = Arc::clone(&self.generation);
+        let Some(probation) = generation.probation.as_ref().filter(|probation| Instant::now() < probation.until) else {
+            self.pipeline.process(partition, messages, &shared.totals, &mut self.output);
+            return true;
+        };
+        partition.state.savepoint();
+        self.pipeline.process(partition, messages, &shared.totals, &mut self.output);
+        let Some(reason) = probation.verdict(messages.len(), &self.output, self.pipeline.measured()) else {
+            partition.state.release();
+            return true;
+        };
+        partition.state.rollback();
+        if let Some(number) = self.serving.replace(generation.number, Arc::clone(&probation.fallback), None) {
+            shared.telemetry.rolled_back(number, &probation.fallback, &reason);
+        }
+        false
     }
 
     fn tell(&self, shared: &Shared) {

@@ -60,6 +60,15 @@ pub struct Durable<K: Clients = Librdkafka> {
     pub home: Home,
 }
 
+/// How far a batch was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// All of it.
+    All,
+    /// So many messages. The others are to be judged by the newest plugins: those at hand were taken out of service.
+    UpTo(usize),
+}
+
 /// What a worker does with its messages.
 pub trait Work<K: Clients> {
     /// What is kept of each partition.
@@ -74,17 +83,18 @@ pub trait Work<K: Clients> {
     /// Where they don't fit together.
     fn take_over(&mut self) -> anyhow::Result<()>;
 
-    /// Judges and counts a batch, and sends what it comes to.
+    /// Judges and counts a batch from its message at this place on, and sends what it comes to.
     ///
     /// # Errors
     /// What a person must solve, and [`Error::Stopped`].
     fn process(
         &mut self,
         batch: &K::Batch,
+        from: usize,
         partition: &mut PartitionState,
         delivery: &mut Delivery<K>,
         shared: &Shared,
-    ) -> Result<(), Error>;
+    ) -> Result<Judged, Error>;
 }
 
 /// One worker.
@@ -151,6 +161,10 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         if !self.work.is_outdated() || !self.delivery.takes_batches() {
             return Ok(());
         }
+        self.take_over()
+    }
+
+    fn take_over(&mut self) -> anyhow::Result<()> {
         self.work.take_over()?;
         for partition in self.partitions.values_mut() {
             partition.state.adopt(Arc::clone(self.work.catalog()));
@@ -158,10 +172,19 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         Ok(())
     }
 
-    fn process(&mut self, batch: K::Batch) -> Result<(), Error> {
+    fn process(&mut self, batch: K::Batch) -> anyhow::Result<()> {
         if let Some(partition) = self.partitions.get_mut(&batch.partition()) {
             self.delivery.begin(partition, &batch);
-            self.work.process(&batch, partition, &mut self.delivery, &self.shared)?;
+        }
+        let mut from = 0;
+        while let Some(partition) = self.partitions.get_mut(&batch.partition()) {
+            match self.work.process(&batch, from, partition, &mut self.delivery, &self.shared)? {
+                Judged::All => break,
+                Judged::UpTo(count) => {
+                    from = count;
+                    self.take_over()?;
+                }
+            }
         }
         self.delivery.done(batch);
         Ok(())

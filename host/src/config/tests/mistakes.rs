@@ -55,7 +55,7 @@ fn each_mistake_is_told_in_one_exact_sentence() {
         ),
         (
             file("[swap]\nmax_change = 1"),
-            "loginscope.toml line 2: swap.max_change: there is no such key; allowed are max_changed_share, max_slowdown, max_failures"
+            "loginscope.toml line 2: swap.max_change: there is no such key; allowed are max_changed_share, max_slowdown, max_failures, probation"
                 .into(),
         ),
         (

@@ -18,7 +18,7 @@ use super::model::Model;
 use super::world::{Input, with};
 use crate::pipeline::batch::PartitionState;
 use crate::pipeline::delivery::Delivery;
-use crate::pipeline::worker::{Shared, Work};
+use crate::pipeline::worker::{Judged, Shared, Work};
 
 /// How many sets of plugins there are.
 pub(super) const CATALOGS: usize = 3;
@@ -169,10 +169,11 @@ impl Work<Model> for Counting {
     fn process(
         &mut self,
         batch: &Batch,
+        _: usize,
         partition: &mut PartitionState,
         delivery: &mut Delivery<Model>,
         shared: &Shared,
-    ) -> Result<(), Error> {
+    ) -> Result<Judged, Error> {
         with(|world| {
             let (first, last) = (batch.messages[0].offset, batch.messages.last().map(|last| last.offset));
             world.say(|| format!("partition {}: {first}..={last:?}", batch.partition));
@@ -190,6 +191,6 @@ impl Work<Model> for Counting {
             send(delivery, &format!("m {} {}", batch.partition, message.offset))?;
             close_window(partition, delivery, shared)?;
         }
-        Ok(())
+        Ok(Judged::All)
     }
 }

@@ -1,0 +1,179 @@
+//! A new plugin on probation is rolled back by itself, and nothing is lost by that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loginscope::application::{Application, Settings, TopicLimits, TopicNames};
+use loginscope::comparator::Setting;
+use loginscope::comparator::report::Tolerance;
+use loginscope::control::swap::Swapper;
+use loginscope::pipeline::Chain;
+use loginscope::pipeline::batch::OutputLimits;
+use loginscope::pipeline::delivery::Guarantee;
+use loginscope::pipeline::plugins::DEFAULTS;
+use loginscope::pipeline::serving::Serving;
+use loginscope::telemetry::Telemetry;
+use loginscope_kafka::{EmbeddedBroker, Producer, ProducerOptions, Read, ReadFrom, Reader, Record, StartPosition};
+use loginscope_login::decode::InputFormat;
+use loginscope_tests::guests::misbehave;
+use loginscope_tests::in_process::plugin_set;
+use loginscope_tests::instance::{PATIENCE, wait_until};
+use serde_json::{Value, json};
+
+/// The default plugins and the guest with these settings.
+fn chain(guest: Value) -> Chain {
+    let plugins: Vec<&'static [u8]> = DEFAULTS.iter().map(|(_, bytes)| *bytes).chain([misbehave()]).collect();
+    plugin_set(&plugins, BTreeMap::from([("misbehave".to_owned(), guest)])).load().unwrap()
+}
+
+/// The chain with the plugins of another one.
+fn next(serving: &Serving, new: &Chain) -> Chain {
+    Chain::new(new.plugins.clone(), InputFormat::default(), Some(&serving.load().chain)).unwrap()
+}
+
+/// An application on a broker of its own, with a swapper that tolerates any time.
+struct Running {
+    broker: EmbeddedBroker,
+    producer: Producer,
+    application: Application,
+    telemetry: Arc<Telemetry>,
+    serving: Arc<Serving>,
+    swapper: Swapper,
+    written: u64,
+}
+
+impl Running {
+    fn start(chain: Chain) -> Self {
+        let broker = EmbeddedBroker::start().unwrap();
+        let topics = TopicNames {
+            input: "user-login".to_owned(),
+            processed: "processed-logins".to_owned(),
+            insights: "login-insights".to_owned(),
+            rejected: "rejected-logins".to_owned(),
+        };
+        for topic in [&topics.input, &topics.processed, &topics.insights, &topics.rejected] {
+            broker.create_topic(topic, 1).unwrap();
+        }
+        let settings = Settings {
+            kafka: broker.settings(),
+            topics,
+            group: "swap".to_owned(),
+            instance: None,
+            state_topics: None,
+            start: StartPosition::Earliest,
+            workers: 1,
+            insight_every: 100,
+            max_message_bytes: 1 << 20,
+            source_headers: false,
+            guarantee: Guarantee::AtLeastOnce,
+            commit_interval: Duration::from_millis(100),
+            drain_timeout: PATIENCE,
+            limits: TopicLimits::for_messages(1 << 20),
+            partitions: 1,
+        };
+        let (serving, telemetry) = (Arc::new(Serving::new(chain)), Arc::new(Telemetry::default()));
+        let application = Application::start(&settings, &serving, Arc::clone(&telemetry)).unwrap();
+        let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
+        let swapper = Swapper {
+            serving: Arc::clone(&serving),
+            telemetry: Arc::clone(&telemetry),
+            setting: Setting { topic: "user-login".into(), insight_every: 100, limits },
+            tolerance: Tolerance { max_slowdown: f64::MAX, ..Tolerance::default() },
+            probation: Duration::from_hours(1),
+        };
+        let producer = Producer::new(&broker.settings(), ProducerOptions::default()).unwrap();
+        Self { broker, producer, application, telemetry, serving, swapper, written: 0 }
+    }
+
+    /// Writes logins of these users and waits until they were judged.
+    fn judge<'u>(&mut self, users: impl IntoIterator<Item = &'u str>) {
+        for user in users {
+            let login = json!({ "user_id": user, "timestamp": 1_694_479_551, "ip": "198.51.100.7" }).to_string();
+            let record = Record { topic: "user-login", payload: Some(login.as_bytes()), ..Record::default() };
+            self.producer.send(&record, &|| false).unwrap();
+            self.written += 1;
+        }
+        self.producer.flush(PATIENCE).unwrap();
+        wait_until(
+            "all logins to be judged",
+            || format!("{:?}", self.telemetry.counts()),
+            || (self.telemetry.messages() >= self.written).then_some(()),
+        );
+    }
+
+    /// Ends it. Answers what was accepted, in its order.
+    fn end(self) -> Vec<Value> {
+        self.application.stop(PATIENCE).unwrap();
+        let settings = self.broker.settings();
+        let mut reader = Reader::open(&settings, "processed-logins", &ReadFrom::Beginning, PATIENCE).unwrap();
+        let mut processed = Vec::new();
+        loop {
+            match reader.poll(10_000, Duration::from_millis(20)).unwrap() {
+                Read::Batch(batch) => {
+                    let values =
+                        batch.iter().map(|message| serde_json::from_slice(message.payload().unwrap()).unwrap());
+                    processed.extend(values);
+                }
+                Read::End => return processed,
+                Read::Nothing => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plugin_that_fails_on_probation_is_rolled_back_and_nothing_of_its_batch_goes_out() {
+    let mut running = Running::start(chain(json!({})));
+    let ordinary: Vec<String> = (0..250).map(|number| format!("user-{}", number % 10)).collect();
+    let ordinary = || ordinary.iter().map(String::as_str);
+    running.judge(ordinary());
+    let bad = chain(json!({ "how": "trap", "when_user": "poison" }));
+    running.swapper.swap(next(&running.serving, &bad)).unwrap();
+    assert_eq!(running.serving.load().number, 2);
+    running.judge(ordinary().chain(["poison"]).chain(ordinary()));
+    let counts = running.telemetry.counts();
+    assert_eq!((counts.processed, counts.rejected_total(), counts.insights), (751, 0, 14), "{counts:?}");
+    assert_eq!(counts.plugin_failures, 0, "what was thrown away isn't told");
+    assert_eq!(running.serving.load().number, 3);
+    assert!(running.serving.load().probation.is_none(), "what had served before isn't on probation");
+
+    let processed = running.end();
+    let mut logins: BTreeMap<&str, u64> = BTreeMap::new();
+    for login in &processed {
+        let user = login["user_id"].as_str().unwrap();
+        let count = logins.entry(user).or_default();
+        *count += 1;
+        assert_eq!(login["user_logins"], json!(*count), "{login}");
+    }
+    assert_eq!((logins["poison"], logins["user-3"]), (1, 75));
+}
+
+#[test]
+fn what_only_the_old_plugin_counts_is_complete_when_it_comes_back() {
+    // The guest counts the logins of users only where it is told to.
+    let mut running = Running::start(chain(json!({ "history": true })));
+    running.judge(["a", "a", "b"]);
+    running.swapper.swap(next(&running.serving, &chain(json!({ "how": "trap", "when_user": "poison" })))).unwrap();
+    running.judge(["a", "b", "b"]);
+    running.judge(["poison", "a", "b"]);
+    running.judge(["a"]);
+    let processed = running.end();
+    let told: Vec<(&str, Option<u64>)> = processed
+        .iter()
+        .map(|login| (login["user_id"].as_str().unwrap(), login["guest_user_logins"].as_u64()))
+        .collect();
+    let expected = [
+        ("a", Some(0)),
+        ("a", Some(1)),
+        ("b", Some(0)),
+        ("a", None),
+        ("b", None),
+        ("b", None),
+        ("poison", Some(0)),
+        ("a", Some(3)),
+        ("b", Some(3)),
+        ("a", Some(4)),
+    ];
+    assert_eq!(told, expected);
+}
