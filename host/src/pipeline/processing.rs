@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use loginscope_kafka::{Batch, Error};
 use loginscope_state::Catalog;
+use loginscope_wasm::Meter;
 
 use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::clients::Librdkafka;
@@ -133,7 +134,7 @@ impl Processing {
         };
         partition.state.savepoint();
         self.pipeline.process(partition, messages, &shared.totals, &mut self.output);
-        let Some(reason) = probation.verdict(messages.len(), &self.output, self.pipeline.measured()) else {
+        let Some(reason) = probation.verdict(messages.len(), &self.output, self.measured()) else {
             partition.state.release();
             return true;
         };
@@ -142,6 +143,10 @@ impl Processing {
             shared.telemetry.rolled_back(number, &probation.fallback, &reason);
         }
         false
+    }
+
+    fn measured(&self) -> impl Iterator<Item = (&str, Meter)> {
+        self.pipeline.measured().map(|(plugin, meter)| (plugin.label(), meter))
     }
 
     fn tell(&self, shared: &Shared) {

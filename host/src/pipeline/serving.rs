@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
-use loginscope_wasm::{Meter, Plugin};
+use loginscope_wasm::Meter;
 
 use super::batch::Output;
 use super::chain::Chain;
@@ -61,15 +61,15 @@ impl Probation {
     }
 
     /// Why the chain has done worse than it may, in a sentence: counts what a batch of so many messages came to, and looks at
-    /// what its plugins took so far.
+    /// what its plugins took so far, each in the chain's order with its name.
     pub fn verdict<'p>(
         &self,
         messages: usize,
         output: &Output,
-        measured: impl Iterator<Item = (&'p Plugin, Meter)>,
+        measured: impl Iterator<Item = (&'p str, Meter)>,
     ) -> Option<String> {
         let messages = self.messages.fetch_add(messages as u64, Ordering::Relaxed) + messages as u64;
-        let measured: Vec<(&Plugin, Meter)> = measured.collect();
+        let measured: Vec<(&str, Meter)> = measured.collect();
         for on_probation in &self.plugins {
             let OnProbation { plugin, most_cpu_time, max_failures, failing_share } = *on_probation;
             let Some((which, Meter { cpu_time, rows })) = measured.get(plugin) else { continue };
@@ -78,13 +78,12 @@ impl Probation {
             if new > 0 && failures as f64 > max_failures as f64 + failing_share * messages as f64 {
                 let reason = output.failures.iter().find(|failure| failure.plugin == plugin);
                 let reason = reason.map_or("", |failure| &failure.reason);
-                return Some(format!("{} has failed {failures} times: {reason}", which.label()));
+                return Some(format!("{which} has failed {failures} times: {reason}"));
             }
             let cpu_time = *cpu_time / u32::try_from(*rows).unwrap_or(u32::MAX).max(1);
             if *rows >= ENOUGH_ROWS && cpu_time > most_cpu_time {
                 return Some(format!(
-                    "{} takes {} ns of CPU time a login, and may take {}",
-                    which.label(),
+                    "{which} takes {} ns of CPU time a login, and may take {}",
                     cpu_time.as_nanos(),
                     most_cpu_time.as_nanos()
                 ));
@@ -133,5 +132,69 @@ impl Serving {
         }
         let found = self.current.compare_and_swap(&*before, next);
         (found.number == number).then_some(number + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loginscope_login::Rejection;
+    use loginscope_login::decode::InputFormat;
+
+    use super::*;
+    use crate::pipeline::batch::PluginFailure;
+    use crate::pipeline::{Rejected, Stage};
+
+    fn probation(max_failures: u64, failing_share: f64) -> Probation {
+        let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), None).unwrap());
+        let plugin = OnProbation { plugin: 1, most_cpu_time: Duration::from_micros(2), max_failures, failing_share };
+        Probation::new(fallback, Duration::from_mins(1), vec![plugin])
+    }
+
+    /// Where this plugin failed on so many logins.
+    fn failing(plugin: usize, logins: usize) -> Output {
+        let rejected = |message| {
+            let rejection = Rejection::new("plugin_failed", "it trapped");
+            (message, Rejected { rejection, stage: Stage::Enrich, plugin: Some(plugin) })
+        };
+        let failures = vec![PluginFailure { plugin, reason: "it trapped".to_owned() }];
+        Output { rejected: (0..logins).map(rejected).collect(), failures, ..Output::default() }
+    }
+
+    fn measured(nanoseconds: u64, rows: u64) -> impl Iterator<Item = (&'static str, Meter)> {
+        let took = |nanoseconds| Meter { cpu_time: Duration::from_nanos(nanoseconds * rows), rows };
+        [("old@0.1.0", took(1_000_000)), ("new@0.2.0", took(nanoseconds))].into_iter()
+    }
+
+    #[test]
+    fn only_the_new_plugin_is_on_probation_and_each_failure_counts() {
+        let probation = probation(3, 0.0);
+        assert_eq!(probation.verdict(100, &failing(0, 50), measured(10, 5000)), None, "the old one may fail as it did");
+        assert_eq!(probation.verdict(100, &failing(1, 2), measured(10, 5000)), None);
+        assert_eq!(probation.verdict(100, &Output::default(), measured(10, 5000)), None);
+        let reason = probation.verdict(100, &failing(1, 2), measured(10, 5000));
+        assert_eq!(reason.as_deref(), Some("new@0.2.0 has failed 4 times: it trapped"));
+    }
+
+    #[test]
+    fn a_plugin_may_fail_on_the_share_of_logins_on_which_the_one_before_did() {
+        let probation = probation(0, 0.02);
+        for _ in 0..50 {
+            assert_eq!(probation.verdict(100, &failing(1, 2), measured(10, 5000)), None);
+        }
+        assert!(probation.verdict(100, &failing(1, 4), measured(10, 5000)).is_some());
+    }
+
+    #[test]
+    fn a_plugin_that_fails_on_windows_alone_is_found_out() {
+        assert!(probation(0, 0.0).verdict(100, &failing(1, 0), measured(10, 5000)).is_some());
+    }
+
+    #[test]
+    fn a_slow_plugin_is_found_out_when_it_has_done_enough() {
+        let probation = probation(0, 0.0);
+        assert_eq!(probation.verdict(100, &Output::default(), measured(1900, 5000)), None);
+        assert_eq!(probation.verdict(100, &Output::default(), measured(2100, ENOUGH_ROWS - 1)), None);
+        let reason = probation.verdict(100, &Output::default(), measured(2100, ENOUGH_ROWS)).unwrap();
+        assert_eq!(reason, "new@0.2.0 takes 2100 ns of CPU time a login, and may take 2000");
     }
 }
