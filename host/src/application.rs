@@ -39,9 +39,12 @@ const LEAVE_POLL: Duration = Duration::from_millis(5);
 const CHANGELOG_SETTINGS: [(&str, &str); 4] =
     [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1"), ("segment.bytes", "67108864")];
 
-/// What the topic of totals is created with: only what was told last counts, and reading all of it is to stay quick.
-const TOTALS_SETTINGS: [(&str, &str); 4] = [
-    ("cleanup.policy", "compact"),
+/// What the topic of totals is created with: only what was told last counts, and reading all of it is to stay quick. Nothing is
+/// deleted by itself, but by this program where nobody shall read it any more.
+const TOTALS_SETTINGS: [(&str, &str); 6] = [
+    ("cleanup.policy", "compact,delete"),
+    ("retention.ms", "-1"),
+    ("retention.bytes", "-1"),
     ("segment.bytes", "16777216"),
     ("segment.ms", "600000"),
     ("min.cleanable.dirty.ratio", "0.1"),
@@ -136,6 +139,11 @@ impl TopicLimits {
         Self { processed: limit, rejected: limit, insights: limit, changelog: limit }
     }
 
+    /// The most that a message of the changelog takes, in bytes.
+    pub fn changelog_message(self) -> usize {
+        self.changelog.saturating_sub(1024).clamp(1024, CHANGELOG_MESSAGE_BYTES) as usize
+    }
+
     fn smallest(self) -> u32 {
         self.processed.min(self.rejected).min(self.insights).min(self.changelog)
     }
@@ -151,33 +159,64 @@ pub fn prepare_topics(
     create: bool,
 ) -> Result<(i32, TopicLimits)> {
     let connection = Topics::connect(kafka, CONNECT_TIMEOUT)?;
-    let record_bytes = max_message_bytes.saturating_add(RECORD_ROOM_BYTES);
-    let prepare = |name: &str, partitions, settings: &[(&str, &str)]| -> Result<i32> {
-        if let Some(partitions) = connection.partitions(name)? {
-            return Ok(partitions);
-        }
-        if !create {
-            bail!("the topic {name} does not exist, and create_topics is false");
-        }
-        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let max_message_bytes = Some(record_bytes);
-        connection.create(&[NewTopic { name: name.to_owned(), partitions, max_message_bytes, settings }])?;
-        tracing::info!(topic = name, partitions, "the topic did not exist; it was created");
-        Ok(partitions)
-    };
-    let partitions = prepare(&topics.input, 1, &[])?;
+    let missing = create.then_some(max_message_bytes);
+    let partitions = prepare_topic(&connection, &topics.input, 1, &[], missing)?;
     for name in [&topics.processed, &topics.insights, &topics.rejected] {
-        prepare(name, partitions, &[])?;
+        prepare_topic(&connection, name, partitions, &[], missing)?;
     }
-    if let Some(StateTopics { changelog, totals }) = state_topics {
-        let found = prepare(changelog, partitions, &CHANGELOG_SETTINGS)?;
+    if let Some(state_topics) = state_topics {
+        let found = prepare_state_topics(&connection, state_topics, partitions, missing)?;
         if found < partitions {
-            return Err(PartitionsAdded { changelog: changelog.clone(), partitions: found }.into());
-        }
-        if partitions > 1 {
-            prepare(totals, 1, &TOTALS_SETTINGS)?;
+            return Err(PartitionsAdded { changelog: state_topics.changelog.clone(), partitions: found }.into());
         }
     }
+    Ok((partitions, topic_limits(&connection, kafka, topics, state_topics)?))
+}
+
+/// Looks at the topics that keep the state, creates those that are missing, and tells how many partitions the changelog has. `missing` is
+/// the size of the messages, in bytes, that topics are created for; none: they aren't.
+pub fn prepare_state_topics(
+    connection: &Topics,
+    topics: &StateTopics,
+    partitions: i32,
+    missing: Option<u32>,
+) -> Result<i32> {
+    let found = prepare_topic(connection, &topics.changelog, partitions, &CHANGELOG_SETTINGS, missing)?;
+    if partitions > 1 {
+        prepare_topic(connection, &topics.totals, 1, &TOTALS_SETTINGS, missing)?;
+    }
+    Ok(found)
+}
+
+/// How many partitions a topic has. One that is missing is created with so many, for messages of so many bytes (`missing`); none:
+/// that isn't allowed.
+fn prepare_topic(
+    connection: &Topics,
+    name: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+    missing: Option<u32>,
+) -> Result<i32> {
+    if let Some(partitions) = connection.partitions(name)? {
+        return Ok(partitions);
+    }
+    let Some(message_bytes) = missing else {
+        bail!("the topic {name} does not exist, and create_topics is false");
+    };
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let max_message_bytes = Some(message_bytes.saturating_add(RECORD_ROOM_BYTES));
+    connection.create(&[NewTopic { name: name.to_owned(), partitions, max_message_bytes, settings }])?;
+    tracing::info!(topic = name, partitions, "the topic did not exist; it was created");
+    Ok(partitions)
+}
+
+/// What the topics take.
+pub fn topic_limits(
+    connection: &Topics,
+    kafka: &ClientSettings,
+    topics: &TopicNames,
+    state_topics: Option<&StateTopics>,
+) -> Result<TopicLimits> {
     let mut names = vec![topics.processed.as_str(), topics.rejected.as_str(), topics.insights.as_str()];
     names.extend(state_topics.map(|topics| topics.changelog.as_str()));
     let limits = connection.message_limits(&names)?;
@@ -193,7 +232,7 @@ pub fn prepare_topics(
         }
         None => sent.min(1 << 20),
     };
-    Ok((partitions, TopicLimits { processed: limit(0), rejected: limit(1), insights: limit(2), changelog: limit(3) }))
+    Ok(TopicLimits { processed: limit(0), rejected: limit(1), insights: limit(2), changelog: limit(3) })
 }
 
 /// A worker's thread: how to wake it, and how to wait for its end.
@@ -312,7 +351,7 @@ impl Application {
 
 /// Where the state is kept.
 fn home(settings: &Settings, topics: &StateTopics) -> Result<Home> {
-    let max_bytes = settings.limits.changelog.saturating_sub(1024).clamp(1024, CHANGELOG_MESSAGE_BYTES) as usize;
+    let max_bytes = settings.limits.changelog_message();
     Ok(Home {
         changelog: topics.changelog.as_str().into(),
         totals: (settings.partitions > 1).then(|| topics.totals.as_str().into()),
@@ -400,7 +439,7 @@ fn delivery(number: usize, settings: &Settings, shared: &Shared) -> Result<Deliv
 }
 
 /// A number that nobody else has.
-fn random() -> u64 {
+pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -5,7 +5,9 @@ mod arguments;
 
 use std::process::ExitCode;
 
-use crate::commands::state::Look;
+use crate::commands::state::Task;
+use crate::commands::state::look::Look;
+use crate::commands::state::rebuild::{self, Rebuild};
 use crate::commands::tail::View;
 use crate::config::{Config, ConfigError, Environment, Key, PipelineConfig, Said, Sources, keys, logins};
 use crate::{commands, log};
@@ -107,15 +109,18 @@ const COMMANDS: [CommandLine; 7] = [
     },
     CommandLine {
         name: "state",
-        about: "Look into the state that a group keeps in Kafka, running or not",
+        about: "Look into the state that a group keeps in Kafka, running or not; rebuild it, or forget a user in it",
         operands: &[
             (
                 "WHAT",
-                "show: how far partitions are and what aggregates hold; user: all of one user; export: everything",
+                "show: how far partitions are and what aggregates hold; user: all of one user; export: everything; \
+                 rebuild: count all logins anew, where partitions were added or state was lost; forget: take a user out \
+                 of it. For the last two, all instances must have stopped",
             ),
-            ("USER", "The user_id, for user"),
+            ("USER", "The user_id, for user and forget"),
         ],
         keys: &[
+            ("Rebuilding", &[keys::FROM_BEGINNING, keys::SOURCE, keys::DRY_RUN]),
             ("Kafka", &keys::KAFKA),
             ("Topics", &keys::TOPICS),
             ("Logins and plugins", &keys::PIPELINE),
@@ -210,17 +215,41 @@ fn run_check(sources: &Sources<'_>, _: &[String]) -> anyhow::Result<Exit> {
 }
 
 fn run_state(sources: &Sources<'_>, operands: &[String]) -> anyhow::Result<Exit> {
-    let look = match operands.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] | ["show"] => Look::Show,
-        ["user", user] => Look::User(user.to_owned()),
-        ["export"] => Look::Export,
-        ["user"] => return Err(ConfigError("state user: it takes the user_id".to_owned()).into()),
+    let task = match operands.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] | ["show"] => Task::Look(Look::Show),
+        ["user", user] => Task::Look(Look::User(user.to_owned())),
+        ["export"] => Task::Look(Look::Export),
+        ["rebuild"] => Task::Rebuild(rebuild(sources)?),
+        ["forget", user] => Task::Forget(user.to_owned()),
+        [what @ ("user" | "forget")] => return Err(ConfigError(format!("state {what}: it takes the user_id")).into()),
         [what, ..] => {
-            let text = format!("state: {what:?} can't be looked at; allowed are show, user USER and export");
+            let text = format!(
+                "state: {what:?} can't be done; allowed are show, user USER, export, rebuild and forget USER, and nothing behind them"
+            );
             return Err(ConfigError(text).into());
         }
     };
-    commands::state::run(&Config::load(sources)?, &look)
+    commands::state::run(&Config::load(sources)?, &task)
+}
+
+fn rebuild(sources: &Sources<'_>) -> Result<Rebuild, ConfigError> {
+    if !sources.value(&keys::FROM_BEGINNING, Said::truth)? {
+        return Err(ConfigError(
+            "state rebuild: it takes --from-beginning: all logins are counted again that the topic still has, up to where the group \
+             has come, and their state takes the place of the one there is"
+                .to_owned(),
+        ));
+    }
+    Ok(Rebuild {
+        from: sources.value(&keys::SOURCE, |said| {
+            said.parsed("input or processed", |text| match text {
+                "input" => Some(rebuild::LoginsFrom::Input),
+                "processed" => Some(rebuild::LoginsFrom::Processed),
+                _ => None,
+            })
+        })?,
+        dry_run: sources.value(&keys::DRY_RUN, Said::truth)?,
+    })
 }
 
 /// Whether what is wrong is the command line or the configuration.

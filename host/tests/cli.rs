@@ -313,3 +313,21 @@ fn every_generated_message_reaches_its_topic_keyed_by_its_user_and_those_without
     assert!(records.iter().any(|record| record.payload.is_none()), "a kind of malformed message has no value");
     assert!(records.iter().any(|record| record.payload.as_deref() == Some(b"")), "another has an empty one");
 }
+
+#[test]
+fn state_refuses_what_it_does_not_do_and_says_what_rebuilding_is() {
+    let folder = Folder::new();
+    let refusal = |arguments: &[&str]| folder.refusal(&[&["state", "--brokers", "localhost:1"], arguments].concat());
+    assert!(
+        refusal(&["peek"]).starts_with("state: \"peek\" can't be done; allowed are show, user USER, export, rebuild")
+    );
+    assert!(refusal(&["rebuild", "0", "--from-beginning"]).contains("nothing behind them"));
+    assert_eq!(refusal(&["forget"]), "state forget: it takes the user_id");
+    let required = refusal(&["rebuild"]);
+    assert!(
+        required.starts_with("state rebuild: it takes --from-beginning: all logins are counted again"),
+        "{required}"
+    );
+    let source = refusal(&["rebuild", "--from-beginning", "--source", "rejected"]);
+    assert_eq!(source, "--source: \"rejected\" can't be used; allowed is input or processed");
+}

@@ -1,6 +1,7 @@
 //! What insights must say, worked out from the accepted logins alone, in another way than the host does it.
 //!
-//! Accepted logins need to tell where they came from (`source_headers`), and the topic has to be keyed by user.
+//! Accepted logins need to tell where they came from (`source_headers`), and the topic has to be keyed by user, who may move to another
+//! partition only between what is past and the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,8 @@ use crate::kafka::header;
 /// An accepted login.
 struct Login {
     offset: i64,
+    /// Whether it counts in all totals, whatever they are as of.
+    is_past: bool,
     user: String,
     ip: String,
     device_type: String,
@@ -45,24 +48,34 @@ impl Fold {
     /// # Panics
     /// What a login says of its user's past is wrong, or it is there twice.
     pub fn new(processed: &[OwnedRecord]) -> Self {
+        Self::after(&[], processed)
+    }
+
+    /// The same behind logins that are past: all totals count them.
+    ///
+    /// # Panics
+    /// As [`Fold::new`].
+    pub fn after(past: &[OwnedRecord], processed: &[OwnedRecord]) -> Self {
         let mut by_place = BTreeMap::new();
-        for record in processed {
+        for (is_past, record) in past.iter().map(|record| (true, record)).chain(processed.iter().map(|it| (false, it)))
+        {
             let number = |name| header(record, name).expect("a source").parse::<i64>().expect("a number");
             let place = (number("loginscope-source-partition") as i32, number("loginscope-source-offset"));
             let login: Value = serde_json::from_slice(record.payload.as_ref().expect("a value")).expect("JSON");
-            assert!(by_place.insert(place, login).is_none(), "{place:?} was accepted twice");
+            assert!(by_place.insert((!is_past, place), login).is_none(), "{place:?} was accepted twice");
         }
         let mut fold = Self::default();
-        let mut past: BTreeMap<(i32, String), (u64, BTreeSet<String>)> = BTreeMap::new();
-        for ((partition, offset), value) in by_place {
+        let mut past: BTreeMap<String, (u64, BTreeSet<String>)> = BTreeMap::new();
+        for ((is_present, (partition, offset)), value) in by_place {
             let login = Login {
                 offset,
+                is_past: !is_present,
                 user: text(&value, "user_id"),
                 ip: text(&value, "ip"),
                 device_type: text(&value, "device_type"),
                 hour: text(&value, "login_hour"),
             };
-            let (logins, ips) = past.entry((partition, login.user.clone())).or_default();
+            let (logins, ips) = past.entry(login.user.clone()).or_default();
             *logins += 1;
             let is_new_ip = ips.insert(login.ip.clone());
             let said = (&value["user_logins"], &value["user_unique_ips"]);
@@ -72,7 +85,8 @@ impl Fold {
                 "the past of {} at {partition}/{offset}",
                 login.user
             );
-            let mut count = |counted| fold.counted.entry((partition, counted)).or_default().push(offset);
+            let from = if login.is_past { i64::MIN } else { offset };
+            let mut count = |counted| fold.counted.entry((partition, counted)).or_default().push(from);
             count(Counted::Logins);
             count(Counted::DeviceType(login.device_type.clone()));
             count(Counted::Hour(login.hour.clone(), login.device_type.clone()));
@@ -107,7 +121,10 @@ impl Fold {
                 check_window(insight, logins);
             }
             let sampled = windows.len().div_ceil(8).max(1);
-            for (place, insight) in windows.iter().enumerate() {
+            // Of what was said in the past, the past says whether that was right.
+            let is_past =
+                |(place, _): &(usize, &Value)| logins.get((place + 1) * every - 1).is_some_and(|it| it.is_past);
+            for (place, insight) in windows.iter().enumerate().skip_while(is_past) {
                 self.check_totals(insight, place % sampled == sampled - 1 || place + 1 == windows.len());
             }
         }
@@ -127,8 +144,8 @@ impl Fold {
         assert_eq!(json!(as_of[&own]), window["last_offset"], "{id}");
         let mut counts: BTreeMap<&Counted, u64> = BTreeMap::new();
         for ((partition, counted), offsets) in &self.counted {
-            let Some(as_of) = as_of.get(partition) else { continue };
-            let count = offsets.partition_point(|offset| offset <= as_of);
+            let as_of = as_of.get(partition).copied().unwrap_or(-1);
+            let count = offsets.partition_point(|offset| *offset <= as_of);
             *counts.entry(counted).or_default() += count as u64;
         }
         let count = |counted| counts.get(&counted).copied().unwrap_or_default();
@@ -163,7 +180,7 @@ impl Fold {
         let mut users: BTreeMap<&str, (BTreeSet<&str>, u64)> = BTreeMap::new();
         for (partition, logins) in &self.logins {
             let as_of = as_of.get(partition).copied().unwrap_or(-1);
-            for login in logins.iter().take_while(|login| login.offset <= as_of) {
+            for login in logins.iter().take_while(|login| login.is_past || login.offset <= as_of) {
                 let (ips, logins) = users.entry(&login.user).or_default();
                 ips.insert(&login.ip);
                 *logins += 1;

@@ -28,6 +28,42 @@ pub fn wait_until<T>(what: &str, about: impl Fn() -> String, mut look: impl FnMu
     }
 }
 
+/// The binary with these arguments and nothing of this process's configuration.
+fn command<Argument: AsRef<OsStr>>(arguments: impl IntoIterator<Item = Argument>) -> Command {
+    let mut command = Command::new(crate::binary());
+    command
+        .args(arguments)
+        .env("RUST_LOG", std::env::var("LOGINSCOPE_TEST_LOG").as_deref().unwrap_or("info"))
+        .stdin(Stdio::null());
+    let configured =
+        |name: &str| name.starts_with("LOGINSCOPE_") || name == "BOOTSTRAP_SERVERS" || name == "KAFKA_TOPIC";
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(configured)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What a command that ends by itself came to.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub output: String,
+    /// What it wrote to standard error.
+    pub log: String,
+}
+
+/// Runs the binary with these arguments to its end.
+///
+/// # Panics
+/// It can't be started.
+pub fn run_to_its_end<Argument: AsRef<OsStr>>(arguments: impl IntoIterator<Item = Argument>) -> Ended {
+    let ended = command(arguments).output().expect("the binary can be started; it is built with --bins");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ended { code: ended.status.code(), output: text(&ended.stdout), log: text(&ended.stderr) }
+}
+
 /// A running `loginscope`. It is killed when it is dropped.
 pub struct Instance {
     child: Child,
@@ -38,18 +74,8 @@ pub struct Instance {
 impl Instance {
     /// Starts the binary with these arguments and nothing of this process's configuration.
     pub fn start<Argument: AsRef<OsStr>>(arguments: impl IntoIterator<Item = Argument>) -> Self {
-        let mut command = Command::new(crate::binary());
-        command
-            .args(arguments)
-            .env("RUST_LOG", std::env::var("LOGINSCOPE_TEST_LOG").as_deref().unwrap_or("info"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let configured =
-            |name: &str| name.starts_with("LOGINSCOPE_") || name == "BOOTSTRAP_SERVERS" || name == "KAFKA_TOPIC";
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(configured)) {
-            command.env_remove(name);
-        }
+        let mut command = command(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be started; it is built with --bins");
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();

@@ -10,7 +10,7 @@ use loginscope_kafka::{
 };
 use xtask::kafka::{Kafka, Listener, Security};
 
-use crate::instance::{Instance, PATIENCE, wait_until};
+use crate::instance::{Ended, Instance, PATIENCE, run_to_its_end, wait_until};
 
 /// The header by which tests tell messages apart.
 const ID: &str = "id";
@@ -136,11 +136,24 @@ impl Scene {
 
     /// Starts `loginscope run` here, by another listener than the plain one.
     pub fn run_at(&self, brokers: &str, more: &[&str]) -> Instance {
-        let mut arguments = vec!["run", "--brokers", brokers, "--group", &self.group];
+        Instance::start(["run"].iter().chain(&self.arguments(brokers)).chain(&["--listen", "127.0.0.1:0"]).chain(more))
+    }
+
+    /// Runs `loginscope state` here to its end.
+    pub fn state(&self, more: &[&str]) -> Ended {
+        run_to_its_end(["state"].iter().chain(more).chain(&self.arguments(&self.settings.brokers)))
+    }
+
+    /// Starts `loginscope state` here.
+    pub fn start_state(&self, more: &[&str]) -> Instance {
+        Instance::start(["state"].iter().chain(more).chain(&self.arguments(&self.settings.brokers)))
+    }
+
+    fn arguments<'a>(&'a self, brokers: &'a str) -> Vec<&'a str> {
+        let mut arguments = vec!["--brokers", brokers, "--group", &self.group];
         arguments.extend(["--input-topic", &self.input, "--processed-topic", &self.processed]);
         arguments.extend(["--insights-topic", &self.insights, "--rejected-topic", &self.rejected]);
-        arguments.extend(["--listen", "127.0.0.1:0"]);
-        Instance::start(arguments.iter().chain(more))
+        arguments
     }
 
     /// Starts `loginscope run` here and waits until it has partitions.

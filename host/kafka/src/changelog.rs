@@ -1,4 +1,5 @@
-//! Reading partitions of a changelog from the beginning to the end that there was when reading began.
+//! Reading partitions of a changelog from the beginning to the end that there was when reading began; or those of any topic to
+//! ends that are given.
 //!
 //! # Invariants
 //!
@@ -60,15 +61,30 @@ impl ChangelogReader {
     /// [`Error::TopicName`], the errors of properties, and where the partitions can't be looked at: [`Error::UnknownTopic`],
     /// [`Error::NotAuthorized`], [`Error::Unreachable`], [`Error::Failed`].
     pub fn open(settings: &ClientSettings, topic: &str, partitions: &[i32], timeout: Duration) -> Result<Self, Error> {
+        let ends: Vec<(i32, i64)> = partitions.iter().map(|partition| (*partition, i64::MAX)).collect();
+        Self::open_until(settings, topic, &ends, timeout)
+    }
+
+    /// The same, but each partition's end is this offset where it is before the end that there is. What is handed out last may hold
+    /// messages behind it.
+    ///
+    /// # Errors
+    /// As [`ChangelogReader::open`].
+    pub fn open_until(
+        settings: &ClientSettings,
+        topic: &str,
+        partitions: &[(i32, i64)],
+        timeout: Duration,
+    ) -> Result<Self, Error> {
         let queues = queue_sizes(u32::try_from(partitions.len()).unwrap_or(u32::MAX));
         let defaults: Vec<(&str, &str)> = queues.iter().map(|(property, size)| (*property, size.as_str())).collect();
         let connection = Connection::new(settings, topic, &defaults, "error")?;
         // Committed messages are read by one client; where the others end, only another one is told.
         let topics = Topics::connect(settings, timeout)?;
         let mut unread = BTreeMap::new();
-        for partition in partitions {
+        for (partition, until) in partitions {
             let (next, end) = topics.watermarks(topic, *partition)?;
-            unread.insert(*partition, Stretch { next, end });
+            unread.insert(*partition, Stretch { next, end: end.min(*until).max(next) });
         }
         let total = unread.values().map(|stretch| stretch.len()).sum();
         // librdkafka begins at once where it knows a partition's leader and a number to start at. Else it may wait for a second.
@@ -85,15 +101,29 @@ impl ChangelogReader {
     /// [`Error::Deleted`], after which it is of no use, and what librdkafka can't solve by itself, as for
     /// [`crate::Consumer::poll`].
     pub fn poll(&mut self, max_messages: usize, timeout: Duration) -> Result<ChangelogRead, Error> {
+        self.poll_of(None, max_messages, timeout)
+    }
+
+    /// The same of one partition only, if one is given. The others wait where they are, and take no more memory for it.
+    ///
+    /// # Errors
+    /// As [`ChangelogReader::poll`].
+    pub fn poll_of(
+        &mut self,
+        only: Option<i32>,
+        max_messages: usize,
+        timeout: Duration,
+    ) -> Result<ChangelogRead, Error> {
         let until = Instant::now() + timeout;
+        let is_meant = |partition: &i32| only.is_none_or(|only| only == *partition);
         loop {
-            if let Some(partition) = self.ended.pop_front() {
-                return Ok(ChangelogRead::End(partition));
+            if let Some(place) = self.ended.iter().position(is_meant) {
+                return Ok(self.ended.remove(place).map_or(ChangelogRead::Nothing, ChangelogRead::End));
             }
-            if self.unread.is_empty() {
+            if !self.unread.keys().any(is_meant) {
                 return Ok(ChangelogRead::Nothing);
             }
-            let Some(taken) = self.log.next(max_messages, until)? else { return Ok(ChangelogRead::Nothing) };
+            let Some(taken) = self.log.next_of(only, max_messages, until)? else { return Ok(ChangelogRead::Nothing) };
             self.advance(&taken)?;
             if let Some(batch) = taken.batch {
                 return Ok(ChangelogRead::Batch(batch));

@@ -21,6 +21,7 @@ pub mod consumer;
 pub mod embedded;
 mod error;
 mod native;
+mod partitioner;
 pub mod producer;
 pub mod read;
 pub mod settings;
@@ -32,6 +33,7 @@ pub use consumer::{Assigned, Commit, Consumer, ConsumerOptions, PartitionProgres
 pub use embedded::{EmbeddedBroker, TransactionRequest};
 pub use error::Error;
 pub use native::{Batch, GroupMetadata, Header, Headers, Message};
+pub use partitioner::partition_of;
 pub use producer::{Epoch, Producer, ProducerOptions, Record};
 pub use read::{OwnedRecord, Read, ReadFrom, Reader};
 pub use settings::ClientSettings;

@@ -1,5 +1,5 @@
-//! Topics: do they exist, with how many partitions, from which offset to which, what do they take; creating missing ones, deleting
-//! messages.
+//! Topics: do they exist, with how many partitions, from which offset to which, what do they take; creating missing ones and further
+//! partitions, deleting messages. And whether somebody reads them as a group.
 //!
 //! Looking at a topic never creates it, also where the brokers create topics by themselves: a consumer asks, without permission
 //! to create. The embedded broker answers no admin request, so there only [`Topics::connect`], [`Topics::partitions`] and
@@ -141,32 +141,75 @@ impl Topics {
                 }
             }
         }
-        topics.iter().try_for_each(|topic| self.wait_until_seen(&topic.name))
+        topics.iter().try_for_each(|topic| self.wait_until_seen(&topic.name, 1))
     }
 
-    fn wait_until_seen(&self, topic: &str) -> Result<(), Error> {
+    /// Waits until a topic has at least so many partitions.
+    fn wait_until_seen(&self, topic: &str, partitions: i32) -> Result<(), Error> {
         let begun = Instant::now();
-        while self.partitions(topic)?.is_none() {
+        while self.partitions(topic)?.is_none_or(|found| found < partitions) {
             if begun.elapsed() >= self.timeout {
-                return Err(Error::TimedOut { what: format!("creating the topic {topic:?}"), waited: self.timeout });
+                let what = format!("creating {partitions} partitions of the topic {topic:?}");
+                return Err(Error::TimedOut { what, waited: self.timeout });
             }
-            // Other brokers hear of a new topic a moment later.
+            // Other brokers hear of them a moment later.
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
 
+    /// Gives a topic so many partitions, more than it has, and waits until they can be seen.
+    ///
+    /// # Errors
+    /// [`Error::NotAuthorized`], [`Error::TimedOut`], [`Error::UnknownTopic`], or [`Error::Failed`].
+    pub fn add_partitions(&self, topic: &str, partitions: i32) -> Result<(), Error> {
+        let request = admin::NewPartitions::new(topic, partitions.unsigned_abs() as usize);
+        let action = format!("add partitions to the topic {topic:?}");
+        let results = block_on(self.admin()?.create_partitions(&[request], &self.admin_options()))
+            .map_err(|error| self.refused_in(topic, &error, &action, "Alter"))?;
+        for result in results {
+            result.map_err(|(_, code)| self.refused_code(code, &action, "Alter"))?;
+        }
+        self.wait_until_seen(topic, partitions)
+    }
+
+    /// How many members a consumer group has, those included that were killed and whose session goes on. Of a group whose
+    /// partitions the brokers assign (`group.protocol=consumer`), this isn't told: 0.
+    ///
+    /// # Errors
+    /// [`Error::NotAuthorized`], [`Error::Unreachable`], [`Error::Failed`].
+    pub fn group_members(&self, group: &str) -> Result<usize, Error> {
+        let action = format!("look at the group {group:?}");
+        let list = self
+            .client
+            .fetch_group_list(Some(group), self.timeout)
+            .map_err(|error| self.refused(&error, &action, "Describe"))?;
+        Ok(list.groups().iter().filter(|found| found.name() == group).map(|found| found.members().len()).sum())
+    }
+
     /// The offset of a partition's first message and the one after its last, as whoever reads uncommitted messages sees them: what open
-    /// transactions have written is before the end.
+    /// transactions have written is before the end. A partition that is new may have no leader for a moment, which is waited for.
     ///
     /// # Errors
     /// [`Error::TopicName`], [`Error::UnknownTopic`], [`Error::NotAuthorized`], [`Error::Unreachable`], [`Error::Failed`].
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Error> {
         check_name(topic)?;
         let action = format!("look at partition {partition} of the topic {topic:?}");
-        self.client
-            .fetch_watermarks(topic, partition, self.timeout)
-            .map_err(|error| self.refused_in(topic, &error, &action, "Describe"))
+        let begun = Instant::now();
+        loop {
+            let error = match self.client.fetch_watermarks(topic, partition, self.timeout) {
+                Ok(watermarks) => return Ok(watermarks),
+                Err(error) => error,
+            };
+            let has_no_leader = matches!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+            );
+            if !has_no_leader || begun.elapsed() >= self.timeout {
+                return Err(self.refused_in(topic, &error, &action, "Describe"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Deletes what comes before these offsets, each with its partition. An offset from which on there is nothing to delete any more is

@@ -4,9 +4,9 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use loginscope_kafka::{ClientSettings, Error, Producer, ProducerOptions, Record};
 
+use super::progress::Progress;
 use super::signals::Signals;
 use crate::cli::Exit;
 use crate::generator::{Generator, Made, Options};
@@ -65,7 +65,7 @@ pub fn run(generate: &Generate) -> Result<Exit> {
 fn to_stdout(generator: &mut Generator, pace: Pace, stopped: &dyn Fn() -> bool) -> Result<()> {
     let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     // Logins and a bar on one terminal would only get into each other's way.
-    let progress = Progress::shown(pace.count.filter(|_| !io::stdout().is_terminal()));
+    let progress = Progress::shown(pace.count.filter(|_| !io::stdout().is_terminal()), "logins");
     drive(generator, pace, stopped, &mut |made, end_of_slice| {
         output.write_all(&made.value)?;
         output.write_all(b"\n")?;
@@ -91,7 +91,7 @@ fn to_kafka(
 ) -> Result<()> {
     loginscope_kafka::Topics::connect(settings, Duration::from_secs(15))?;
     let mut producer = Producer::new(settings, ProducerOptions::default())?;
-    let progress = Progress::shown(pace.count);
+    let progress = Progress::shown(pace.count, "logins");
     let sent = drive(generator, pace, stopped, &mut |made, end_of_slice| {
         send(&mut producer, topic, made, stopped)?;
         if end_of_slice {
@@ -139,35 +139,4 @@ pub fn drive(
         total += slice;
     }
     Ok(total)
-}
-
-/// A progress bar on standard error, where the count is known and somebody looks.
-struct Progress(Option<ProgressBar>);
-
-impl Progress {
-    fn shown(count: Option<u64>) -> Self {
-        Self(count.filter(|_| io::stderr().is_terminal()).map(|count| {
-            let bar = ProgressBar::new(count);
-            let template = "{bar:30} {human_pos}/{human_len} logins, {rate}, {eta} left";
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
-                    let _ = write!(text, "{:.0}/s", state.per_sec());
-                };
-                bar.set_style(style.with_key("rate", rate));
-            }
-            bar
-        }))
-    }
-
-    fn at(&self, number: u64) {
-        if let Some(bar) = &self.0 {
-            bar.set_position(number);
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.0 {
-            bar.finish();
-        }
-    }
 }

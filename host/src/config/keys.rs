@@ -159,6 +159,19 @@ pub const STATE: Key = Key::new("state", "DIR", "A folder that keeps the state f
     .not_in_file()
     .otherwise("every run begins anew");
 
+/// What `state rebuild` counts.
+pub const FROM_BEGINNING: Key =
+    Key::switch("from-beginning", "For rebuild: count all logins again that the topic still has (required)")
+        .not_in_file();
+
+/// Where `state rebuild` counts logins from.
+pub const SOURCE: Key =
+    Key::new("source", "SOURCE", "For rebuild: from which topic, input or processed").not_in_file().default("input");
+
+/// Whether `state rebuild` writes nothing.
+pub const DRY_RUN: Key =
+    Key::switch("dry-run", "For rebuild: show what would come of it, and write nothing").not_in_file();
+
 /// How many messages `check` judges.
 pub const SAMPLE: Key =
     Key::new("sample", "MESSAGES", "How many of the newest messages are judged").not_in_file().default("1000");

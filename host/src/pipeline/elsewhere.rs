@@ -2,6 +2,8 @@
 //!
 //! Invariant: before a partition that was assigned takes its first login, everything is known here that its former owner could
 //! know. So what a partition's windows say of others never goes back, whoever has it.
+//!
+//! As all instances read it first, it also tells that a rebuild of the group's state has begun and must be finished.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,15 +23,28 @@ pub(super) const POLL: Duration = Duration::from_millis(100);
 /// The most messages taken at once.
 pub(super) const MAX_MESSAGES: usize = 1000;
 
+/// The key of the record that is there while a rebuild has begun and isn't finished, among those of partitions.
+pub const REBUILD: &str = "rebuild";
+
+/// A rebuild has begun and isn't finished, so that some users' state is where they are no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a rebuild of the group's state has begun and was not finished: run `loginscope state rebuild --from-beginning` again, to its \
+     end"
+)]
+pub struct RebuildUnfinished;
+
 /// Reads the topic to its end.
 pub struct CatchUp<K: Clients> {
     /// None until a broker has answered.
     reader: Option<K::Reader>,
+    /// Whether a rebuild has begun and isn't finished, as far as is read.
+    is_rebuilding: bool,
 }
 
 impl<K: Clients> Default for CatchUp<K> {
     fn default() -> Self {
-        Self { reader: None }
+        Self { reader: None, is_rebuilding: false }
     }
 }
 
@@ -37,24 +52,31 @@ impl<K: Clients> CatchUp<K> {
     /// Reads on. A broker that doesn't answer is waited for.
     ///
     /// # Errors
-    /// What a person must solve.
-    pub fn turn(&mut self, kafka: &K::Settings, topic: &str, board: &TotalsBoard) -> Result<Turn, Error> {
+    /// [`RebuildUnfinished`], and what else a person must solve.
+    pub fn turn(&mut self, kafka: &K::Settings, topic: &str, board: &TotalsBoard) -> anyhow::Result<Turn> {
         let Some(reader) = &mut self.reader else {
             return match K::reader(kafka, topic, &[0], OPEN_TIMEOUT) {
                 Ok(reader) => {
                     self.reader = Some(reader);
                     Ok(Turn::Next)
                 }
-                Err(error) => said_or_fatal(error).map(|()| Turn::After(POLL)),
+                Err(error) => Ok(said_or_fatal(error).map(|()| Turn::After(POLL))?),
             };
         };
         match reader.poll(MAX_MESSAGES, POLL) {
-            Ok(ChangelogRead::Batch(batch)) => take(&batch, board),
+            Ok(ChangelogRead::Batch(batch)) => {
+                let of_rebuild = batch.messages().filter(|message| message.key == Some(REBUILD.as_bytes()));
+                if let Some(last) = of_rebuild.last() {
+                    self.is_rebuilding = last.payload.is_some();
+                }
+                take(&batch, board);
+            }
+            Ok(ChangelogRead::End(_)) if self.is_rebuilding => return Err(RebuildUnfinished.into()),
             Ok(ChangelogRead::End(_)) => return Ok(Turn::Done),
             Ok(ChangelogRead::Nothing) => {}
             // What a partition told last is never deleted.
-            Err(Error::Deleted { .. }) => self.reader = None,
-            Err(error) => return Err(error),
+            Err(Error::Deleted { .. }) => *self = Self::default(),
+            Err(error) => return Err(error.into()),
         }
         Ok(Turn::Next)
     }
@@ -103,7 +125,9 @@ pub(super) fn take(batch: &impl MessageBatch, board: &TotalsBoard) {
         match (partition, message.payload.map(PartitionTotals::from_bytes)) {
             (Some(partition), Some(Ok(totals))) => board.offer(partition, totals),
             // A newer version may be among the others, and its totals are in no insight of this one.
-            (_, Some(Err(error))) => tracing::warn!(offset = message.offset, "totals that can't be read: {error}"),
+            (Some(_), Some(Err(error))) => {
+                tracing::warn!(offset = message.offset, "totals that can't be read: {error}");
+            }
             (_, None) | (None, _) => {}
         }
     }

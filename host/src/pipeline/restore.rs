@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use loginscope_kafka::Assigned;
-use loginscope_state::{Catalog, CommitHead, Restored, Term};
+use loginscope_state::{Catalog, CommitHead, RestoreError, Restored, Term};
 
 use self::job::{Open, Restore};
 use super::changelog::Home;
-use super::clients::{Clients, Librdkafka};
+use super::clients::{Clients, Librdkafka, Turn};
 use super::totals::TotalsBoard;
 
 /// A partition that was read from its changelog.
@@ -132,6 +132,40 @@ impl<K: Clients> Restorer<K> {
     }
 }
 
+/// Reads partitions here and now, for whoever looks into them or writes them anew. Nothing is claimed. Partitions whose changelog
+/// makes no state are among the answers, each with its error.
+///
+/// # Errors
+/// What keeps all of them from being read.
+pub fn read_all<K: Clients>(
+    source: Source<K>,
+    partitions: &[i32],
+    catalog: Arc<Catalog>,
+) -> Result<BTreeMap<i32, Result<Found>>> {
+    let open = partitions.iter().map(|partition| {
+        let assigned = Assigned { partition: *partition, committed: None, next_offset: None };
+        (*partition, Open::new(assigned, None, Arc::new(AtomicBool::new(true))))
+    });
+    let (report, results) = mpsc::channel();
+    let report = Box::new(move |partition, found| {
+        report.send((partition, found)).ok();
+    });
+    let mut restore = Restore::new(source, open.collect(), catalog, report);
+    loop {
+        match restore.turn() {
+            Turn::Next => {}
+            Turn::After(time) => K::sleep(time),
+            Turn::Done => break,
+        }
+    }
+    let is_damaged = |error: &anyhow::Error| error.is::<RestoreError>();
+    let results = results.try_iter().map(|(partition, found): (i32, Result<Found>)| match found {
+        Err(error) if !is_damaged(&error) => Err(error),
+        found => Ok((partition, found)),
+    });
+    results.collect()
+}
+
 impl<K: Clients> Drop for Restorer<K> {
     fn drop(&mut self) {
         let partitions: Vec<i32> = self.jobs.keys().copied().collect();
@@ -143,8 +177,8 @@ impl<K: Clients> Drop for Restorer<K> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "partitions were added to the input topic: its changelog {changelog} has only {partitions}. Users whose logins go to other \
-     partitions now have their state in the old ones, where it can't follow them; start with another --group to count all \
-     logins again, from the earliest one that there is"
+     partitions now have their state in the old ones; to take them along, stop all instances of the group and run `loginscope state \
+     rebuild --from-beginning`, which counts all logins again that the topic still has, and writes nothing else"
 )]
 pub struct PartitionsAdded {
     /// The changelog topic.
@@ -159,8 +193,8 @@ pub enum Mismatch {
     /// The changelog has nothing of it.
     #[error(
         "the group has read partition {partition} up to offset {committed}, but its changelog is empty (was the topic \
-         deleted?), so windows and totals would silently begin anew: delete the group's offsets, too, to count all logins \
-         again, or use another group"
+         deleted?), so windows and totals would silently begin anew: run `loginscope state rebuild --from-beginning` to count \
+         the logins before that offset again, or delete the group's offsets, too, to process all logins again"
     )]
     Empty {
         /// The partition.
@@ -172,7 +206,8 @@ pub enum Mismatch {
     #[error(
         "the group's offset of partition {partition} is {committed}, but what is counted ends before offset {next_offset}: \
          the logins between would be in no window and no total; set the group's offset back to {next_offset} \
-         (kafka-consumer-groups.sh --reset-offsets --to-offset {next_offset})"
+         (kafka-consumer-groups.sh --reset-offsets --to-offset {next_offset}), which `loginscope state rebuild --from-beginning` \
+         does, too"
     )]
     Behind {
         /// The partition.
@@ -185,7 +220,8 @@ pub enum Mismatch {
     /// The group was set back.
     #[error(
         "the group's offset of partition {partition} was set back to {committed}, but all logins before offset {next_offset} \
-         are counted already and would count twice: set it to {next_offset}, or use another group to process them again"
+         are counted already and would count twice: set it to {next_offset}, which `loginscope state rebuild --from-beginning` \
+         does, too, or use another group to process them again"
     )]
     SetBack {
         /// The partition.

@@ -16,14 +16,17 @@
 //! - What is written in a lower term behind a message of a higher one counts for nothing: somebody else has the partition by
 //!   then.
 //! - A log may begin at any commit before the first slice of a complete snapshot.
+//! - A changelog may begin anew ([`Writer::anew`]): what is before that counts for nothing from then on.
 
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
+use crate::interval::NotInDelta;
 use crate::partition::Partition;
 use crate::persist::{RestoreError, damaged};
 use crate::record::{Kind, begin, open, seal};
 use crate::replica::{Applied, Replica};
+use crate::slice::SnapshotCursor;
 use crate::wire::{Input, put, put_bytes, put_signed};
 
 /// What a message has beside its piece of the commit, in bytes, at most.
@@ -45,6 +48,13 @@ impl Term {
     pub fn at(self, generation: u32) -> Self {
         let era = if generation < self.generation { self.era.saturating_add(1) } else { self.era };
         Self { era, generation }
+    }
+
+    /// A term of this generation that is certainly after this one: not even somebody of the same generation of a group that was
+    /// made anew is in it.
+    #[must_use]
+    pub fn after(self, generation: u32) -> Self {
+        Self { era: self.era.saturating_add(1), generation }
     }
 }
 
@@ -82,6 +92,32 @@ impl Writer {
         let pieces = commit.chunks(self.max_bytes.saturating_sub(MESSAGE_OVERHEAD).max(1));
         let parts = pieces.len() as u64;
         (0..).zip(pieces).map(|(part, piece)| self.message(head.term, part, parts, piece)).collect()
+    }
+
+    /// A changelog that begins anew with a partition as it is now: messages to be written one behind the other, and all of them
+    /// in one transaction, as there are several commits. Whoever reads them forgets what came before. `each` takes them.
+    ///
+    /// # Errors
+    /// Those of `each`, and [`NotInDelta`] where the partition has open savepoints that hold something back.
+    pub fn anew<E: From<NotInDelta>>(
+        &self,
+        head: &CommitHead,
+        partition: &mut Partition,
+        mut each: impl FnMut(Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        partition.begin_interval();
+        // The snapshot says all of it.
+        drop(partition.delta());
+        let mut records = vec![seal(begin(Kind::Anew))];
+        let mut next = Some(SnapshotCursor::default());
+        while let Some(cursor) = next {
+            let slice = partition.slice(&cursor, self.max_bytes)?;
+            records.push(slice.record);
+            self.commit(head, &records).into_iter().try_for_each(&mut each)?;
+            records.clear();
+            next = slice.next;
+        }
+        Ok(partition.end_interval()?)
     }
 
     /// The message that says that nobody else's count any more in this term, nor in an earlier one.

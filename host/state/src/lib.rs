@@ -9,11 +9,12 @@
 //! - [`history`]: what was known just before each login (`question`).
 //! - [`window`]: so many accepted logins of a partition each.
 //! - [`totals`], [`entries`] and [`reader`]: reading aggregates, over all partitions.
-//! - [`inspect`]: looking into all that is kept, from outside.
+//! - [`inspect`]: looking into all that is kept, from outside, and [`forget`]: taking a person out of it.
 //! - [`persist`]: a partition as bytes.
 //! - [`interval`]: what changed between two commits, as a record of a changelog (`delta`), [`slice`](mod@slice): its snapshots, and
 //!   [`replica`]: a partition as its records tell it (`record`, `unit`, `wire` and `shape` say how they are written).
 //! - [`changelog`]: its commits, with all of these records, as messages.
+//! - `rebuilt`: putting a partition together that was counted anew.
 //!
 //! Below them are the structures that make it small and quick: `table`, `buckets`, `top` and `dictionary`, on
 //! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value` and
@@ -31,6 +32,7 @@ mod dictionary;
 mod encoded_column;
 pub mod entries;
 mod filter;
+pub mod forget;
 pub mod history;
 pub mod inspect;
 mod interner;
@@ -43,6 +45,7 @@ pub mod persist;
 pub mod plan;
 mod question;
 pub mod reader;
+mod rebuilt;
 mod record;
 pub mod replica;
 mod scalar;
@@ -67,6 +70,7 @@ pub use aggregate::{
 pub use catalog::{Catalog, CatalogError};
 pub use changelog::{CommitHead, Follower, Restored, Term, Writer};
 pub use entries::{Entry, ListingShape, TakeEntries};
+pub use forget::Forgotten;
 pub use inspect::Kept;
 pub use interval::NotInDelta;
 pub use partition::Partition;

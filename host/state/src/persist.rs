@@ -186,10 +186,5 @@ fn check(member: &mut Member, kept: &Kept, keys: usize) -> Result<(), RestoreErr
     if !fits || member.len() > keys {
         return Err(damaged("the values of an aggregate are malformed"));
     }
-    let values = || (0..member.len() as u32).map(|id| member.value(id));
-    let sum =
-        values().try_fold(0, u64::checked_add).ok_or_else(|| damaged("the values of an aggregate are too large"))?;
-    member.keys = values().filter(|value| *value > 0).count() as u64;
-    member.sum = if matches!(kept, Kept::Latest(_)) { 0 } else { sum };
-    Ok(())
+    member.recount().ok_or_else(|| damaged("the values of an aggregate are too large"))
 }

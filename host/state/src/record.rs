@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Part,
     /// The totals of a partition.
     Totals,
+    /// The changelog begins anew.
+    Anew,
 }
 
 impl Kind {
@@ -35,6 +37,7 @@ impl Kind {
             Self::Slice => 2,
             Self::Part => 3,
             Self::Totals => 4,
+            Self::Anew => 5,
         }
     }
 }
@@ -78,7 +81,7 @@ pub(crate) fn open(record: &[u8]) -> Result<(Kind, &[u8]), RestoreError> {
     if *version != RECORD_VERSION {
         return Err(RestoreError::Record { found: *version });
     }
-    [Kind::Delta, Kind::Slice, Kind::Part, Kind::Totals]
+    [Kind::Delta, Kind::Slice, Kind::Part, Kind::Totals, Kind::Anew]
         .into_iter()
         .find(|known| known.byte() == *kind)
         .map(|kind| (kind, content))

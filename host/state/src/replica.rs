@@ -73,6 +73,10 @@ impl Replica {
             Kind::Delta if self.snapshot == Snapshot::NotBegun => Ok(Applied::Other),
             Kind::Delta => self.apply_delta(&mut input).map(|()| Applied::Other),
             Kind::Slice => self.apply_slice(&mut input),
+            Kind::Anew => {
+                *self = Self::default();
+                Ok(Applied::Other)
+            }
             Kind::Part | Kind::Totals => Err(damaged("a commit holds something that doesn't belong there")),
         }
     }

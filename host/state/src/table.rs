@@ -213,6 +213,15 @@ impl Member {
         }
     }
 
+    /// Works out anew how many keys have a value, and their sum; `None` where that is too large.
+    pub(crate) fn recount(&mut self) -> Option<()> {
+        let values = || (0..self.len() as u32).map(|id| self.value(id));
+        let (keys, sum) = (values().filter(|value| *value > 0).count() as u64, values().try_fold(0, u64::checked_add)?);
+        self.keys = keys;
+        self.sum = if self.kind() == Kind::Latest { 0 } else { sum };
+        Some(())
+    }
+
     /// How many ids the column reaches to.
     pub(crate) fn len(&self) -> usize {
         match &self.cells {

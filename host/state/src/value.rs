@@ -127,6 +127,11 @@ pub(crate) fn encode_combination(values: &[u8], how_many: usize, encoded: &mut V
     encoded.extend_from_slice(values);
 }
 
+/// The encoded values that were appended as one, so many of them, one after the other.
+pub(crate) fn combined(encoded: &[u8], how_many: usize) -> &[u8] {
+    if how_many == 1 { encoded } else { encoded.get(5..).unwrap_or_default() }
+}
+
 /// The bytes of a UUID in its canonical form, 36 characters and lower case; `None` for any other text.
 #[expect(clippy::indexing_slicing, reason = "all positions are below 36, the length of the array")]
 fn parse_id(text: &str) -> Option<[u8; 16]> {

@@ -9,6 +9,7 @@ mod group;
 mod held_partitions;
 mod operation;
 mod outage;
+mod rebuilding;
 mod records;
 mod secured;
 mod soak;

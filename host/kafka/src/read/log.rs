@@ -139,10 +139,23 @@ impl Log {
     /// # Errors
     /// What librdkafka can't solve by itself, as for [`crate::Consumer::poll`].
     pub(crate) fn next(&mut self, max_messages: usize, until: Instant) -> Result<Option<Taken>, Error> {
+        self.next_of(None, max_messages, until)
+    }
+
+    /// The same of one partition only, if one is given: the others wait where they are.
+    ///
+    /// # Errors
+    /// As [`Log::next`].
+    pub(crate) fn next_of(
+        &mut self,
+        only: Option<i32>,
+        max_messages: usize,
+        until: Instant,
+    ) -> Result<Option<Taken>, Error> {
         loop {
             self.signal.arm();
             self.serve()?;
-            if let Some(taken) = self.take(max_messages)? {
+            if let Some(taken) = self.take(only, max_messages)? {
                 return Ok(Some(taken));
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -195,12 +208,15 @@ impl Log {
         }
     }
 
-    /// Takes what is there of one partition, of each in turn.
-    fn take(&mut self, max_messages: usize) -> Result<Option<Taken>, Error> {
+    /// Takes what is there of one partition: of the one that is given, or of each in turn.
+    fn take(&mut self, only: Option<i32>, max_messages: usize) -> Result<Option<Taken>, Error> {
         let count = self.queues.len();
         for step in 0..count {
             let place = (self.turn + step) % count;
             let Some(queue) = self.queues.get(place) else { continue };
+            if only.is_some_and(|only| only != queue.partition()) {
+                continue;
+            }
             let taken = queue.take(max_messages);
             if let Some(error) = &taken.error {
                 if error.code == RDKafkaErrorCode::AutoOffsetReset {

@@ -252,7 +252,7 @@ fn changelog(presence: &Presence, findings: &Findings) -> String {
             let partitions_there = several((*partitions).into(), "partition");
             if *partitions < findings.partitions {
                 format!(
-                    "exists with {partitions_there}, fewer than the input: a run would not start; use another group"
+                    "exists with {partitions_there}, fewer than the input: a run would not start before `loginscope state rebuild --from-beginning`; use another group"
                 )
             } else {
                 format!("exists with {partitions_there}")

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use loginscope_kafka::{Assigned, ChangelogRead, Error, Record};
-use loginscope_state::{Catalog, Follower, Term};
+use loginscope_state::{Catalog, Follower, RestoreError, Term};
 
 use super::super::clients::{Clients, EpochProducer as _, LogReader as _, MessageBatch as _, Turn};
 use super::super::elsewhere::{CatchUp, MAX_MESSAGES, OPEN_TIMEOUT, POLL};
@@ -199,8 +199,11 @@ impl<K: Clients> Restore<K> {
         match reading.reader.poll(MAX_MESSAGES, POLL)? {
             ChangelogRead::Batch(batch) => {
                 if let Some(open) = self.open.get_mut(&batch.partition()) {
-                    for message in batch.messages() {
-                        open.follower.read(message.offset, message.payload.unwrap_or_default())?;
+                    let mut read = batch.messages();
+                    let read = read.try_for_each(|it| open.follower.read(it.offset, it.payload.unwrap_or_default()));
+                    if let Err(error) = read {
+                        self.open.remove(&batch.partition());
+                        self.damaged(batch.partition(), error);
                     }
                 }
             }
@@ -219,6 +222,12 @@ impl<K: Clients> Restore<K> {
         Ok(turn)
     }
 
+    /// What is there of a partition makes no state. The others may be whole.
+    fn damaged(&self, partition: i32, error: RestoreError) {
+        let what = format!("cannot restore partition {partition} from {}", self.source.home.changelog);
+        (self.report)(partition, Err(anyhow::Error::from(error).context(what)));
+    }
+
     /// A partition is read to its end.
     fn finish(&mut self, partition: i32) -> Result<Turn> {
         let Some(mut open) = self.open.remove(&partition) else { return Ok(Turn::Next) };
@@ -227,10 +236,13 @@ impl<K: Clients> Restore<K> {
             open.claim.is_some_and(|claim| claim != term || open.follower.owner() != Some(self.source.home.writer.id));
         if !is_taken {
             let restored = open.follower.finish(Arc::clone(&self.catalog));
-            let (took, topic) = (K::since(self.begun), &self.source.home.changelog);
-            let found = restored.map(|restored| Found { assigned: open.assigned, restored, term, took });
-            let found = found.with_context(|| format!("cannot restore partition {partition} from {topic}"));
-            (self.report)(partition, found);
+            let took = K::since(self.begun);
+            match restored {
+                Ok(restored) => {
+                    (self.report)(partition, Ok(Found { assigned: open.assigned, restored, term, took }));
+                }
+                Err(error) => self.damaged(partition, error),
+            }
             return Ok(Turn::Next);
         }
         let claim = open.claim.unwrap_or_default();

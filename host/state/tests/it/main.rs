@@ -5,6 +5,7 @@ mod catalog;
 mod changelog;
 mod intervals;
 mod messages;
+mod operator;
 mod promises;
 mod properties;
 mod support;

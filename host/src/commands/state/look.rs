@@ -1,30 +1,18 @@
-//! `loginscope state`: a look into the state that a group keeps in its changelog, whether it runs or not. It joins no group and writes
+//! `state show`, `user` and `export`: a look into the state that a group keeps, whether it runs or not. It joins no group and writes
 //! nothing; what it sees is as of the last commits.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use loginscope_kafka::{ChangelogRead, ChangelogReader, Topics};
+use anyhow::{Result, bail};
 use loginscope_login::Value;
-use loginscope_state::{Follower, ListingShape, Restored, TakeEntries};
+use loginscope_state::{ListingShape, Restored, TakeEntries};
 use serde_json::json;
 
+use super::stored;
 use crate::cli::Exit;
 use crate::config::Config;
-use crate::pipeline::Chain;
 use crate::pipeline::plugins::PluginSet;
-
-/// How long brokers may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(15);
-
-/// How long reading may take without anything coming.
-const QUIET: Duration = Duration::from_secs(30);
-
-/// The most messages that are taken at once.
-const MAX_MESSAGES: usize = 1000;
 
 /// The field that a person is known by.
 const USER_ID: &str = "user_id";
@@ -42,8 +30,11 @@ pub enum Look {
 
 /// Looks, and writes what it sees to standard output.
 pub fn run(config: &Config, look: &Look) -> Result<Exit> {
-    let chain = Arc::new(PluginSet::from_config(&config.pipeline)?.load_at_start()?);
-    let partitions = restore(config, &chain)?;
+    let chain = PluginSet::from_config(&config.pipeline)?.load_at_start()?;
+    let mut partitions = BTreeMap::new();
+    for (number, stored) in stored::read(config, &chain.catalog, stored::Read::Anytime)? {
+        partitions.extend(stored?.restored.map(|restored| (number, restored)));
+    }
     if partitions.is_empty() {
         bail!("the changelog {} holds no state yet", config.state_topics.changelog);
     }
@@ -57,42 +48,8 @@ pub fn run(config: &Config, look: &Look) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The partitions as their changelogs tell them.
-fn restore(config: &Config, chain: &Chain) -> Result<BTreeMap<i32, Restored>> {
-    let topic = &config.state_topics.changelog;
-    let count = Topics::connect(&config.kafka, TIMEOUT)?.partitions(topic)?;
-    let count =
-        count.with_context(|| format!("there is no changelog {topic}: the group {} keeps no state", config.group))?;
-    let numbers: Vec<i32> = (0..count).collect();
-    let mut reader = ChangelogReader::open(&config.kafka, topic, &numbers, TIMEOUT)?;
-    let mut open: BTreeMap<i32, Follower> = numbers.iter().map(|number| (*number, Follower::default())).collect();
-    let mut restored = BTreeMap::new();
-    let mut last = Instant::now();
-    while !open.is_empty() {
-        match reader.poll(MAX_MESSAGES, Duration::from_millis(500))? {
-            ChangelogRead::Batch(batch) => {
-                last = Instant::now();
-                let Some(follower) = open.get_mut(&batch.partition()) else { continue };
-                for message in batch.iter() {
-                    follower
-                        .read(message.offset(), message.payload().unwrap_or_default())
-                        .with_context(|| format!("cannot read partition {} of {topic}", batch.partition()))?;
-                }
-            }
-            ChangelogRead::End(partition) => {
-                let Some(follower) = open.remove(&partition) else { continue };
-                let found = follower.finish(Arc::clone(&chain.catalog));
-                let found = found.with_context(|| format!("cannot restore partition {partition} from {topic}"))?;
-                restored.extend(found.map(|found| (partition, found)));
-            }
-            ChangelogRead::Nothing if last.elapsed() > QUIET => bail!("nothing more comes from {topic}"),
-            ChangelogRead::Nothing => {}
-        }
-    }
-    Ok(restored)
-}
-
-fn show(partitions: &BTreeMap<i32, Restored>, output: &mut impl Write) -> Result<()> {
+/// Says how far partitions are, and how much each aggregate holds.
+pub(super) fn show(partitions: &BTreeMap<i32, Restored>, output: &mut impl Write) -> Result<()> {
     let mut totals: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
     for (number, Restored { partition, head, snapshot_bytes, tail_bytes, .. }) in partitions {
         let window = partition.window_progress();
