@@ -20,7 +20,7 @@ use crate::table::{Cells, Latest, Member};
 use crate::value::is_key_of;
 
 /// How the bytes are to be read.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Why a partition can't be read from bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,9 +31,9 @@ pub enum RestoreError {
         /// The number at their begin.
         found: u32,
     },
-    /// The records of a changelog were written in a newer version's way.
+    /// The records of a changelog were written in another version's way.
     #[error(
-        "the changelog was written by a newer version of this program (its records are of format {found}, and this \
+        "the changelog was written by another version of this program (its records are of format {found}, and this \
          one reads {RECORD_VERSION}): run that version"
     )]
     Record {
@@ -190,6 +190,10 @@ fn check(member: &mut Member, kept: &Kept, keys: usize) -> Result<(), RestoreErr
     let sum =
         values().try_fold(0, u64::checked_add).ok_or_else(|| damaged("the values of an aggregate are too large"))?;
     member.keys = values().filter(|value| *value > 0).count() as u64;
+    member.estimates = match &member.cells {
+        Cells::Sets(sets) => sets.iter().filter(|set| set.estimated().is_some()).count() as u64,
+        Cells::Counts(_) | Cells::Latest(_) => 0,
+    };
     member.sum = if matches!(kept, Kept::Latest(_)) { 0 } else { sum };
     Ok(())
 }

@@ -7,5 +7,6 @@ mod intervals;
 mod messages;
 mod promises;
 mod properties;
+mod sketches;
 mod support;
 mod totals;
