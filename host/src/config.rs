@@ -53,6 +53,8 @@ pub struct PipelineConfig {
     pub settings: BTreeMap<String, PluginSettings>,
     /// Accepted logins in a window.
     pub insight_every: u32,
+    /// How many different values of a key are counted exactly.
+    pub exact_distinct: u32,
     /// The largest message, in bytes.
     pub max_message_bytes: u32,
     /// How messages are read.
@@ -124,6 +126,7 @@ impl PipelineConfig {
             plugins_named,
             settings: plugin_settings(sources)?,
             insight_every: sources.value(&keys::INSIGHT_EVERY, |said| number(said, 1, u32::MAX))?,
+            exact_distinct: sources.value(&keys::EXACT_DISTINCT, |said| number(said, 1, u32::MAX))?,
             max_message_bytes,
             format: input_format(sources, max_message_bytes as usize)?,
             input_topic: topic(sources, &keys::INPUT_TOPIC)?.0,

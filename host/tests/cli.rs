@@ -287,6 +287,25 @@ fn a_signal_ends_pipe_between_two_lines_and_the_next_run_goes_on_from_there() {
 }
 
 #[test]
+fn a_pipe_with_a_limit_estimates_beyond_it_and_goes_on_with_its_estimates_from_its_state() {
+    let folder = Folder::new();
+    // The sketch can't tell 10.0.0.184 and 10.0.0.197 from each other.
+    let runs = [(&[1, 2, 3, 3, 197][..], &[1, 2, 3, 3, 4][..]), (&[184, 2, 9, 9], &[4, 4, 5, 5])];
+    for (addresses, unique_ips) in runs {
+        let line = |last| format!("{{\"user_id\":\"ann\",\"timestamp\":1694479551,\"ip\":\"10.0.0.{last}\"}}\n");
+        let logins: String = addresses.iter().map(line).collect();
+        let command = folder.command(&["pipe", "--state", "state", "--exact-distinct", "3"]);
+        let output = with_input(command, logins.as_bytes());
+        let processed = String::from_utf8(output.stdout).unwrap();
+        let numbers = processed.lines().map(|line| {
+            let login: serde_json::Value = serde_json::from_str(line).unwrap();
+            login["user_unique_ips"].as_u64().unwrap()
+        });
+        assert_eq!(numbers.collect::<Vec<u64>>(), unique_ips);
+    }
+}
+
+#[test]
 fn pipe_refuses_one_file_for_two_outputs() {
     let folder = Folder::new();
     assert_eq!(

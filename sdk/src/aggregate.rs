@@ -81,7 +81,8 @@ impl Aggregate<Count> {
 }
 
 impl Aggregate<Distinct> {
-    /// How many different values of these fields together. A login that lacks one of them adds nothing.
+    /// How many different values of these fields together. A login that lacks one of them adds nothing. With more of them
+    /// than the host is configured to keep, a key has an estimate.
     pub fn distinct<F: Into<String>>(fields: impl IntoIterator<Item = F>) -> Self {
         Self::new(Measure::Distinct(fields.into_iter().map(Into::into).collect()))
     }
@@ -179,7 +180,8 @@ impl<M: Valued> Windowed<M> {
 }
 
 impl Total<Distinct> {
-    /// Whether the login's own values are already among the different ones.
+    /// Whether the login's own values are already among the different ones. Missing where that can't be told any more, as there
+    /// are more different ones than the host keeps.
     pub fn contains(self) -> LookUp<bool> {
         self.look_up(contract::LookUp::Contains)
     }

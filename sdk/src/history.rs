@@ -28,7 +28,8 @@ impl History {
     }
 
     /// The answer to a look-up, by the key that [`Declare::history`](crate::Declare::history) gave. Missing where the
-    /// login lacks a field of the aggregate's key, and for the latest value of a key that isn't there yet.
+    /// login lacks a field of the aggregate's key, for the latest value of a key that isn't there yet, and where
+    /// [`contains`](crate::Total::contains) can't be told.
     #[inline(always)]
     pub fn get<T: FieldValue + ?Sized>(&self, look_up: Past<T>) -> Option<T::Value<'_>> {
         T::get(&self.columns, self.first + look_up.index(), self.row)

@@ -61,7 +61,7 @@ fn compared(old: &Arc<Chain>, new: &Arc<Chain>, logins: usize) -> Report {
 #[test]
 fn what_fails_on_recent_messages_never_serves() {
     let format = InputFormat::default;
-    let next = |old: &Arc<Chain>, new: &Arc<Chain>| Chain::new(new.plugins.clone(), format(), Some(old)).unwrap();
+    let next = |old: &Arc<Chain>, new: &Arc<Chain>| Chain::new(new.plugins.clone(), format(), 1000, Some(old)).unwrap();
     let serving = Arc::new(Serving::new(next(&guest(json!({})), &guest(json!({})))));
     let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
     let setting = Setting { topic: "user-login".into(), insight_every: 100, limits };

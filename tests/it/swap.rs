@@ -29,7 +29,7 @@ fn chain(guest: Value) -> Chain {
 
 /// The chain with the plugins of another one.
 fn next(serving: &Serving, new: &Chain) -> Chain {
-    Chain::new(new.plugins.clone(), InputFormat::default(), Some(&serving.load().chain)).unwrap()
+    Chain::new(new.plugins.clone(), InputFormat::default(), 1000, Some(&serving.load().chain)).unwrap()
 }
 
 /// An application on a broker of its own, with a swapper that tolerates any time.

@@ -47,6 +47,10 @@ pub const PLUGIN: Key =
 pub const INSIGHT_EVERY: Key =
     Key::new("insight-every", "LOGINS", "Accepted logins of a partition in a window").default("100");
 
+/// How many different values are counted exactly.
+pub const EXACT_DISTINCT: Key =
+    Key::new("exact-distinct", "VALUES", "More different values of a key than these are estimated").default("65536");
+
 /// The largest message.
 pub const MAX_MESSAGE_BYTES: Key =
     Key::new("max-message-bytes", "BYTES", "Larger messages are rejected").default("1048576");
@@ -232,7 +236,7 @@ pub const OUTCOME: Key = Key::new("outcome", "SHARE", "The share of logins that 
 pub const KAFKA: [Key; 2] = [BROKERS, CONFIG];
 
 /// The keys that say how logins are read and judged.
-pub const PIPELINE: [Key; 5] = [PLUGIN, INSIGHT_EVERY, MAX_MESSAGE_BYTES, TIMESTAMP_FORMAT, FIELD];
+pub const PIPELINE: [Key; 6] = [PLUGIN, INSIGHT_EVERY, EXACT_DISTINCT, MAX_MESSAGE_BYTES, TIMESTAMP_FORMAT, FIELD];
 
 /// The keys that name topics.
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];

@@ -69,6 +69,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("rejected-topic", "a", "\"a\""),
         ("plugin", "./plugin.wasm", "[\"plugin.wasm\"]"),
         ("insight-every", "7", "7"),
+        ("exact-distinct", "7", "7"),
         ("max-message-bytes", "7", "7"),
         ("timestamp-format", "rfc3339", "\"rfc3339\""),
         ("field", "user_id=a.b", "a.b"),
@@ -121,7 +122,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 29, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 30, "a key is missing above");
 }
 
 #[test]

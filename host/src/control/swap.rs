@@ -78,7 +78,8 @@ impl Swapper {
             failing_share: 2.0 * report.failing_share(plugin.name()),
         });
         let on_probation = on_probation.collect();
-        let fallback = Chain::new(before.plugins.clone(), before.format.clone(), Some(chain))?;
+        let exact_distinct = before.catalog.exact_distinct();
+        let fallback = Chain::new(before.plugins.clone(), before.format.clone(), exact_distinct, Some(chain))?;
         Ok(Probation::new(Arc::new(fallback), self.probation, on_probation))
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use loginscope_login::decode::{Decoder, Layouts};
 use loginscope_login::encode::Encoder;
 use loginscope_login::{Logins, Rejection};
-use loginscope_state::Partition;
+use loginscope_state::{Partition, PartitionTotals};
 use loginscope_wasm::{Instance, Meter, Plugin};
 
 use super::chain::{Chain, ChainError};
@@ -144,6 +144,13 @@ pub struct PartitionState {
     pub has_siblings: bool,
     /// Its aggregates and window. In a box, as it is lent to the plugins' stores.
     pub state: Box<Partition>,
+}
+
+impl PartitionState {
+    /// What it tells other partitions.
+    pub fn totals(&mut self) -> PartitionTotals {
+        self.state.totals(self.has_siblings)
+    }
 }
 
 /// The partitions of a worker, by number.

@@ -100,15 +100,22 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain of these plugins. `previous` is the chain it takes over from.
-    pub fn new(plugins: Vec<Plugin>, format: InputFormat, previous: Option<&Self>) -> Result<Self, ChainError> {
+    /// The chain of these plugins, which counts so many different values of a key exactly. `previous` is the chain it takes
+    /// over from.
+    pub fn new(
+        plugins: Vec<Plugin>,
+        format: InputFormat,
+        exact_distinct: u64,
+        previous: Option<&Self>,
+    ) -> Result<Self, ChainError> {
         refuse_same_names(&plugins)?;
         let schema = Fields::collect(&plugins, previous.map(|chain| chain.schema.clone()))?;
         let declared = definitions(&plugins);
-        let catalog = Arc::new(match previous {
+        let catalog = match previous {
             Some(previous) => previous.catalog.evolve(&with_previous(&declared, &previous.declared), &schema)?,
             None => Catalog::new(&declared, &schema)?,
-        });
+        };
+        let catalog = Arc::new(catalog.with_exact_distinct(exact_distinct));
         let set_names = set_names(&plugins);
         let mut chain = Self {
             validators: Vec::new(),

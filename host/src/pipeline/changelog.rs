@@ -228,9 +228,9 @@ impl Changelog {
     }
 
     /// What is told to other processes.
-    fn totals(&self, partition: &PartitionState) -> Option<StateRecord> {
+    fn totals(&self, partition: &mut PartitionState) -> Option<StateRecord> {
         let topic = Arc::clone(self.home.totals.as_ref()?);
-        let payload = partition.state.totals().to_bytes();
+        let payload = partition.totals().to_bytes();
         Some(StateRecord { topic, partition: 0, key: Some(self.partition.to_string()), payload })
     }
 

@@ -207,7 +207,7 @@ impl<K: Clients> Committer<K> {
                 // Were its delivery to fail, this process would end.
                 checkpoint.obsolete.extend(changelog.committed(partition)?);
             }
-            checkpoint.done.insert(number, Done { next_offset, counted: partition.state.totals() });
+            checkpoint.done.insert(number, Done { next_offset, counted: partition.totals() });
         }
         self.checkpoints.push_back(checkpoint);
         Ok(())

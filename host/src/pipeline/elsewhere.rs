@@ -124,7 +124,7 @@ pub(super) fn take(batch: &impl MessageBatch, board: &TotalsBoard) {
         let partition = message.key.and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
         match (partition, message.payload.map(PartitionTotals::from_bytes)) {
             (Some(partition), Some(Ok(totals))) => board.offer(partition, totals),
-            // A newer version may be among the others, and its totals are in no insight of this one.
+            // Another version may be among the others, and its totals are in no insight of this one.
             (Some(_), Some(Err(error))) => {
                 tracing::warn!(offset = message.offset, "totals that can't be read: {error}");
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use loginscope_login::decode::InputFormat;
+use loginscope_state::Catalog;
 use loginscope_wasm::{Engine, Limits, LoadError, Plugin, Problem};
 
 use super::chain::Chain;
@@ -49,6 +50,8 @@ pub struct PluginSet {
     /// The settings by plugin name, each a JSON object.
     settings: BTreeMap<String, serde_json::Value>,
     format: InputFormat,
+    /// How many different values of a key are counted exactly.
+    exact_distinct: u64,
     /// Where the configuration names the plugin files.
     named: Option<Origin>,
     /// Where the settings of each plugin stand in the configuration.
@@ -68,6 +71,7 @@ impl PluginSet {
             sources,
             settings,
             format,
+            exact_distinct: Catalog::EXACT_DISTINCT,
             named: None,
             settings_origins: BTreeMap::new(),
         })
@@ -85,6 +89,7 @@ impl PluginSet {
         Ok(Self {
             named: config.plugins_named.clone().filter(|_| !config.plugins.is_empty()),
             settings_origins: config.settings.iter().map(origin).collect(),
+            exact_distinct: config.exact_distinct.into(),
             ..Self::new(sources, settings, config.format.clone())?
         })
     }
@@ -113,7 +118,7 @@ impl PluginSet {
                 );
             }
         }
-        let chain = Chain::new(plugins, self.format.clone(), None);
+        let chain = Chain::new(plugins, self.format.clone(), self.exact_distinct, None);
         chain.map_err(|error| self.with_origin(error.into()))
     }
 
@@ -136,7 +141,7 @@ impl PluginSet {
         if let Some(place) = plugins.get_mut(source) {
             *place = self.load_one(source_of_plugin)?;
         }
-        Ok(Chain::new(plugins, self.format.clone(), Some(chain))?)
+        Ok(Chain::new(plugins, self.format.clone(), self.exact_distinct, Some(chain))?)
     }
 
     fn load_one(&self, source: &PluginSource) -> Result<Plugin> {

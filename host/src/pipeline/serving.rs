@@ -145,7 +145,7 @@ mod tests {
     use crate::pipeline::{Rejected, Stage};
 
     fn probation(max_failures: u64, failing_share: f64) -> Probation {
-        let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), None).unwrap());
+        let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), 1, None).unwrap());
         let plugin = OnProbation { plugin: 1, most_cpu_time: Duration::from_micros(2), max_failures, failing_share };
         Probation::new(fallback, Duration::from_mins(1), vec![plugin])
     }

@@ -393,7 +393,7 @@ impl<K: Clients> Transactions<K> {
             if let Some(obsolete) = changelog.committed(partition)? {
                 obsolete.delete();
             }
-            self.totals.publish(*number, partition.state.totals());
+            self.totals.publish(*number, partition.totals());
         }
         self.failed_deliveries = 0;
         self.offsets.clear();

@@ -243,7 +243,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         }
         state.set_insight_every(self.shared.insight_every);
         // Where this worker is late, another one of this process has counted more already.
-        self.shared.totals.offer(number, state.totals());
+        self.shared.totals.offer(number, state.totals(self.shared.several_partitions));
         state
     }
 

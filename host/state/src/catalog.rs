@@ -70,15 +70,21 @@ pub struct Catalog {
     /// Rankings stand behind the aggregates that they rank by.
     pub(crate) aggregates: Vec<Aggregate>,
     pub(crate) schema: Schema,
+    /// How many different values of a key are counted exactly.
+    pub(crate) exact_distinct: u64,
 }
 
 impl Catalog {
+    /// How many different values of a key are counted exactly where nothing else is said.
+    pub const EXACT_DISTINCT: u64 = 65_536;
+
     /// Checks what these plugins declare, each by its name, against the fields of a schema, and compiles it.
     ///
     /// # Errors
     /// A sentence that names the plugin and the aggregate where a rule of the contract is broken.
     pub fn new(plugins: &[(String, Vec<Definition>)], schema: &Schema) -> Result<Self, CatalogError> {
-        let mut catalog = Self { aggregates: Vec::new(), schema: schema.clone() };
+        let exact_distinct = Self::EXACT_DISTINCT;
+        let mut catalog = Self { aggregates: Vec::new(), schema: schema.clone(), exact_distinct };
         for (index, (plugin, definitions)) in plugins.iter().enumerate() {
             if plugins.iter().take(index).any(|(earlier, _)| earlier == plugin) {
                 return Err(CatalogError::PluginTwice { plugin: plugin.clone() });
@@ -98,6 +104,19 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// The same, with so many different values of a key being counted exactly. When there are more, a sketch of a fixed size
+    /// (16 KiB) takes their place, and how many there are is an estimate, with a standard error of 0.8 %. What is an estimate
+    /// already stays one.
+    #[must_use]
+    pub fn with_exact_distinct(self, exact_distinct: u64) -> Self {
+        Self { exact_distinct, ..self }
+    }
+
+    /// How many different values of a key are counted exactly.
+    pub fn exact_distinct(&self) -> u64 {
+        self.exact_distinct
+    }
+
     /// What takes this catalog's place when plugins are swapped. Partitions that adopt it keep what they have of the
     /// aggregates that stay; new ones start empty, and what is gone is dropped. `schema` has all fields of this
     /// catalog's at the same slots, and may have more.
@@ -105,7 +124,7 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::new`]; and an aggregate that stays must have the same definition.
     pub fn evolve(&self, plugins: &[(String, Vec<Definition>)], schema: &Schema) -> Result<Self, CatalogError> {
-        let next = Self::new(plugins, schema)?;
+        let next = Self::new(plugins, schema)?.with_exact_distinct(self.exact_distinct);
         for aggregate in &next.aggregates {
             let (plugin, name) = (&aggregate.plugin, &aggregate.definition.name);
             if self.find(plugin, name).is_some_and(|(_, before)| before.definition != aggregate.definition) {

@@ -184,7 +184,7 @@ impl Follower {
     /// Reads the next message, which has this offset.
     ///
     /// # Errors
-    /// Where it is damaged, was written by a newer version, or isn't what follows. The follower is of no use then.
+    /// Where it is damaged, was written by another version, or isn't what follows. The follower is of no use then.
     pub fn read(&mut self, offset: i64, message: &[u8]) -> Result<(), RestoreError> {
         let (Kind::Part, content) = open(message)? else {
             return Err(damaged("a message is no part of a commit"));

@@ -24,7 +24,7 @@ use crate::record::{Kind, begin, seal};
 use crate::shape::Shape;
 use crate::table::{Member, Table};
 use crate::undo::Mark;
-use crate::unit::{Unit, UnitPlace, put_keys, put_sets, put_values};
+use crate::unit::{Unit, UnitPlace, put_estimates, put_keys, put_sets, put_values};
 use crate::wire::{put, put_value};
 
 /// What was touched in a unit.
@@ -42,6 +42,10 @@ struct TouchedMember<'a> {
     ids: Vec<u32>,
     /// What was put into sets.
     inserted: Vec<(u32, &'a [u8])>,
+    /// The sets that got an estimate in place of their members.
+    estimated: Vec<u32>,
+    /// The registers of estimates that were raised.
+    raised: Vec<(u32, u16)>,
 }
 
 /// What was touched in all units, and which buckets were dropped.
@@ -72,6 +76,70 @@ impl<'a> Changes<'a> {
             members.resize_with(number + 1, TouchedMember::default);
         }
         members.get_mut(number)
+    }
+}
+
+impl<'a> TouchedMember<'a> {
+    /// What of it is to be written, by kind.
+    fn changed(self, member: &Member) -> impl Iterator<Item = Changed<'a>> {
+        let is_estimated = |id: u32| member.set(id).is_some_and(|set| set.estimated().is_some());
+        let Self { ids, mut inserted, estimated, raised } = self;
+        if !estimated.is_empty() {
+            // The members of a set that has given them up meanwhile are in its estimate.
+            inserted.retain(|(id, _)| !is_estimated(*id));
+        }
+        let mut estimates: BTreeMap<u32, Option<Vec<u16>>> = estimated.into_iter().map(|id| (id, None)).collect();
+        // A set that has its members may have a sketch as well, which follows from them.
+        for (id, register) in raised.into_iter().filter(|(id, _)| is_estimated(*id)) {
+            if let Some(registers) = estimates.entry(id).or_insert_with(|| Some(Vec::new())) {
+                registers.push(register);
+            }
+        }
+        let values = (!ids.is_empty()).then_some(Changed::Values(ids));
+        let members = (!inserted.is_empty()).then_some(Changed::Members(inserted));
+        let estimates = (!estimates.is_empty()).then_some(Changed::Estimates(estimates));
+        [values, members, estimates].into_iter().flatten()
+    }
+}
+
+/// What changed of a member: a column to be written.
+enum Changed<'a> {
+    /// The values of these ids.
+    Values(Vec<u32>),
+    /// These came into sets.
+    Members(Vec<(u32, &'a [u8])>),
+    /// Estimates, in whole or some of their registers.
+    Estimates(BTreeMap<u32, Option<Vec<u16>>>),
+}
+
+impl Changed<'_> {
+    fn put(self, out: &mut Vec<u8>, number: usize, member: &Member) {
+        match self {
+            Self::Values(mut ids) => {
+                ids.sort_unstable();
+                ids.dedup();
+                put_values(out, number, member, &ids);
+            }
+            Self::Members(mut inserted) => {
+                inserted.sort_by_key(|(id, _)| *id);
+                let (mut sets, mut members) = (Vec::<(u32, usize)>::new(), Vec::new());
+                for (id, member) in inserted {
+                    match sets.last_mut().filter(|(last, _)| *last == id) {
+                        Some((_, length)) => *length += member.len(),
+                        None => sets.push((id, member.len())),
+                    }
+                    members.extend_from_slice(member);
+                }
+                put_sets(out, number, &sets, &members);
+            }
+            Self::Estimates(mut estimates) => {
+                for registers in estimates.values_mut().flatten() {
+                    registers.sort_unstable();
+                    registers.dedup();
+                }
+                put_estimates(out, number, member, &estimates);
+            }
+        }
     }
 }
 
@@ -144,7 +212,7 @@ impl Partition {
         let mut changes = Changes::default();
         // Latest first, so that how many windows were turned since then is known.
         let mut window = self.progress.number;
-        for (Change { bucket, table, part, id, undo }, inserted) in self.journal.changes() {
+        for (Change { bucket, table, part, id, undo }, inserted, register) in self.journal.changes() {
             let is_windowed = windowed.get(table as usize).copied().unwrap_or_default();
             let window_of_unit = if is_windowed { window } else { 0 };
             let unit = Unit { place: UnitPlace::Table(table), window: window_of_unit, bucket };
@@ -175,6 +243,16 @@ impl Partition {
                         member.inserted.push((id, inserted));
                     }
                 }
+                Undo::Raise => {
+                    if let Some(member) = changes.member(unit, part) {
+                        member.raised.push((id, register));
+                    }
+                }
+                Undo::Estimate => {
+                    if let Some(member) = changes.member(unit, part) {
+                        member.estimated.push(id);
+                    }
+                }
             }
         }
         changes
@@ -188,29 +266,13 @@ fn put_last_keys(out: &mut Vec<u8>, keys: &Interner, added: usize) {
 
 fn put_columns(out: &mut Vec<u8>, table: &Table, touched: Vec<TouchedMember<'_>>) {
     // Of what a new catalog gave up in the meantime, nothing is kept any more.
-    let columns: Vec<(usize, TouchedMember<'_>, &Member)> = touched
-        .into_iter()
-        .enumerate()
-        .filter(|(_, touched)| !touched.ids.is_empty() || !touched.inserted.is_empty())
-        .filter_map(|(number, touched)| Some((number, touched, table.member(number)?)))
-        .collect();
+    let touched = touched.into_iter().enumerate();
+    let touched = touched.filter_map(|(number, touched)| Some((number, touched, table.member(number)?)));
+    let columns = touched
+        .flat_map(|(number, touched, member)| touched.changed(member).map(move |changed| (number, changed, member)));
+    let columns: Vec<(usize, Changed<'_>, &Member)> = columns.collect();
     put(out, columns.len() as u64);
-    for (number, TouchedMember { mut ids, mut inserted }, member) in columns {
-        if inserted.is_empty() {
-            ids.sort_unstable();
-            ids.dedup();
-            put_values(out, number, member, &ids);
-        } else {
-            inserted.sort_by_key(|(id, _)| *id);
-            let (mut sets, mut members) = (Vec::<(u32, usize)>::new(), Vec::new());
-            for (id, member) in inserted {
-                match sets.last_mut().filter(|(last, _)| *last == id) {
-                    Some((_, length)) => *length += member.len(),
-                    None => sets.push((id, member.len())),
-                }
-                members.extend_from_slice(member);
-            }
-            put_sets(out, number, &sets, &members);
-        }
+    for (number, changed, member) in columns {
+        changed.put(out, number, member);
     }
 }

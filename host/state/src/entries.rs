@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{Catalog, Content};
 use crate::compile::{Compiled, Kept};
 use crate::layout::Place;
+use crate::packed::Packed;
 use crate::partition::Partition;
 use crate::scalar::Scalar;
+use crate::set::Set;
 use crate::table::{Latest, Member, Table};
 use crate::totals::Period;
 use crate::value::{compare_keys, decode_all, decode_each};
@@ -53,16 +55,19 @@ pub trait TakeEntries {
     fn value(&mut self, value: Value<'_>);
 }
 
-/// An entry, and for latest values the time and offset of the login that they come from.
+/// An entry, and what it takes to make one of the entries of the same key in several partitions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Found {
     pub(crate) entry: Entry,
+    /// For latest values, the time and offset of the login that they come from.
     pub(crate) from: Option<(i64, i64)>,
+    /// For different values that may be in several partitions, their sketch.
+    pub(crate) sketch: Option<Packed>,
 }
 
 /// An entry where it is stored.
 #[derive(Clone, Copy)]
-struct StoredEntry<'a> {
+pub(crate) struct StoredEntry<'a> {
     bucket: Option<i64>,
     /// The encoded key.
     key: &'a [u8],
@@ -72,8 +77,10 @@ struct StoredEntry<'a> {
 /// The values of an entry where they are stored.
 #[derive(Clone, Copy)]
 enum StoredValues<'a> {
-    /// A count or distinct count.
+    /// A count.
     Number(u64),
+    /// Different values.
+    Set(&'a Set),
     Latest(Latest<'a>),
     /// Those of these members of the key's table.
     Ranked {
@@ -85,7 +92,11 @@ enum StoredValues<'a> {
 
 impl<'a> StoredValues<'a> {
     fn of(member: &'a Member, id: u32) -> Self {
-        member.latest(id).map_or_else(|| Self::Number(member.value(id)), Self::Latest)
+        match (member.latest(id), member.set(id)) {
+            (Some(latest), _) => Self::Latest(latest),
+            (None, Some(set)) => Self::Set(set),
+            (None, None) => Self::Number(member.value(id)),
+        }
     }
 }
 
@@ -97,12 +108,13 @@ impl Entry {
     }
 }
 
-impl StoredEntry<'_> {
+impl<'a> StoredEntry<'a> {
     fn give_to(&self, taker: &mut impl TakeEntries) {
         taker.entry(self.bucket);
         decode_each(self.key, |value| taker.key(value));
         match self.values {
             StoredValues::Number(number) => taker.value(Value::Integer(number as i64)),
+            StoredValues::Set(set) => taker.value(Value::Integer(set.len() as i64)),
             StoredValues::Latest(latest) => decode_each(latest.values, |value| taker.value(value)),
             StoredValues::Ranked { table, rank_by, id } => {
                 let numbers = rank_by.iter().map(|member| table.value(*member, id));
@@ -111,16 +123,26 @@ impl StoredEntry<'_> {
         }
     }
 
-    fn found(&self) -> Found {
+    /// The set of different values, if that is what is kept.
+    pub(crate) fn set(&self) -> Option<&'a Set> {
+        match self.values {
+            StoredValues::Set(set) => Some(set),
+            StoredValues::Number(_) | StoredValues::Latest(_) | StoredValues::Ranked { .. } => None,
+        }
+    }
+
+    /// The same, as values of its own.
+    pub(crate) fn found(&self) -> Found {
         let (values, from) = match self.values {
             StoredValues::Number(number) => (vec![Scalar::Integer(number as i64)], None),
+            StoredValues::Set(set) => (vec![Scalar::Integer(set.len() as i64)], None),
             StoredValues::Latest(latest) => (decode_all(latest.values), Some((latest.time, latest.offset))),
             StoredValues::Ranked { table, rank_by, id } => {
                 let numbers = rank_by.iter().map(|member| Scalar::Integer(table.value(*member, id) as i64));
                 (numbers.collect(), None)
             }
         };
-        Found { entry: Entry { bucket: self.bucket, key: decode_all(self.key), values }, from }
+        Found { entry: Entry { bucket: self.bucket, key: decode_all(self.key), values }, from, sketch: None }
     }
 }
 
@@ -155,10 +177,10 @@ impl Partition {
         self.each_entry(index, period, |stored| stored.give_to(taker));
     }
 
-    /// The same entries, as values of their own.
-    pub(crate) fn entries(&self, index: usize, period: Period) -> Vec<Found> {
+    /// The same entries, as they are stored.
+    pub(crate) fn stored_entries(&self, index: usize, period: Period) -> Vec<StoredEntry<'_>> {
         let mut entries = Vec::new();
-        self.each_entry(index, period, |stored| entries.push(stored.found()));
+        self.each_entry(index, period, |stored| entries.push(stored));
         entries
     }
 

@@ -12,6 +12,7 @@ use crate::dictionary::Dictionary;
 use crate::interner::Interner;
 use crate::layout::{MemberLayout, Place, TableLayout};
 use crate::partition::Partition;
+use crate::set::Set;
 use crate::sharded::hash;
 use crate::table::{Cells, Latest, Member, Table};
 use crate::value::{combined, encode, split_first};
@@ -148,13 +149,8 @@ impl Member {
             match (&mut self.cells, &layout.kept) {
                 (Cells::Sets(sets), Kept::Distinct(_)) => {
                     let Some(set) = sets.get_mut(id) else { continue };
-                    let mut gone: Vec<Box<[u8]>> = Vec::new();
-                    set.for_each(|member| {
-                        if part(combined(member, fields.len()), place) == Some(user) {
-                            gone.push(member.into());
-                        }
-                    });
-                    removed += gone.iter().filter(|member| set.remove(member)).count() as u64;
+                    let is_theirs = |member: &[u8]| part(combined(member, fields.len()), place) == Some(user);
+                    removed += set.forget(is_theirs);
                 }
                 (Cells::Latest(all), Kept::Latest(_)) => {
                     let Some(latest) = all.get_mut(id) else { continue };
@@ -177,6 +173,25 @@ impl Member {
     fn recount_smaller(&mut self) {
         let counted = self.recount();
         debug_assert!(counted.is_some(), "a smaller sum is not too large");
+    }
+}
+
+impl Set {
+    /// Takes members out. Answers how many; none of a set that is estimated, as that has none.
+    fn forget(&mut self, goes: impl Fn(&[u8]) -> bool) -> u64 {
+        let mut gone = 0;
+        self.for_each(|member| gone += u64::from(goes(member)));
+        if gone > 0 {
+            // All of it anew: a sketch that goes with it can't give a member up.
+            let mut left = Self::default();
+            self.for_each(|member| {
+                if !goes(member) {
+                    left.insert(member);
+                }
+            });
+            *self = left;
+        }
+        gone
     }
 }
 

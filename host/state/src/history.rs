@@ -176,8 +176,8 @@ impl Partition {
             Question { member: asked.member, ask: asked.ask, over: asked.over, answers }
         };
         let mut questions: Vec<Question> = asked.iter().map(question).collect();
-        let journal = &mut self.journal;
-        let mut pass = Pass { number: number as u32, layout, logins, prepared: &ahead.prepared, journal };
+        let (most_members, journal) = (self.catalog.exact_distinct, &mut self.journal);
+        let mut pass = Pass { number: number as u32, layout, most_members, logins, prepared: &ahead.prepared, journal };
         match (&mut state.current, layout.buckets) {
             (Storage::Plain(table), _) => {
                 pass.plain(table, &counted, &mut questions, ahead.ids.entry(number).or_default());

@@ -4,6 +4,8 @@
 //! stacks beside the log, which are popped as the log is. While no savepoint is open nothing is written.
 
 use crate::buckets::Storage;
+use crate::set::Set;
+use crate::sketch::Raised;
 use crate::table::Table;
 use crate::top::Replaced;
 
@@ -35,6 +37,10 @@ pub(crate) enum Undo {
     Count,
     /// Take the set's member on the stack out.
     Insert,
+    /// Take back how a register of the set's sketch was raised, which is on the stack.
+    Raise,
+    /// Put back the set on the stack in place of its estimate.
+    Estimate,
     /// Put back the latest values on the stack.
     Replace,
     /// Take the table's last key back.
@@ -60,6 +66,9 @@ pub(crate) struct Journal {
     log: Vec<Change>,
     /// One after the other, each with its length behind it.
     set_members: Vec<u8>,
+    raised: Vec<Raised>,
+    /// The sets that have an estimate in place of their members now.
+    sets: Vec<Set>,
     latest: Vec<Option<Box<[u8]>>>,
     ranks: Vec<Replaced>,
     buckets: Vec<Table>,
@@ -73,6 +82,8 @@ impl Journal {
         if !active {
             self.log.clear();
             self.set_members.clear();
+            self.raised.clear();
+            self.sets.clear();
             self.latest.clear();
             self.ranks.clear();
             self.buckets.clear();
@@ -107,6 +118,20 @@ impl Journal {
                 Err(_) => self.set_members.extend_from_slice(member),
             }
             self.set_members.extend_from_slice(&(member.len() as u32).to_le_bytes());
+        }
+    }
+
+    pub(crate) fn raised(&mut self, at: &At, id: u32, raised: Raised) {
+        if self.active {
+            self.push(Undo::Raise, at.table, at.member, id, at.bucket);
+            self.raised.push(raised);
+        }
+    }
+
+    pub(crate) fn estimated(&mut self, at: &At, id: u32, before: Set) {
+        if self.active {
+            self.push(Undo::Estimate, at.table, at.member, id, at.bucket);
+            self.sets.push(before);
         }
     }
 
@@ -154,12 +179,15 @@ impl Journal {
         }
     }
 
-    /// All changes, latest first, each with what it put into a set.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = (Change, &[u8])> {
+    /// All changes, latest first, each with the member that it put into a set, or the register of a set's sketch that it
+    /// raised.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (Change, &[u8], u16)> {
         let mut members = self.set_members.as_slice();
+        let mut raised = self.raised.iter().rev();
         self.log.iter().rev().map(move |change| {
             let inserted = if change.undo == Undo::Insert { split_last(&mut members) } else { None };
-            (*change, inserted.unwrap_or_default())
+            let raised = if change.undo == Undo::Raise { raised.next() } else { None };
+            (*change, inserted.unwrap_or_default(), raised.map_or(0, |raised| raised.register))
         })
     }
 
@@ -175,6 +203,14 @@ impl Journal {
         let left = rest.len();
         self.set_members.truncate(left);
         Some(taken)
+    }
+
+    pub(crate) fn pop_raised(&mut self) -> Option<Raised> {
+        self.raised.pop()
+    }
+
+    pub(crate) fn pop_set(&mut self) -> Option<Set> {
+        self.sets.pop()
     }
 
     pub(crate) fn pop_latest(&mut self) -> Option<Box<[u8]>> {

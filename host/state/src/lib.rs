@@ -18,7 +18,8 @@
 //!
 //! Below them are the structures that make it small and quick: `table`, `buckets`, `top` and `dictionary`, on
 //! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value` and
-//! `encoded_column`; `scalar` and `shown` are how they look decoded.
+//! `encoded_column`; a set is `hashed` when it is large and `estimated` by a `sketch` when it is too large, and totals have
+//! sketches `packed`; `scalar` and `shown` are how they look decoded.
 
 pub mod aggregate;
 mod batch;
@@ -31,14 +32,17 @@ mod delta;
 mod dictionary;
 mod encoded_column;
 pub mod entries;
+mod estimated;
 mod filter;
 pub mod forget;
+mod hashed;
 pub mod history;
 pub mod inspect;
 mod interner;
 pub mod interval;
 mod journal;
 mod layout;
+mod packed;
 pub mod partition;
 mod pass;
 pub mod persist;
@@ -54,6 +58,7 @@ mod set;
 mod shape;
 mod sharded;
 mod shown;
+mod sketch;
 pub mod slice;
 mod table;
 mod top;

@@ -177,8 +177,8 @@ impl Partition {
         let Some(state) = state else { return };
         let counted: Vec<usize> =
             (0..layout.members.len()).filter(|member| !ahead.counted.contains(&(number, *member))).collect();
-        let mut pass =
-            Pass { number: number as u32, layout, logins, prepared: &ahead.prepared, journal: &mut self.journal };
+        let (most_members, journal) = (self.catalog.exact_distinct, &mut self.journal);
+        let mut pass = Pass { number: number as u32, layout, most_members, logins, prepared: &ahead.prepared, journal };
         match (&mut state.current, layout.buckets) {
             (Storage::Plain(table), _) => {
                 let mut ids = ahead.ids.remove(&number).unwrap_or_default();

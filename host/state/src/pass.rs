@@ -31,6 +31,8 @@ pub(crate) struct Pass<'a> {
     /// The table's number, for the journal.
     pub(crate) number: u32,
     pub(crate) layout: &'a TableLayout,
+    /// With more members than these, sets are estimated.
+    pub(crate) most_members: u64,
     pub(crate) logins: &'a Logins,
     pub(crate) prepared: &'a Prepared,
     pub(crate) journal: &'a mut Journal,
@@ -120,11 +122,11 @@ impl<'a> Pass<'a> {
             match (part.additions.kept, values(row).filter(|_| part.is_counted)) {
                 // Adding to a set tells what was in it before, so that it needn't be searched twice.
                 (Kept::Distinct(_), Some(value)) => {
-                    let is_new = member.insert(&at, *id, value, self.journal);
+                    let insertion = member.insert(&at, *id, value, self.most_members, self.journal);
                     for question in asked.iter_mut() {
                         match question.ask {
-                            Ask::Contains => question.answers.push(Value::Boolean(!is_new)),
-                            _ => question.number(member.value(*id) - u64::from(is_new)),
+                            Ask::Contains => question.contains(insertion.was_there),
+                            _ => question.number(member.value(*id) - insertion.grown_by),
                         }
                     }
                 }
@@ -150,7 +152,7 @@ impl<'a> Pass<'a> {
     pub(crate) fn add(&mut self, member: &mut Member, kept: &Kept, row: usize, at: &At, id: u32, values: &[u8]) {
         match kept {
             Kept::Count => member.count(at, id, self.journal),
-            Kept::Distinct(_) => drop(member.insert(at, id, values, self.journal)),
+            Kept::Distinct(_) => drop(member.insert(at, id, values, self.most_members, self.journal)),
             Kept::Latest(_) => member.replace(at, id, self.latest(row, values), self.journal),
         }
     }

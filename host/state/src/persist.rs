@@ -20,7 +20,7 @@ use crate::table::{Cells, Latest, Member};
 use crate::value::is_key_of;
 
 /// How the bytes are to be read.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Why a partition can't be read from bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,9 +31,9 @@ pub enum RestoreError {
         /// The number at their begin.
         found: u32,
     },
-    /// The records of a changelog were written in a newer version's way.
+    /// The records of a changelog were written in another version's way.
     #[error(
-        "the changelog was written by a newer version of this program (its records are of format {found}, and this \
+        "the changelog was written by another version of this program (its records are of format {found}, and this \
          one reads {RECORD_VERSION}): run that version"
     )]
     Record {

@@ -26,6 +26,12 @@ impl Question {
             answers => answers.push(Value::Missing),
         }
     }
+
+    /// Answers whether a value is there; with nothing where that isn't known.
+    #[inline]
+    pub(crate) fn contains(&mut self, contains: Option<bool>) {
+        self.answers.push(contains.map_or(Value::Missing, Value::Boolean));
+    }
 }
 
 /// What is asked.
@@ -53,16 +59,13 @@ impl Ask {
 /// Answers a question from what was found under the key: nothing, one value, or one a bucket. `own` are the login's
 /// own values of what the member keeps.
 #[inline]
-pub(crate) fn answer<'a>(
-    question: &mut Question,
-    mut found: impl Iterator<Item = (&'a Member, u32)>,
-    own: Option<&[u8]>,
-) {
+pub(crate) fn answer<'a>(question: &mut Question, found: impl Iterator<Item = (&'a Member, u32)>, own: Option<&[u8]>) {
     match question.ask {
         Ask::Value => question.number(value_of_all(found)),
-        Ask::Contains => question.answers.push(own.map_or(Value::Missing, |own| {
-            Value::Boolean(found.any(|(member, id)| member.set(id).is_some_and(|set| set.contains(own))))
-        })),
+        Ask::Contains => {
+            let contains = own.map(|own| contained(found.filter_map(|(member, id)| member.set(id)), own));
+            question.contains(contains.flatten());
+        }
         Ask::Latest { field, field_type } => {
             let latest = found.filter_map(|(member, id)| member.latest(id)).max_by_key(|latest| latest.offset);
             let encoded = latest.and_then(|latest| nth(latest.values, field));
@@ -79,6 +82,20 @@ pub(crate) fn answer<'a>(
     }
 }
 
+/// Whether a value is in one of these sets; nothing where it isn't in any that has members, but may be in one that is
+/// estimated.
+fn contained<'a>(sets: impl Iterator<Item = &'a Set>, value: &[u8]) -> Option<bool> {
+    let mut contains = Some(false);
+    for set in sets {
+        match set.contains(value) {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => contains = None,
+        }
+    }
+    contains
+}
+
 /// The sum of counts, or how many different values there are in sets taken together.
 fn value_of_all<'a>(found: impl Iterator<Item = (&'a Member, u32)>) -> u64 {
     let (mut sum, mut only, mut union) = (0, None::<&Set>, None::<Set>);
@@ -86,12 +103,7 @@ fn value_of_all<'a>(found: impl Iterator<Item = (&'a Member, u32)>) -> u64 {
         match (member.set(id), only) {
             (None, _) => sum += member.value(id),
             (Some(set), None) => only = Some(set),
-            (Some(set), Some(first)) => {
-                let union = union.get_or_insert_with(|| first.clone());
-                set.for_each(|value| {
-                    union.insert(value);
-                });
-            }
+            (Some(set), Some(first)) => union.get_or_insert_with(|| first.clone()).absorb(set),
         }
     }
     union.as_ref().or(only).map_or(sum, Set::len)

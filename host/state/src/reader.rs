@@ -3,15 +3,13 @@
 
 use std::cmp::Ordering;
 
-use loginscope_login::Slot;
-
 use crate::aggregate::{Retention, Span, TimeBuckets};
 use crate::catalog::Aggregate;
-use crate::compile::{Compiled, Kept};
-use crate::entries::{Entry, Found, TakeEntries};
+use crate::entries::{Entry, Found, StoredEntry, TakeEntries};
+use crate::packed::{Share, different_members};
 use crate::partition::Partition;
 use crate::scalar::{Scalar, compare_scalars};
-use crate::totals::{AggregateTotals, BucketTotals, PartitionTotals, Period, is_listed};
+use crate::totals::{AggregateTotals, BucketTotals, PartitionTotals, Period, has_sketches, is_listed, may_count_twice};
 
 /// All keys of an aggregate taken together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +18,8 @@ pub struct Summary {
     pub keys: u64,
     /// The sum of the values of all keys; 0 for latest values.
     pub sum: u64,
-    /// Whether these are estimates: something may occur in several partitions, and is counted once in each.
+    /// Whether these are estimates: a key has too many different values to keep them all, or something may occur in
+    /// several partitions, and was counted once in each, or was made one by sketches.
     pub approximate: bool,
 }
 
@@ -60,10 +59,15 @@ impl<'a> Reader<'a> {
         let sums = || own.iter().chain(others.iter().flat_map(|other| &other.sums)).copied();
         let earliest = earliest_kept(compiled.buckets, sums().filter_map(|sum| sum.bucket));
         let mut summary = add_up(sums().filter(|sum| is_kept(sum.bucket, earliest)));
+        let is_unkeyed = self.is_unkeyed();
         if is_listed(compiled) {
-            summary.keys = self.merged(index, aggregate, &others).len() as u64;
+            let merged = self.merged(index, aggregate, &others);
+            summary.keys = merged.len() as u64;
+            if has_sketches(compiled, is_unkeyed) {
+                summary.sum = merged.iter().filter_map(number).sum();
+            }
         }
-        summary.approximate = with_some > 1 && may_count_twice(compiled);
+        summary.approximate |= with_some > 1 && may_count_twice(compiled, is_unkeyed);
         Ok(summary)
     }
 
@@ -111,21 +115,32 @@ impl<'a> Reader<'a> {
         all.filter(|other| other.plugin == self.plugin && other.definition == aggregate.definition).collect()
     }
 
+    /// Whether logins of one user may be in several partitions.
+    fn is_unkeyed(&self) -> bool {
+        self.partition.is_unkeyed() || self.others.iter().any(|other| other.is_unkeyed)
+    }
+
     /// The entries of all partitions, those of one key made one.
     fn merged(&self, index: usize, aggregate: &Aggregate, others: &[&AggregateTotals]) -> Vec<Found> {
-        let mut all = self.partition.entries(index, Period::Current);
-        all.extend(others.iter().flat_map(|other| other.entries.iter().flatten()).cloned());
+        let unites = aggregate.values().is_some_and(|compiled| has_sketches(compiled, self.is_unkeyed()));
+        let own = self.partition.stored_entries(index, Period::Current);
+        let mut all: Vec<Candidate<'_>> = own.iter().map(|stored| Candidate::own(stored, unites)).collect();
+        all.extend(
+            others.iter().flat_map(|other| other.entries.iter().flatten()).map(|found| Candidate::sent(found, unites)),
+        );
         let buckets = aggregate.definition.buckets;
-        let earliest = earliest_kept(buckets, all.iter().filter_map(|found| found.entry.bucket));
-        all.retain(|found| is_kept(found.entry.bucket, earliest));
-        all.sort_by(|left, right| by_bucket_and_key(&left.entry, &right.entry));
+        let earliest = earliest_kept(buckets, all.iter().filter_map(|candidate| candidate.found.entry.bucket));
+        all.retain(|candidate| is_kept(candidate.found.entry.bucket, earliest));
+        all.sort_by(|left, right| by_bucket_and_key(&left.found.entry, &right.found.entry));
         all.dedup_by(|later, earlier| {
-            let same = by_bucket_and_key(&later.entry, &earlier.entry).is_eq();
+            let same = by_bucket_and_key(&later.found.entry, &earlier.found.entry).is_eq();
             if same {
-                merge(earlier, later);
+                merge(&mut earlier.found, &later.found);
+                earlier.shares.append(&mut later.shares);
             }
             same
         });
+        let mut all: Vec<Found> = all.into_iter().map(Candidate::united).collect();
         if let Some(size) = aggregate.ranking_size() {
             // Stable, so that equal ones stay in the order of their keys.
             all.sort_by(|left, right| compare_scalars(&right.entry.values, &left.entry.values));
@@ -135,11 +150,47 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// An entry that is made one with those of the same key in other partitions.
+struct Candidate<'a> {
+    found: Found,
+    /// What each partition has of different values, where several may have the same ones.
+    shares: Vec<Share<'a>>,
+}
+
+impl<'a> Candidate<'a> {
+    fn own(stored: &StoredEntry<'a>, unites: bool) -> Self {
+        let shares = stored.set().filter(|_| unites).map(Share::Own);
+        Self { found: stored.found(), shares: shares.into_iter().collect() }
+    }
+
+    fn sent(found: &'a Found, unites: bool) -> Self {
+        let Found { entry, from, sketch } = found;
+        let shares = number(found).filter(|_| unites).map(|members| Share::Sent(members, sketch.as_ref()));
+        Self { found: Found { entry: entry.clone(), from: *from, sketch: None }, shares: shares.into_iter().collect() }
+    }
+
+    /// The entry, with as many different values as there are in all partitions together.
+    fn united(mut self) -> Found {
+        if self.shares.len() > 1 {
+            self.found.entry.values = vec![Scalar::Integer(different_members(&self.shares) as i64)];
+        }
+        self.found
+    }
+}
+
+/// The number that an entry of a count or distinct count has.
+fn number(found: &Found) -> Option<u64> {
+    match found.entry.values.first() {
+        Some(Scalar::Integer(number)) => Some(*number as u64),
+        _ => None,
+    }
+}
+
 fn add_up(sums: impl Iterator<Item = BucketTotals>) -> Summary {
     sums.fold(Summary::default(), |summary, bucket| Summary {
         keys: summary.keys + bucket.keys,
         sum: summary.sum + bucket.sum,
-        approximate: false,
+        approximate: summary.approximate || bucket.is_estimated,
     })
 }
 
@@ -154,15 +205,6 @@ fn earliest_kept(buckets: Option<TimeBuckets>, all: impl Iterator<Item = i64>) -
 
 fn is_kept(bucket: Option<i64>, earliest: Option<i64>) -> bool {
     bucket.is_none_or(|bucket| earliest.is_none_or(|earliest| bucket >= earliest))
-}
-
-/// Whether partitions that are added up may have counted the same thing. They haven't where it belongs to one user,
-/// as all logins of a user are in one partition, and keys that are listed are matched by name.
-fn may_count_twice(compiled: &Compiled) -> bool {
-    let by_user = compiled.key.iter().any(|field| field.slot == Slot::USER_ID && field.limit.is_none());
-    let of_users = matches!(&compiled.kept, Kept::Distinct(fields) if fields.contains(&Slot::USER_ID));
-    let values = matches!(compiled.kept, Kept::Distinct(_)) && !of_users;
-    !by_user && (values || !is_listed(compiled))
 }
 
 fn by_bucket_and_key(left: &Entry, right: &Entry) -> Ordering {

@@ -12,7 +12,7 @@ use crate::persist::{RestoreError, damaged};
 
 const MAGIC: [u8; 2] = *b"LS";
 /// How the content is to be read.
-pub(crate) const RECORD_VERSION: u8 = 1;
+pub(crate) const RECORD_VERSION: u8 = 2;
 const HEADER: usize = 8;
 
 /// What a record holds.
@@ -67,7 +67,7 @@ fn checksum(record: &[u8]) -> u32 {
 /// What a record is, and its content.
 ///
 /// # Errors
-/// Where it is no record, is damaged, or was written in a newer version's way.
+/// Where it is no record, is damaged, or was written in another version's way.
 pub(crate) fn open(record: &[u8]) -> Result<(Kind, &[u8]), RestoreError> {
     let Some(([first, second, version, kind, written @ ..], content)) = record.split_first_chunk::<HEADER>() else {
         return Err(damaged("a record is shorter than its header"));
@@ -117,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_record_is_refused_with_a_sentence_that_says_what_to_do() {
-        let mut newer = record();
-        newer[2] = 9;
-        let error = open(&seal(newer)).unwrap_err();
+    fn a_record_of_another_version_is_refused_with_a_sentence_that_says_what_to_do() {
+        let mut other = record();
+        other[2] = 9;
+        let error = open(&seal(other)).unwrap_err();
         assert_eq!(error, RestoreError::Record { found: 9 });
-        let sentence = "the changelog was written by a newer version of this program (its records are of format 9, \
-                        and this one reads 1): run that version";
+        let sentence = "the changelog was written by another version of this program (its records are of format 9, \
+                        and this one reads 2): run that version";
         assert_eq!(error.to_string(), sentence);
     }
 }

@@ -64,7 +64,7 @@ impl Replica {
     /// Reads the next record of the changelog.
     ///
     /// # Errors
-    /// Where the record is damaged, was written by a newer version, or isn't what follows. The replica is of no use then.
+    /// Where the record is damaged, was written by another version, or isn't what follows. The replica is of no use then.
     pub fn apply(&mut self, record: &[u8]) -> Result<Applied, RestoreError> {
         let (kind, content) = open(record)?;
         let mut input = Input(content);

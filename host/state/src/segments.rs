@@ -68,6 +68,10 @@ impl<T> Segments<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.segments.iter().flatten()
     }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.segments.iter_mut().flatten()
+    }
 }
 
 impl<T: Default> Segments<T> {

@@ -1,24 +1,31 @@
-//! Exact sets of encoded values, made for millions of sets with a few members each, and for a few with millions.
+//! Sets of encoded values, made for millions of sets with a few members each, and for a few with millions.
 //!
 //! Up to 21 bytes (four IPv4 addresses, or one id) stand in the set itself, more of them in one allocation that is
-//! searched from its begin, and many in hash tables: one of 4 bytes an entry for IPv4 addresses, one of 17 for ids
-//! and IPv6 addresses, one for everything else.
+//! searched from its begin, and many in hash tables (`hashed`). A set that is too large to be kept has an estimate in
+//! place of its members (`estimated`); when it is too large is not decided here.
 
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
+use crate::estimated::Estimated;
+use crate::hashed::{Hashed, PARTS_BY_SIZE};
 use crate::segments::Vacant;
-use crate::sharded::{PARTS, Sharded, hash};
+use crate::sketch::{Raised, Register, Sketch};
 use crate::value::{IPV4, encoded_length, split_first};
+use crate::wire::Input;
 
 /// How many bytes stand in the set itself.
 const INLINE: usize = 21;
 /// Beyond so many bytes or members, a set is hashed.
 const LINEAR_BYTES: usize = 256;
 const LINEAR_MEMBERS: u16 = 24;
+/// For more members than these, a sketch is kept up rather than made anew each time.
+const MEMBERS_WITHOUT_SKETCH: u64 = 256;
 /// In how many parts the members can be visited.
-pub(crate) const SET_PARTS: usize = 3 * PARTS;
+pub(crate) const SET_PARTS: usize = PARTS_BY_SIZE;
+/// What the bytes of a set begin with that has an estimate in place of its members. No encoded value begins with it.
+const ESTIMATED: u8 = 0x7f;
 
 /// A set of encoded values. (A combination of values is one value.)
 #[derive(Clone, Debug)]
@@ -35,94 +42,12 @@ pub(crate) enum Set {
         bytes: Box<[u8]>,
     },
     Hashed(Box<Hashed>),
+    Estimated(Box<Estimated>),
 }
 
 impl Default for Set {
     fn default() -> Self {
         Self::Inline { used: 0, members: 0, bytes: [0; INLINE] }
-    }
-}
-
-/// The members of a large set, by their size.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Hashed {
-    members: u64,
-    addresses: Sharded<[u8; 4]>,
-    wide: Sharded<[u8; 17]>,
-    others: Sharded<Box<[u8]>>,
-}
-
-/// A member of a [`Hashed`] set by the table it stands in.
-enum BySize<'a> {
-    Address([u8; 4]),
-    Wide([u8; 17]),
-    Other(&'a [u8]),
-}
-
-impl<'a> BySize<'a> {
-    fn of(member: &'a [u8]) -> Self {
-        if let [IPV4, address @ ..] = member
-            && let Ok(address) = address.try_into()
-        {
-            return Self::Address(address);
-        }
-        member.try_into().map_or(Self::Other(member), Self::Wide)
-    }
-}
-
-impl Hashed {
-    /// An empty set with room for as many members as a set is likely to get that is just being hashed. Growing from
-    /// few to many costs more than the room.
-    fn with_room(member_length: usize) -> Self {
-        let mut hashed = Self::default();
-        match member_length {
-            5 => hashed.addresses = Sharded::with_capacity(4 * usize::from(LINEAR_MEMBERS)),
-            17 => hashed.wide = Sharded::with_capacity(4 * usize::from(LINEAR_MEMBERS)),
-            _ => {}
-        }
-        hashed
-    }
-
-    fn contains(&self, member: &[u8]) -> bool {
-        match BySize::of(member) {
-            BySize::Address(address) => self.addresses.find(hash(&address), |found| *found == address).is_some(),
-            BySize::Wide(wide) => self.wide.find(hash(&wide), |found| *found == wide).is_some(),
-            BySize::Other(other) => self.others.find(hash(other), |found| **found == *other).is_some(),
-        }
-    }
-
-    fn insert(&mut self, member: &[u8]) -> bool {
-        let inserted = match BySize::of(member) {
-            BySize::Address(own) => {
-                self.addresses.insert_if_absent(hash(&own), |found| *found == own, || own, |entry| hash(entry))
-            }
-            BySize::Wide(own) => {
-                self.wide.insert_if_absent(hash(&own), |found| *found == own, || own, |entry| hash(entry))
-            }
-            BySize::Other(own) => {
-                self.others.insert_if_absent(hash(own), |found| **found == *own, || own.into(), |entry| hash(entry))
-            }
-        };
-        self.members += u64::from(inserted);
-        inserted
-    }
-
-    fn remove(&mut self, member: &[u8]) -> bool {
-        let removed = match BySize::of(member) {
-            BySize::Address(address) => self.addresses.remove(hash(&address), |found| *found == address).is_some(),
-            BySize::Wide(wide) => self.wide.remove(hash(&wide), |found| *found == wide).is_some(),
-            BySize::Other(other) => self.others.remove(hash(other), |found| **found == *other).is_some(),
-        };
-        self.members -= u64::from(removed);
-        removed
-    }
-
-    fn for_each(&self, mut visit: impl FnMut(&[u8])) {
-        for [a, b, c, d] in self.addresses.iter() {
-            visit(&[IPV4, *a, *b, *c, *d]);
-        }
-        self.wide.iter().for_each(|member| visit(member));
-        self.others.iter().for_each(|member| visit(member));
     }
 }
 
@@ -151,7 +76,72 @@ impl Set {
         match self {
             Self::Inline { members, .. } => u64::from(*members),
             Self::Linear { members, .. } => u64::from(*members),
-            Self::Hashed(hashed) => hashed.members,
+            Self::Hashed(hashed) => hashed.len(),
+            Self::Estimated(estimated) => estimated.count(),
+        }
+    }
+
+    /// What it has in place of its members, if it is too large to keep them.
+    pub(crate) fn estimated(&self) -> Option<&Estimated> {
+        match self {
+            Self::Estimated(estimated) => Some(estimated),
+            _ => None,
+        }
+    }
+
+    /// Gives its members up for an estimate of how many there are. Returns the set as it was.
+    pub(crate) fn estimate(&mut self) -> Self {
+        let estimated = Self::Estimated(Box::new(Estimated::of(self)));
+        std::mem::replace(self, estimated)
+    }
+
+    /// Takes the latest change of its sketch back that hasn't been taken back yet.
+    pub(crate) fn take_back(&mut self, raised: Raised) {
+        match self {
+            Self::Estimated(estimated) => estimated.take_back(raised),
+            Self::Hashed(hashed) => hashed.take_back(raised),
+            Self::Inline { .. } | Self::Linear { .. } => {}
+        }
+    }
+
+    /// Adds what an estimate says about the same set, in whole or in part. That takes the place of its members.
+    pub(crate) fn learn(&mut self, at_least: u64, registers: &[Register]) {
+        if self.estimated().is_none() {
+            self.estimate();
+        }
+        if let Self::Estimated(estimated) = self {
+            estimated.learn(at_least, registers);
+        }
+    }
+
+    /// Adds all members of another set. Where one of the two is estimated, so is what they make.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        if other.estimated().is_some() && self.estimated().is_none() {
+            self.estimate();
+        }
+        match self {
+            Self::Estimated(estimated) => estimated.absorb(other),
+            _ => other.for_each(|member| {
+                self.insert(member);
+            }),
+        }
+    }
+
+    /// The sketch of its members, if it is at hand.
+    pub(crate) fn sketch(&self) -> Option<&Sketch> {
+        match self {
+            Self::Hashed(hashed) => hashed.sketch(),
+            Self::Estimated(estimated) => Some(estimated.sketch()),
+            Self::Inline { .. } | Self::Linear { .. } => None,
+        }
+    }
+
+    /// Lets the sketch of its members be at hand from now on, if there are enough of them.
+    pub(crate) fn begin_sketch(&mut self) {
+        if let Self::Hashed(hashed) = self
+            && hashed.len() > MEMBERS_WITHOUT_SKETCH
+        {
+            hashed.begin_sketch();
         }
     }
 
@@ -161,27 +151,30 @@ impl Set {
         match self {
             Self::Inline { used, .. } => *used,
             Self::Linear { bytes, .. } => bytes.first().copied().unwrap_or_default(),
-            Self::Hashed(hashed) => hashed.members as u8,
+            Self::Hashed(hashed) => hashed.len() as u8,
+            Self::Estimated(estimated) => estimated.count() as u8,
         }
     }
 
-    /// The members of a set that isn't hashed, one after the other.
+    /// The members of a set that is neither hashed nor estimated, one after the other.
     fn listed(&self) -> Option<&[u8]> {
         match self {
             Self::Inline { used, bytes, .. } => bytes.get(..usize::from(*used)),
             Self::Linear { used, bytes, .. } => bytes.get(..usize::from(*used)),
-            Self::Hashed(_) => None,
+            Self::Hashed(_) | Self::Estimated(_) => None,
         }
     }
 
-    pub(crate) fn contains(&self, member: &[u8]) -> bool {
+    /// Whether a member is there; nothing where that isn't known, as the set is estimated.
+    pub(crate) fn contains(&self, member: &[u8]) -> Option<bool> {
         match self {
-            Self::Hashed(hashed) => hashed.contains(member),
-            _ => self.listed().is_some_and(|listed| position(listed, member).is_some()),
+            Self::Hashed(hashed) => Some(hashed.contains(member)),
+            Self::Estimated(estimated) => estimated.lacks(member).then_some(false),
+            _ => self.listed().map(|listed| position(listed, member).is_some()),
         }
     }
 
-    /// Adds a member; `false` where it was already there.
+    /// Adds a member; `false` where that changes nothing: it was already there, or in an estimated set may have been.
     pub(crate) fn insert(&mut self, member: &[u8]) -> bool {
         match self {
             Self::Inline { used, members, bytes } => {
@@ -206,7 +199,8 @@ impl Set {
                     return true;
                 }
             }
-            Self::Hashed(hashed) => return hashed.insert(member),
+            Self::Hashed(hashed) => return hashed.insert(member).0,
+            Self::Estimated(estimated) => return estimated.insert(member).is_some(),
         }
         self.make_room(member.len());
         self.insert(member)
@@ -230,7 +224,7 @@ impl Set {
         }
     }
 
-    /// Takes a member out; `false` where it wasn't there. The set doesn't shrink.
+    /// Takes a member out; `false` where it wasn't there, or the set is estimated. The set doesn't shrink.
     pub(crate) fn remove(&mut self, member: &[u8]) -> bool {
         let at = self.listed().and_then(|listed| position(listed, member));
         match (self, at) {
@@ -250,7 +244,7 @@ impl Set {
         true
     }
 
-    /// Visits every member, in no order that may show.
+    /// Visits every member, in no order that may show; of an estimated set none.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&[u8])) {
         let Some(mut rest) = self.listed() else {
             if let Self::Hashed(hashed) = self {
@@ -269,19 +263,16 @@ impl Set {
         match self {
             Self::Inline { used, .. } => usize::from(*used),
             Self::Linear { used, .. } => usize::from(*used),
-            Self::Hashed(hashed) => 5 * hashed.addresses.len() + 17 * hashed.wide.len() + 32 * hashed.others.len(),
+            Self::Hashed(hashed) => hashed.size(),
+            Self::Estimated(estimated) => estimated.size(),
         }
     }
 
     /// Visits the members in one of [`SET_PARTS`] parts, all of a set that isn't hashed in the first one. A member that
     /// stays in the set is in a part that is yet to come, or was in one when that was visited.
-    pub(crate) fn for_each_in(&self, part: usize, mut visit: impl FnMut(&[u8])) {
+    pub(crate) fn for_each_in(&self, part: usize, visit: impl FnMut(&[u8])) {
         match self {
-            Self::Hashed(hashed) => match (part / PARTS, part % PARTS) {
-                (0, part) => hashed.addresses.iter_part(part).for_each(|[a, b, c, d]| visit(&[IPV4, *a, *b, *c, *d])),
-                (1, part) => hashed.wide.iter_part(part).for_each(|member| visit(member)),
-                (_, part) => hashed.others.iter_part(part).for_each(|member| visit(member)),
-            },
+            Self::Hashed(hashed) => hashed.for_each_in(part, visit),
             _ if part == 0 => self.for_each(visit),
             _ => {}
         }
@@ -320,8 +311,13 @@ impl Vacant for Set {
 /// The members are written sorted, so that equal sets are equal bytes.
 impl Serialize for Set {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.listed() {
-            Some(listed) if self.len() <= 1 => serializer.serialize_bytes(listed),
+        match (self.listed(), self) {
+            (Some(listed), _) if self.len() <= 1 => serializer.serialize_bytes(listed),
+            (_, Self::Estimated(estimated)) => {
+                let mut bytes = vec![ESTIMATED];
+                estimated.put(&mut bytes);
+                serializer.serialize_bytes(&bytes)
+            }
             _ => serializer.serialize_bytes(&self.sorted()),
         }
     }
@@ -340,6 +336,11 @@ impl<'de> Deserialize<'de> for Set {
 
             fn visit_bytes<E: serde::de::Error>(self, mut bytes: &[u8]) -> Result<Set, E> {
                 let mut set = Set::default();
+                if let [ESTIMATED, bytes @ ..] = bytes {
+                    let (at_least, registers) = Estimated::read(&mut Input(bytes)).map_err(E::custom)?;
+                    set.learn(at_least, &registers);
+                    return Ok(set);
+                }
                 while let Some((member, rest)) = split_first(bytes) {
                     set.insert(member);
                     bytes = rest;
@@ -392,7 +393,7 @@ mod tests {
                     prop_assert_eq!(set.insert(&member), model.insert(member.clone()));
                 }
                 prop_assert_eq!(set.len(), model.len() as u64);
-                prop_assert_eq!(set.contains(&member), model.contains(&member));
+                prop_assert_eq!(set.contains(&member), Some(model.contains(&member)));
             }
             let mut members = BTreeSet::new();
             set.for_each(|member| assert!(members.insert(member.to_vec())));

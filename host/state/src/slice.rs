@@ -11,7 +11,8 @@
 //!   yet to come and includes that. Keys are never removed and their ids are dense, so what is missing of a unit are its
 //!   last keys, and a key that is new in a delta is either the next one of a whole unit or to be passed over, too.
 //! - *A large set* is written in parts, and its key is there from the first one on. Sets only grow, and a slice or a
-//!   delta adds to what is there: a member was in the set when its part was written, or is in a delta behind that.
+//!   delta adds to what is there: a member was in the set when its part was written, or is in a delta behind that. A set
+//!   that is given up for an estimate between two parts is in the delta that says so, as a whole, and has no further parts.
 //! - *A unit that isn't there* either began before the snapshot did, and its slices are yet to come; or after, and then
 //!   all of its keys are in deltas, beginning with id 0: that begins it, whole. Slices that come for it all the same say
 //!   nothing new. So windows that began later need no slice, and windows that are turned quickly can't hold it up.
@@ -20,6 +21,8 @@
 //!
 //! A commit that is taken back takes its slices with it: the snapshot goes on from the cursor that was before.
 
+use std::collections::BTreeMap;
+
 use crate::aggregate::Span;
 use crate::interner::Interner;
 use crate::interval::NotInDelta;
@@ -27,7 +30,7 @@ use crate::partition::Partition;
 use crate::record::{Kind, begin, seal};
 use crate::set::{SET_PARTS, Set};
 use crate::table::{Kind as MemberKind, Member};
-use crate::unit::{Unit, UnitPlace, put_keys, put_sets, put_values};
+use crate::unit::{Unit, UnitPlace, put_estimates, put_keys, put_sets, put_values};
 use crate::wire::put;
 
 /// How far a snapshot is written.
@@ -179,12 +182,14 @@ impl Range<'_> {
             to += 1;
         }
         put_keys(out, from as usize, (from..to).map(|id| self.keys.key(id)));
-        put(out, self.members.iter().flatten().count() as u64);
+        let (mut columns, mut count) = (Vec::new(), 0);
         for (number, member) in self.members.iter().enumerate() {
             if let Some(member) = member {
-                put_column(out, number, member, from..to);
+                count += put_columns(&mut columns, number, member, from..to);
             }
         }
+        put(out, count);
+        out.extend_from_slice(&columns);
         Within { id: to, part: 0 }
     }
 
@@ -196,8 +201,7 @@ impl Range<'_> {
         if part == 0 {
             for (number, member) in self.members.iter().enumerate() {
                 if let Some(member) = member.as_ref().filter(|_| large.iter().all(|(large, _)| *large != number)) {
-                    put_column(&mut columns, number, member, id..id + 1);
-                    count += 1;
+                    count += put_columns(&mut columns, number, member, id..id + 1);
                 }
             }
         }
@@ -224,21 +228,29 @@ impl Range<'_> {
     }
 }
 
-fn put_column(out: &mut Vec<u8>, number: usize, member: &Member, ids: std::ops::Range<u32>) {
-    let ids: Vec<u32> = ids.filter(|id| member.value(*id) > 0).collect();
+/// Writes the values of a member for these ids. Returns in how many columns: of sets, some may be estimated.
+fn put_columns(out: &mut Vec<u8>, number: usize, member: &Member, ids: std::ops::Range<u32>) -> u64 {
+    let ids = ids.filter(|id| member.value(*id) > 0);
     if member.kind() != MemberKind::Distinct {
-        put_values(out, number, member, &ids);
-        return;
+        put_values(out, number, member, &ids.collect::<Vec<u32>>());
+        return 1;
     }
-    let (mut sets, mut members) = (Vec::new(), Vec::new());
-    for id in ids {
-        let before = members.len();
-        if let Some(set) = member.set(id) {
-            set.for_each(|member| members.extend_from_slice(member));
+    let (mut sets, mut members, mut estimates) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for (id, set) in ids.filter_map(|id| Some((id, member.set(id)?))) {
+        if set.estimated().is_some() {
+            estimates.insert(id, None);
+            continue;
         }
+        let before = members.len();
+        set.for_each(|member| members.extend_from_slice(member));
         sets.push((id, members.len() - before));
     }
     put_sets(out, number, &sets, &members);
+    if estimates.is_empty() {
+        return 1;
+    }
+    put_estimates(out, number, member, &estimates);
+    2
 }
 
 /// About how many bytes a key and its values take.

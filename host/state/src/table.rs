@@ -35,6 +35,8 @@ pub(crate) struct Member {
     pub(crate) keys: u64,
     /// The sum of all values; 0 for latest values.
     pub(crate) sum: u64,
+    /// How many of the values are estimates.
+    pub(crate) estimates: u64,
 }
 
 /// A column of values. It may be shorter than there are keys: the others have none.
@@ -86,6 +88,20 @@ impl<'a> Latest<'a> {
     }
 }
 
+/// What came of adding a value to a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Insertion {
+    /// Whether it was already there; nothing where that isn't known.
+    pub(crate) was_there: Option<bool>,
+    /// By how much the number of different values has grown.
+    pub(crate) grown_by: u64,
+}
+
+impl Insertion {
+    /// Nothing: the value was there.
+    const NONE: Self = Self { was_there: Some(true), grown_by: 0 };
+}
+
 impl Member {
     pub(crate) fn new(kind: Kind) -> Self {
         let cells = match kind {
@@ -93,7 +109,7 @@ impl Member {
             Kind::Distinct => Cells::Sets(Segments::default()),
             Kind::Latest => Cells::Latest(Segments::default()),
         };
-        Self { cells, keys: 0, sum: 0 }
+        Self { cells, keys: 0, sum: 0, estimates: 0 }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -167,26 +183,89 @@ impl Member {
         self.keys -= u64::from(*count == 0);
     }
 
-    /// Adds a value to a key's set; `false` where it was already there.
+    /// Adds a value to a key's set. One with more than `most_members` is estimated from then on.
     #[inline]
-    pub(crate) fn insert(&mut self, at: &At, id: u32, value: &[u8], journal: &mut Journal) -> bool {
-        let Cells::Sets(sets) = &mut self.cells else { return false };
-        let Some(set) = sets.grown_to(id as usize) else { return false };
-        let inserted = set.insert(value);
-        if inserted {
-            self.keys += u64::from(set.len() == 1);
-            self.sum += 1;
-            journal.inserted(at, id, value);
+    pub(crate) fn insert(
+        &mut self,
+        at: &At,
+        id: u32,
+        value: &[u8],
+        most_members: u64,
+        journal: &mut Journal,
+    ) -> Insertion {
+        let Cells::Sets(sets) = &mut self.cells else { return Insertion::NONE };
+        let Some(set) = sets.grown_to(id as usize) else { return Insertion::NONE };
+        let inserted = match set {
+            Set::Inline { .. } | Set::Linear { .. } => set.insert(value),
+            Set::Hashed(hashed) => {
+                let (inserted, raised) = hashed.insert(value);
+                if let Some(raised) = raised {
+                    journal.raised(at, id, raised);
+                }
+                inserted
+            }
+            Set::Estimated(_) => return self.insert_into_estimate(at, id, value, journal),
+        };
+        if !inserted {
+            return Insertion::NONE;
         }
-        inserted
+        let members = set.len();
+        self.keys += u64::from(members == 1);
+        self.sum += 1;
+        journal.inserted(at, id, value);
+        let more = if members > most_members { self.estimate(at, id, journal) } else { 0 };
+        Insertion { was_there: Some(false), grown_by: 1 + more }
     }
 
+    /// Gives the members of a set up for an estimate of how many there are. Returns how much larger that is.
+    #[cold]
+    fn estimate(&mut self, at: &At, id: u32, journal: &mut Journal) -> u64 {
+        let Cells::Sets(sets) = &mut self.cells else { return 0 };
+        let Some(set) = sets.get_mut(id as usize) else { return 0 };
+        let before = set.estimate();
+        let more = set.len() - before.len();
+        self.sum += more;
+        self.estimates += 1;
+        journal.estimated(at, id, before);
+        more
+    }
+
+    #[cold]
+    fn insert_into_estimate(&mut self, at: &At, id: u32, value: &[u8], journal: &mut Journal) -> Insertion {
+        let Cells::Sets(sets) = &mut self.cells else { return Insertion::NONE };
+        let Some(Set::Estimated(estimated)) = sets.get_mut(id as usize) else { return Insertion::NONE };
+        let before = estimated.count();
+        let Some(raised) = estimated.insert(value) else { return Insertion { was_there: None, grown_by: 0 } };
+        let grown_by = estimated.count() - before;
+        self.sum += grown_by;
+        journal.raised(at, id, raised);
+        Insertion { was_there: Some(false), grown_by }
+    }
+
+    /// Takes a value out of a key's set, which has the values it had when that was added.
     pub(crate) fn remove(&mut self, id: u32, value: &[u8]) {
+        self.change_set(id, |set| {
+            set.remove(value);
+        });
+    }
+
+    /// Changes a key's set, and what follows from it.
+    pub(crate) fn change_set(&mut self, id: u32, change: impl FnOnce(&mut Set)) {
         let Cells::Sets(sets) = &mut self.cells else { return };
         let Some(set) = sets.get_mut(id as usize) else { return };
-        if set.remove(value) {
-            self.sum -= 1;
-            self.keys -= u64::from(set.len() == 0);
+        let facts = |set: &Set| (u64::from(set.len() > 0), set.len(), u64::from(set.estimated().is_some()));
+        let (keys, sum, estimates) = facts(set);
+        change(set);
+        let now = facts(set);
+        self.keys = self.keys + now.0 - keys;
+        self.sum = self.sum + now.1 - sum;
+        self.estimates = self.estimates + now.2 - estimates;
+    }
+
+    /// Lets the sketches of all large sets be at hand from now on.
+    pub(crate) fn begin_sketches(&mut self) {
+        if let Cells::Sets(sets) = &mut self.cells {
+            sets.iter_mut().for_each(Set::begin_sketch);
         }
     }
 
@@ -219,6 +298,10 @@ impl Member {
         let (keys, sum) = (values().filter(|value| *value > 0).count() as u64, values().try_fold(0, u64::checked_add)?);
         self.keys = keys;
         self.sum = if self.kind() == Kind::Latest { 0 } else { sum };
+        self.estimates = match &self.cells {
+            Cells::Sets(sets) => sets.iter().filter(|set| set.estimated().is_some()).count() as u64,
+            Cells::Counts(_) | Cells::Latest(_) => 0,
+        };
         Some(())
     }
 

@@ -2,18 +2,23 @@
 //! by whoever reads them.
 //!
 //! The number of keys doesn't show in their size: there are sums, rankings, and the entries of those aggregates whose
-//! every dimension has a limit.
+//! every dimension has a limit. Where the same values may be in several partitions, entries have a sketch of theirs, so that
+//! they are counted once (`packed` says how large all of these may be). Sketches of large sets are kept up as values
+//! come, from the first time on that they are asked for.
 
+use loginscope_login::Slot;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Definition, Span};
 use crate::catalog::{Aggregate, Content};
-use crate::compile::Compiled;
-use crate::entries::Found;
+use crate::compile::{Compiled, Kept};
+use crate::entries::{Found, StoredEntry};
 use crate::layout::{Place, TableLayout};
+use crate::packed::{Packed, precision_for};
 use crate::partition::Partition;
 use crate::persist::{RestoreError, damaged};
 use crate::record::{Kind, begin, open, seal};
+use crate::set::Set;
 use crate::table::Table;
 use crate::wire::{Input, put_value};
 
@@ -38,7 +43,7 @@ impl PartitionTotals {
     /// The totals that were written as these bytes.
     ///
     /// # Errors
-    /// Where they are damaged, or were written by a newer version.
+    /// Where they are damaged, or were written by another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RestoreError> {
         let (Kind::Totals, content) = open(bytes)? else { return Err(damaged("it holds no totals")) };
         Input(content).value()
@@ -61,6 +66,8 @@ pub(crate) struct BucketTotals {
     pub(crate) bucket: Option<i64>,
     pub(crate) keys: u64,
     pub(crate) sum: u64,
+    /// Whether some of the values are estimates.
+    pub(crate) is_estimated: bool,
 }
 
 /// Which logins are read.
@@ -77,22 +84,83 @@ pub(crate) fn is_listed(compiled: &Compiled) -> bool {
     compiled.key.iter().all(|field| field.limit.is_some())
 }
 
+/// Whether partitions that are added up may have counted the same thing. They haven't where it belongs to one user and all
+/// logins of a user are in one partition; and keys that are listed are matched by name.
+pub(crate) fn may_count_twice(compiled: &Compiled, is_unkeyed: bool) -> bool {
+    let is_user = |slot: Slot| slot == Slot::USER_ID && !is_unkeyed;
+    let by_user = compiled.key.iter().any(|field| is_user(field.slot) && field.limit.is_none());
+    !by_user && (may_have_same_values(compiled, is_unkeyed) || !is_listed(compiled))
+}
+
+fn may_have_same_values(compiled: &Compiled, is_unkeyed: bool) -> bool {
+    matches!(&compiled.kept, Kept::Distinct(fields) if is_unkeyed || !fields.contains(&Slot::USER_ID))
+}
+
+/// Whether its entries are made one with those of other partitions by their sketches.
+pub(crate) fn has_sketches(compiled: &Compiled, is_unkeyed: bool) -> bool {
+    is_listed(compiled) && may_have_same_values(compiled, is_unkeyed)
+}
+
 impl Partition {
-    /// The totals as they are now.
-    pub fn totals(&self) -> PartitionTotals {
+    /// The totals as they are now. Only if there are other partitions do they have what it takes to be merged with theirs.
+    pub fn totals(&mut self, has_others: bool) -> PartitionTotals {
+        let sketched = if has_others { self.sketched() } else { Vec::new() };
+        let precision = self.begin_sketches(&sketched);
         let aggregates =
             self.catalog.aggregates.iter().enumerate().filter(|(index, _)| self.span(*index) == Span::Total);
         let aggregates = aggregates.map(|(index, aggregate)| AggregateTotals {
             plugin: aggregate.plugin.clone(),
             definition: aggregate.definition.clone(),
             sums: self.sums(index, Period::Current).collect(),
-            entries: aggregate.values().is_none_or(is_listed).then(|| self.entries(index, Period::Current)),
+            entries: aggregate.values().is_none_or(is_listed).then(|| {
+                let precision = precision.filter(|_| sketched.contains(&index));
+                self.entries_with_sketches(index, precision)
+            }),
         });
         PartitionTotals {
             last_accepted_offset: self.last_accepted_offset(),
             is_unkeyed: self.is_unkeyed(),
             aggregates: aggregates.collect(),
         }
+    }
+
+    /// The aggregates whose entries have sketches.
+    fn sketched(&self) -> Vec<usize> {
+        let is_sketched = |aggregate: &Aggregate| {
+            aggregate.definition.span == Span::Total
+                && aggregate.values().is_some_and(|compiled| has_sketches(compiled, self.is_unkeyed()))
+        };
+        let aggregates = self.catalog.aggregates.iter().enumerate();
+        aggregates.filter(|(_, aggregate)| is_sketched(aggregate)).map(|(index, _)| index).collect()
+    }
+
+    /// Lets the sketches of all sets of these aggregates be at hand, and says at which precision there is room for them.
+    fn begin_sketches(&mut self, aggregates: &[usize]) -> Option<u8> {
+        let mut sizes = Vec::new();
+        for index in aggregates {
+            let stored = self.stored_entries(*index, Period::Current);
+            sizes.extend(stored.iter().filter_map(StoredEntry::set).map(Set::len));
+        }
+        let precision = precision_for(&sizes)?;
+        for index in aggregates {
+            let Some(Place::Member { table, member }) = self.layout.places.get(*index) else { continue };
+            let Some(Some(state)) = self.tables.get_mut(*table) else { continue };
+            for table in state.current.tables_mut() {
+                if let Some(member) = table.member_mut(*member) {
+                    member.begin_sketches();
+                }
+            }
+        }
+        Some(precision)
+    }
+
+    fn entries_with_sketches(&self, index: usize, precision: Option<u8>) -> Vec<Found> {
+        let stored = self.stored_entries(index, Period::Current);
+        let found = stored.iter().map(|stored| {
+            let sketch = precision.and_then(|precision| Some(Packed::of(stored.set()?, precision)));
+            Found { sketch, ..stored.found() }
+        });
+        found.collect()
     }
 
     fn span(&self, index: usize) -> Span {
@@ -126,7 +194,8 @@ impl Partition {
         let tables = self.seen(index, period).into_iter().flat_map(|(_, tables)| tables);
         tables.filter_map(move |(bucket, table)| {
             let member = table.member(member?).filter(|member| member.keys > 0)?;
-            Some(BucketTotals { bucket, keys: member.keys, sum: member.sum })
+            let (keys, sum, is_estimated) = (member.keys, member.sum, member.estimates > 0);
+            Some(BucketTotals { bucket, keys, sum, is_estimated })
         })
     }
 }

@@ -92,6 +92,18 @@ impl Partition {
                     member.remove(id, &value);
                 }
             }
+            Undo::Raise => {
+                let raised = self.journal.pop_raised();
+                if let (Some(member), Some(raised)) = (self.member(change), raised) {
+                    member.change_set(id, |set| set.take_back(raised));
+                }
+            }
+            Undo::Estimate => {
+                let before = self.journal.pop_set();
+                if let (Some(member), Some(before)) = (self.member(change), before) {
+                    member.change_set(id, |set| *set = before);
+                }
+            }
             Undo::Replace => {
                 let before = self.journal.pop_latest();
                 if let Some(member) = self.member(change) {

@@ -1,11 +1,16 @@
 //! The pieces that records of a changelog are made of: keys of one *unit*, and values of its keys by their ids.
 //!
 //! A unit is what gives dense ids: a dictionary, or a table of one window and one time bucket. All values are absolute,
-//! and the members of a set are those that are in it now; so reading a piece twice, or two pieces of which the later one
+//! and the members of a set are those that are in it now, or else what its estimate is made of; so reading a piece twice, or two pieces of which the later one
 //! includes what the earlier one says, gives the same. Columns stand one after the other, ids as the gaps between them,
 //! latest offsets and times as differences: what is alike stands together, for whatever compresses it.
 
+use std::collections::BTreeMap;
+
+use crate::estimated::Estimated;
 use crate::persist::{RestoreError, damaged};
+use crate::set::Set;
+use crate::sketch::Register;
 use crate::table::{Cells, Kind, Latest, Member, Table};
 use crate::value::split_first;
 use crate::wire::{Input, put, put_bytes, put_signed};
@@ -60,13 +65,15 @@ pub(crate) fn put_keys<'a>(out: &mut Vec<u8>, from: usize, keys: impl ExactSizeI
     keys.for_each(|key| put_bytes(out, key));
 }
 
-fn put_ids(out: &mut Vec<u8>, member: usize, kind: Kind, ids: impl ExactSizeIterator<Item = u32>) {
+/// What the values of a column are: a byte in front of it.
+const COUNTS: u8 = 0;
+const SETS: u8 = 1;
+const LATEST: u8 = 2;
+const ESTIMATES: u8 = 3;
+
+fn put_ids(out: &mut Vec<u8>, member: usize, values: u8, ids: impl ExactSizeIterator<Item = u32>) {
     put(out, member as u64);
-    out.push(match kind {
-        Kind::Count => 0,
-        Kind::Distinct => 1,
-        Kind::Latest => 2,
-    });
+    out.push(values);
     put(out, ids.len() as u64);
     let mut next = 0;
     for id in ids {
@@ -77,11 +84,15 @@ fn put_ids(out: &mut Vec<u8>, member: usize, kind: Kind, ids: impl ExactSizeIter
 
 /// Writes the values of a member that is no set for these ids, ascending.
 pub(crate) fn put_values(out: &mut Vec<u8>, number: usize, member: &Member, ids: &[u32]) {
-    let kind = member.kind();
-    put_ids(out, number, kind, ids.iter().copied());
-    match kind {
-        Kind::Count => ids.iter().for_each(|id| put(out, member.value(*id))),
+    match member.kind() {
+        Kind::Count => {
+            put_ids(out, number, COUNTS, ids.iter().copied());
+            for id in ids {
+                put(out, member.value(*id));
+            }
+        }
         Kind::Latest => {
+            put_ids(out, number, LATEST, ids.iter().copied());
             let mut before = Latest { offset: 0, time: 0, values: &[] };
             for id in ids {
                 // There is one: these ids have values.
@@ -100,11 +111,29 @@ pub(crate) fn put_values(out: &mut Vec<u8>, number: usize, member: &Member, ids:
 
 /// Writes members of sets: for each of these ids, ascending, how many bytes of `members` are its.
 pub(crate) fn put_sets(out: &mut Vec<u8>, number: usize, sets: &[(u32, usize)], members: &[u8]) {
-    put_ids(out, number, Kind::Distinct, sets.iter().map(|(id, _)| *id));
+    put_ids(out, number, SETS, sets.iter().map(|(id, _)| *id));
     for (_, length) in sets {
         put(out, *length as u64);
     }
     out.extend_from_slice(members);
+}
+
+/// Writes what sets that are estimated have in place of members, by id: all of it, or these of its registers, ascending.
+pub(crate) fn put_estimates(
+    out: &mut Vec<u8>,
+    number: usize,
+    member: &Member,
+    estimates: &BTreeMap<u32, Option<Vec<u16>>>,
+) {
+    put_ids(out, number, ESTIMATES, estimates.keys().copied());
+    for (id, registers) in estimates {
+        // There is one: these sets are estimated.
+        let Some(whole) = member.set(*id).and_then(Set::estimated) else { continue };
+        match registers {
+            None => whole.put(out),
+            Some(registers) => whole.put_some(out, registers),
+        }
+    }
 }
 
 /// A piece as it is read.
@@ -131,6 +160,8 @@ pub(crate) enum Values<'a> {
     /// The members of each set, one after the other.
     Sets(Vec<&'a [u8]>),
     Latest(Vec<Latest<'a>>),
+    /// How many members each set had at least, and registers of its sketch.
+    Estimates(Vec<(u64, Vec<Register>)>),
 }
 
 impl<'a> Piece<'a> {
@@ -158,12 +189,13 @@ impl<'a> Column<'a> {
         };
         let ids = (0..count).map(|_| id()).collect::<Result<Vec<u32>, RestoreError>>()?;
         let values = match kind {
-            0 => Values::Counts(ids.iter().map(|_| input.number()).collect::<Result<_, _>>()?),
-            1 => {
+            COUNTS => Values::Counts(ids.iter().map(|_| input.number()).collect::<Result<_, _>>()?),
+            SETS => {
                 let lengths = ids.iter().map(|_| input.count()).collect::<Result<Vec<usize>, _>>()?;
                 Values::Sets(lengths.into_iter().map(|length| input.take(length)).collect::<Result<_, _>>()?)
             }
-            2 => Values::Latest(read_latest(input, ids.len())?),
+            LATEST => Values::Latest(read_latest(input, ids.len())?),
+            ESTIMATES => Values::Estimates(ids.iter().map(|_| Estimated::read(input)).collect::<Result<_, _>>()?),
             _ => return Err(damaged("values are of an unknown kind")),
         };
         Ok(Self { member, ids, values })
@@ -206,6 +238,13 @@ impl Table {
                     }
                     if !members.is_empty() {
                         return Err(damaged("the members of a set are malformed"));
+                    }
+                }
+            }
+            (Cells::Sets(sets), Values::Estimates(values)) => {
+                for (id, (at_least, registers)) in ids.iter().zip(values) {
+                    if let Some(set) = sets.grown_to(*id as usize) {
+                        set.learn(*at_least, registers);
                     }
                 }
             }

@@ -66,8 +66,10 @@ impl Enricher for EnrichLogins {
         let Some(ip) = login.ip().and_then(address::parse) else { return };
         fields.set(self.ip_version, address::version(ip));
         fields.set(self.ip_scope, address::scope(ip));
-        if let (Some(earlier), Some(known)) = (history.get(self.earlier_ips), history.get(self.ip_is_known)) {
-            fields.set(self.user_unique_ips, earlier + i64::from(!known));
+        if let Some(earlier) = history.get(self.earlier_ips) {
+            // Where there are more addresses than the host keeps, it may not know.
+            let is_new = history.get(self.ip_is_known) == Some(false);
+            fields.set(self.user_unique_ips, earlier + i64::from(is_new));
         }
     }
 }

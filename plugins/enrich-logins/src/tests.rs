@@ -63,6 +63,13 @@ fn a_login_of_the_original_generator_gets_all_seven() {
 fn the_first_login_of_a_user_counts_itself() {
     let login = || Login::builder().ip("2001:db8::1");
     assert_eq!(told(login(), history(0, 0, false)), ["unknown", "-", "-", "6", "documentation", "1", "1"]);
+    let plugin = plugin();
+    let unknown = History::builder().with(plugin.earlier_logins, 16).with(plugin.earlier_ips, 70_000);
+    assert_eq!(
+        told(login(), unknown),
+        ["unknown", "-", "-", "6", "documentation", "17", "70000"],
+        "an estimate stays one"
+    );
     assert_eq!(told(login(), history(16, 3, true)), ["unknown", "-", "-", "6", "documentation", "17", "3"]);
 }
 

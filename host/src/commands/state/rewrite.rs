@@ -46,6 +46,8 @@ pub(super) struct Written {
     /// As if it had been read again.
     pub(super) restored: Restored,
     messages: Vec<Vec<u8>>,
+    /// What other partitions are told, where there are some.
+    totals: Vec<u8>,
 }
 
 /// Writes partitions as a changelog that begins anew.
@@ -58,14 +60,14 @@ pub(super) fn write(
     let write = |(number, NewState { mut state, next_offset, term }): (i32, NewState)| {
         let term = term.after(generation.unsigned_abs());
         let head = CommitHead { next_offset, group_offset: next_offset, term };
-        let mut messages = Vec::new();
+        let (mut messages, totals) = (Vec::new(), state.totals(true).to_bytes());
         writer.anew(&head, &mut state, |message| {
             messages.push(message);
             Ok::<(), NotInDelta>(())
         })?;
         let snapshot_bytes = messages.iter().map(|message| message.len() as u64).sum();
         let restored = Restored { partition: state, head, snapshot_offset: 0, snapshot_bytes, tail_bytes: 0 };
-        Ok((number, Written { restored, messages }))
+        Ok((number, Written { restored, messages, totals }))
     };
     partitions.into_iter().map(write).collect()
 }
@@ -149,7 +151,7 @@ impl Rewrite<'_> {
     }
 
     fn commit(&mut self, producer: &mut TransactionalProducer, partitions: &BTreeMap<i32, Written>) -> Result<()> {
-        for (number, Written { restored, messages }) in partitions {
+        for (number, Written { messages, totals, .. }) in partitions {
             for message in messages {
                 let record = Record {
                     topic: &self.config.state_topics.changelog,
@@ -160,8 +162,7 @@ impl Rewrite<'_> {
                 producer.send(&record, &|| false)?;
             }
             if self.has_totals() {
-                let totals = restored.partition.totals().to_bytes();
-                self.send_to_totals(producer, &number.to_string(), Some(&totals))?;
+                self.send_to_totals(producer, &number.to_string(), Some(totals))?;
             }
             self.member.check()?;
         }

@@ -39,7 +39,7 @@ impl Scene {
         let mut records = self.write();
         let totals = records.pop().unwrap();
         assert_eq!((&*totals.topic, totals.partition, totals.key.as_deref()), ("totals", 0, Some("3")));
-        assert_eq!(PartitionTotals::from_bytes(&totals.payload).unwrap(), self.partition.state.totals());
+        assert_eq!(PartitionTotals::from_bytes(&totals.payload).unwrap(), self.partition.totals());
         self.log.extend(records);
         if let Some(obsolete) = self.changelog.committed(&mut self.partition).unwrap() {
             obsolete.delete();

@@ -31,19 +31,32 @@ fn count(name: &str, by: &str, span: Span) -> Definition {
     Definition { name: name.to_owned(), measure: Measure::Count, by, buckets: None, filter: Vec::new(), span }
 }
 
+/// More different users than these are estimated. There are some more, so few that the estimate is right.
+const EXACT_DISTINCT: u64 = 2;
+
+/// How many different users there are.
+fn users() -> Definition {
+    let measure = Measure::Distinct(vec!["user_id".to_owned()]);
+    Definition { measure, by: Vec::new(), ..count("users", "user_id", Span::Total) }
+}
+
 /// A set of plugins.
 pub(super) fn catalog(number: usize) -> &'static Arc<Catalog> {
     static CATALOGS_MADE: OnceLock<Vec<Arc<Catalog>>> = OnceLock::new();
     let make = || {
-        let always =
-            ("counts".to_owned(), vec![count("all", "user_id", Span::Total), count("window", "user_id", Span::Window)]);
+        let counts = vec![count("all", "user_id", Span::Total), count("window", "user_id", Span::Window), users()];
+        let always = (PLUGIN.to_owned(), counts);
         let more = |name: &str, span| (name.to_owned(), vec![count("more", "user_id", span)]);
         let all = [
             vec![always.clone()],
             vec![more("first", Span::Total), always.clone()],
             vec![always, more("last", Span::Window)],
         ];
-        all.iter().map(|plugins| Arc::new(Catalog::new(plugins, &Schema::default()).unwrap())).collect()
+        let catalog = |plugins: &Vec<_>| {
+            let catalog = Catalog::new(plugins, &Schema::default()).unwrap();
+            Arc::new(catalog.with_exact_distinct(EXACT_DISTINCT))
+        };
+        all.iter().map(catalog).collect()
     };
     &CATALOGS_MADE.get_or_init(make)[number]
 }
@@ -95,7 +108,11 @@ pub(super) fn judge(state: &Partition, input: &Input, place: usize) {
     let first = input.before(input.start);
     let last = (place > first).then(|| input.messages[place - 1].offset);
     assert_eq!(state.last_accepted_offset(), last, "what the state has counted ends where it goes on");
-    assert_eq!(counts(state, "all"), fold(input, first, place), "the state is a fold of all messages before");
+    let all = fold(input, first, place);
+    assert_eq!(counts(state, "all"), all, "the state is a fold of all messages before");
+    let users = Reader::new(state, PLUGIN, []).summarize("users", Period::Current).unwrap();
+    let expected = (all.len() as u64, all.len() as u64 > EXACT_DISTINCT);
+    assert_eq!((users.sum, users.approximate), expected, "also where it is estimated");
     let logins = state.window_progress().logins as usize;
     assert_eq!(counts(state, "window"), fold(input, place - logins, place), "and so is the window");
 }

@@ -71,7 +71,7 @@ fn shared(insight_every: u32, totals: &TotalsBoard) -> Shared {
         give_up: AtomicBool::new(false),
         topic: "in".into(),
         insight_every,
-        several_partitions: false,
+        several_partitions: true,
         drain_timeout: Duration::from_secs(20),
     }
 }

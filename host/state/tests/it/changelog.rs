@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::properties::{definitions, login, requests};
+use crate::properties::{definitions, exact_distinct, login, requests};
 use crate::support::listed::listed;
 use crate::support::{Login, batch, schema};
 use loginscope_state::{
@@ -73,6 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// A partition, and all that was ever made of its changelog.
 struct Run {
     all_plugins: Vec<(String, Vec<Definition>)>,
+    exact_distinct: u64,
     partition: Partition,
     /// One that reads from the first record on, and one from the begin of every snapshot.
     replicas: Vec<Replica>,
@@ -112,11 +113,12 @@ fn read(partition: &Partition, plugins: &[(String, Vec<Definition>)]) -> String 
 }
 
 impl Run {
-    fn new(all_plugins: Vec<(String, Vec<Definition>)>) -> Self {
-        let catalog = Catalog::new(&all_plugins[..1], schema()).unwrap();
+    fn new(all_plugins: Vec<(String, Vec<Definition>)>, exact_distinct: u64) -> Self {
+        let catalog = Catalog::new(&all_plugins[..1], schema()).unwrap().with_exact_distinct(exact_distinct);
         let mut run = Self {
             partition: Partition::new(Arc::new(catalog), 5),
             all_plugins,
+            exact_distinct,
             replicas: Vec::new(),
             followers: Vec::new(),
             snapshot: None,
@@ -145,7 +147,7 @@ impl Run {
     fn catalog(&self, which: &[bool]) -> Arc<Catalog> {
         let plugins = self.all_plugins.iter().zip(which).filter(|(_, present)| **present);
         let plugins: Vec<_> = plugins.map(|(plugin, _)| plugin.clone()).collect();
-        Arc::new(Catalog::new(&plugins, schema()).unwrap())
+        Arc::new(Catalog::new(&plugins, schema()).unwrap().with_exact_distinct(self.exact_distinct))
     }
 
     /// What a commit writes, and where its snapshot goes on.
@@ -287,8 +289,9 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
         logins in prop::collection::vec(login(), 2..7),
         asked in 0..20_usize,
+        exact_distinct in exact_distinct(),
     ) {
-        let mut run = Run::new(named(plugins));
+        let mut run = Run::new(named(plugins), exact_distinct);
         for step in steps {
             run.step(step);
         }
@@ -303,8 +306,9 @@ proptest! {
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         noise in prop::collection::vec(any::<u8>(), 0..60),
         which in any::<prop::sample::Index>(),
+        exact_distinct in exact_distinct(),
     ) {
-        let mut run = Run::new(named(plugins));
+        let mut run = Run::new(named(plugins), exact_distinct);
         for login in logins {
             run.step(Step::Accept { logins: vec![login], asked: 0, forgotten: false });
             run.commit(1, 60);

@@ -8,5 +8,6 @@ mod messages;
 mod operator;
 mod promises;
 mod properties;
+mod sketches;
 mod support;
 mod totals;

@@ -548,7 +548,7 @@ fn bytes_of_another_version_or_damaged_ones_are_refused_and_never_believed() {
                 let room = partition.room().min(logins.len());
                 partition.observe(&batch(&logins[..room]));
                 partition.rollback();
-                partition.totals();
+                partition.totals(true);
             }
         }
     }

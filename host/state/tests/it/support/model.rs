@@ -11,6 +11,8 @@ use loginscope_state::{
 /// What the model knows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
+    /// A key with more different values than these is estimated. The estimate is taken to be right.
+    pub(crate) exact_distinct: u64,
     pub(crate) logins: Vec<Login>,
     /// How many accepted logins there were when each aggregate, by plugin and name, and each dictionary, by field and
     /// limit, began.
@@ -26,9 +28,13 @@ type Key = (Option<i64>, Vec<Scalar>);
 
 impl Model {
     pub(crate) fn new(plugins: &[(String, Vec<Definition>)]) -> Self {
-        let mut model = Self { windows: vec![0], rejected: vec![0], ..Self::default() };
+        let mut model = Self { exact_distinct: u64::MAX, windows: vec![0], rejected: vec![0], ..Self::default() };
         model.adopt(plugins);
         model
+    }
+
+    pub(crate) fn with_exact_distinct(self, exact_distinct: u64) -> Self {
+        Self { exact_distinct, ..self }
     }
 
     pub(crate) fn adopt(&mut self, plugins: &[(String, Vec<Definition>)]) {
@@ -247,21 +253,43 @@ impl Model {
             };
             can_be_there && *known == key && bucket.is_none_or(in_reach)
         });
+        if let (LookUp::Contains, Measure::Distinct(fields)) = (&request.look_up, &definition.measure) {
+            return self.contains(fields, login, found.into_iter().map(|(_, logins)| logins));
+        }
         let logins: Vec<&Login> = found.into_iter().flat_map(|(_, logins)| logins).collect();
         match (&request.look_up, &definition.measure) {
             (LookUp::Value, Measure::Count) => Some(Scalar::Integer(logins.len() as i64)),
             (LookUp::Value, Measure::Distinct(fields)) => Some(Scalar::Integer(different(fields, &logins) as i64)),
-            (LookUp::Contains, Measure::Distinct(fields)) => {
-                let own: Option<Vec<Scalar>> = fields.iter().map(|field| login.shown(field)).collect();
-                let own = own?;
-                let same = |login: &&Login| {
-                    fields.iter().zip(&own).all(|(field, own)| login.shown(field).as_ref() == Some(own))
-                };
-                Some(Scalar::Boolean(logins.iter().any(same)))
-            }
             (LookUp::Latest(field), Measure::Latest(_)) => logins.iter().max_by_key(|login| login.offset)?.shown(field),
             _ => unreachable!(),
         }
+    }
+}
+
+impl Model {
+    /// Whether one of these sets has the login's own values. An estimated one can only tell for certain that it hasn't.
+    fn contains<'a>(
+        &self,
+        fields: &[String],
+        login: &Login,
+        sets: impl Iterator<Item = Vec<&'a Login>>,
+    ) -> Option<Scalar> {
+        let values = |login: &Login| fields.iter().map(|field| login.shown(field)).collect::<Vec<Option<Scalar>>>();
+        let own = values(login);
+        if own.contains(&None) {
+            return None;
+        }
+        let with_it: Vec<_> = sets.filter(|set| set.iter().any(|login| values(login) == own)).collect();
+        let is_exact = |set: &Vec<&Login>| different(fields, set) as u64 <= self.exact_distinct;
+        let is_known = with_it.is_empty() || with_it.iter().any(is_exact);
+        is_known.then_some(Scalar::Boolean(!with_it.is_empty()))
+    }
+
+    /// Whether some of these values of an aggregate are estimates.
+    pub(crate) fn is_estimated(&self, definition: &Definition, entries: &[Entry]) -> bool {
+        let is_more =
+            |entry: &Entry| matches!(entry.values[0], Scalar::Integer(value) if value as u64 > self.exact_distinct);
+        matches!(definition.measure, Measure::Distinct(_)) && entries.iter().any(is_more)
     }
 }
 
