@@ -45,7 +45,7 @@ pub fn run(config: &Config, look: &Look) -> Result<Exit> {
     let chain = Arc::new(PluginSet::from_config(&config.pipeline)?.load_at_start()?);
     let partitions = restore(config, &chain)?;
     if partitions.is_empty() {
-        bail!("the changelog {} holds no state yet", config.state_topics.changelog);
+        bail!("the changelog of the group {} holds no state yet", config.group);
     }
     let mut output = BufWriter::new(std::io::stdout().lock());
     match look {
@@ -59,7 +59,8 @@ pub fn run(config: &Config, look: &Look) -> Result<Exit> {
 
 /// The partitions as their changelogs tell them.
 fn restore(config: &Config, chain: &Chain) -> Result<BTreeMap<i32, Restored>> {
-    let topic = &config.state_topics.changelog;
+    let topics = config.state_topics.as_ref().context("state_in is memory: no topic keeps the state")?;
+    let topic = &topics.changelog;
     let count = Topics::connect(&config.kafka, TIMEOUT)?.partitions(topic)?;
     let count =
         count.with_context(|| format!("there is no changelog {topic}: the group {} keeps no state", config.group))?;

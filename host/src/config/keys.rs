@@ -27,6 +27,11 @@ pub const INSIGHTS_TOPIC: Key = Key::new("insights-topic", "TOPIC", "The topic o
 pub const REJECTED_TOPIC: Key =
     Key::new("rejected-topic", "TOPIC", "The topic of rejected messages").default("rejected-logins");
 
+/// Where the state is kept.
+pub const STATE_IN: Key =
+    Key::new("state-in", "PLACE", "Where the state is kept: changelog, or memory, which every restart forgets")
+        .default("changelog");
+
 /// The topic of durable state.
 pub const CHANGELOG_TOPIC: Key = Key::new("changelog-topic", "TOPIC", "The internal topic that keeps the state")
     .otherwise("loginscope-GROUP-changelog");
@@ -190,9 +195,10 @@ pub const PIPELINE: [Key; 5] = [PLUGIN, INSIGHT_EVERY, MAX_MESSAGE_BYTES, TIMEST
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 14] = [
+pub const RUN: [Key; 15] = [
     GROUP,
     INSTANCE,
+    STATE_IN,
     CHANGELOG_TOPIC,
     TOTALS_TOPIC,
     FROM,

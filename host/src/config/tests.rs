@@ -74,6 +74,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("field", "user_id=a.b", "a.b"),
         ("group", "a", "\"a\""),
         ("instance", "a", "\"a\""),
+        ("state-in", "memory", "\"memory\""),
         ("changelog-topic", "a", "\"a\""),
         ("totals-topic", "a", "\"a\""),
         ("from", "2h", "\"2h\""),
@@ -115,7 +116,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 24, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 25, "a key is missing above");
 }
 
 #[test]

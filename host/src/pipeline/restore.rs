@@ -159,8 +159,8 @@ pub enum Mismatch {
     /// The changelog has nothing of it.
     #[error(
         "the group has read partition {partition} up to offset {committed}, but its changelog is empty (was the topic \
-         deleted?), so windows and totals would silently begin anew: delete the group's offsets, too, to count all logins \
-         again, or use another group"
+         deleted, or the state kept in memory?), so windows and totals would silently begin anew: delete the group's \
+         offsets, too, to count all logins again, or use another group"
     )]
     Empty {
         /// The partition.
