@@ -5,36 +5,36 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cluster::INPUT;
-
 /// A program with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Contender {
+pub(crate) struct Contender {
+    pub(crate) program: Program,
+    /// Whether it writes in transactions; else at least once.
+    pub(crate) exactly_once: bool,
+    /// Worker threads.
+    pub(crate) workers: u8,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
     /// Reads and writes the same bytes, or some more.
     PlainLoop {
-        /// Worker threads.
-        workers: u8,
         /// By how many bytes each message grows.
         extra_bytes: u64,
     },
     /// `loginscope run` with its three default plugins.
     Loginscope {
-        /// Worker threads.
-        workers: u8,
-        /// Whether it writes in transactions.
-        exactly_once: bool,
+        /// Whether its state is in memory only.
+        in_memory: bool,
     },
 }
 
-/// The contenders in their order; all others are held against the first. The plain loop runs with every number of workers,
-/// so that it shows which is its best.
-pub(crate) fn all(extra_bytes: u64, workers: &[u8]) -> Vec<Contender> {
-    let plain = workers.iter().map(|workers| Contender::PlainLoop { workers: *workers, extra_bytes: 0 });
-    let longer = workers.first().map(|workers| Contender::PlainLoop { workers: *workers, extra_bytes });
-    let ours =
-        |exactly_once| workers.iter().map(move |workers| Contender::Loginscope { workers: *workers, exactly_once });
-    plain.chain(longer).chain(ours(false)).chain(ours(true)).collect()
-}
+/// The plain loop that writes what it reads.
+pub(crate) const PLAIN: Program = Program::PlainLoop { extra_bytes: 0 };
+
+/// `loginscope run` as it is by default.
+pub(crate) const LOGINSCOPE: Program = Program::Loginscope { in_memory: false };
 
 /// The programs that were built for a measurement.
 pub(crate) struct Programs {
@@ -59,71 +59,96 @@ impl Programs {
     }
 }
 
-/// What one run of a contender has to itself: a consumer group, and topics to write to.
-#[derive(Debug, PartialEq, Eq)]
+/// What one run of a contender reads, and what it has to itself: a consumer group, and topics to write to.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scene {
+    pub(crate) input: String,
     pub(crate) group: String,
-    /// Where each message of the input must be in the end.
+    /// Where the messages of the input are written, each to one of them.
     pub(crate) outputs: Vec<String>,
     /// Where other things are written.
     pub(crate) besides: Vec<String>,
+    /// What the contender creates itself.
+    pub(crate) internal: Vec<String>,
+}
+
+impl Scene {
+    /// What has to be there before the contender starts.
+    pub(crate) fn to_create(&self) -> impl Iterator<Item = &String> {
+        self.outputs.iter().chain(&self.besides)
+    }
+
+    /// What is there afterwards, without the input.
+    pub(crate) fn to_delete(&self) -> impl Iterator<Item = &String> {
+        self.to_create().chain(&self.internal)
+    }
+
+    /// Where messages of the input come out if nothing is wrong with them.
+    pub(crate) fn output(&self) -> &str {
+        self.outputs.first().map_or("", String::as_str)
+    }
 }
 
 impl Contender {
     pub(crate) fn name(self) -> String {
-        let what = match self {
-            Self::PlainLoop { extra_bytes: 0, .. } => "plain loop".to_owned(),
-            Self::PlainLoop { extra_bytes, .. } => format!("plain loop, +{extra_bytes} bytes"),
-            Self::Loginscope { exactly_once: false, .. } => "loginscope".to_owned(),
-            Self::Loginscope { exactly_once: true, .. } => "loginscope, exactly once".to_owned(),
+        let program = match self.program {
+            Program::PlainLoop { extra_bytes: 0 } => "plain loop".to_owned(),
+            Program::PlainLoop { extra_bytes } => format!("plain loop, +{extra_bytes} bytes"),
+            Program::Loginscope { in_memory: false } => "loginscope".to_owned(),
+            Program::Loginscope { in_memory: true } => "loginscope in memory".to_owned(),
         };
-        match self.workers() {
-            1 => format!("{what}, 1 worker"),
-            workers => format!("{what}, {workers} workers"),
+        let guarantee = if self.exactly_once { "exactly once" } else { "at least once" };
+        match self.workers {
+            1 => format!("{program}, {guarantee}, 1 worker"),
+            workers => format!("{program}, {guarantee}, {workers} workers"),
         }
     }
 
-    fn workers(self) -> u8 {
-        match self {
-            Self::PlainLoop { workers, .. } | Self::Loginscope { workers, .. } => workers,
-        }
-    }
-
-    /// What the run of this name has to itself.
-    pub(crate) fn scene(self, run: &str) -> Scene {
-        let group = match self {
-            Self::PlainLoop { workers, extra_bytes } => format!("plain-{workers}-{extra_bytes}-{run}"),
-            Self::Loginscope { workers, exactly_once: false } => format!("loginscope-{workers}-{run}"),
-            Self::Loginscope { workers, exactly_once: true } => format!("loginscope-once-{workers}-{run}"),
+    /// What the run of this name has to itself; it reads `input`, which has several partitions.
+    pub(crate) fn scene(self, run: &str, input: &str) -> Scene {
+        let program = match self.program {
+            Program::PlainLoop { extra_bytes } => format!("plain-{extra_bytes}"),
+            Program::Loginscope { in_memory: false } => "loginscope".to_owned(),
+            Program::Loginscope { in_memory: true } => "memory".to_owned(),
         };
-        let topic = |what: &str| format!("{group}-{what}");
-        let (outputs, besides) = match self {
-            Self::PlainLoop { .. } => (vec![topic("out")], vec![]),
-            Self::Loginscope { .. } => (vec![topic("processed"), topic("rejected")], vec![topic("insights")]),
+        let guarantee = if self.exactly_once { "once" } else { "least" };
+        let group = format!("{program}-{guarantee}-{}-{run}", self.workers);
+        let topics = |names: &[&str]| names.iter().map(|name| format!("{group}-{name}")).collect();
+        let (outputs, besides) = match self.program {
+            Program::PlainLoop { .. } => (topics(&["out"]), Vec::new()),
+            Program::Loginscope { .. } => (topics(&["processed", "rejected"]), topics(&["insights"])),
         };
-        Scene { group, outputs, besides }
+        let internal = match self.program {
+            Program::Loginscope { in_memory: false } => {
+                ["changelog", "totals"].map(|name| format!("loginscope-{group}-{name}")).to_vec()
+            }
+            _ => Vec::new(),
+        };
+        Scene { input: input.to_owned(), group, outputs, besides, internal }
     }
 
     /// The command that starts it.
     pub(crate) fn command(self, programs: &Programs, brokers: &str, scene: &Scene) -> Command {
-        let output = |place: usize| scene.outputs.get(place).map_or("", String::as_str);
-        let mut command;
-        match self {
-            Self::PlainLoop { extra_bytes, .. } => {
-                command = Command::new(&programs.consume_produce);
-                command.args(["--from", INPUT, "--to", output(0)]);
+        let rejected = scene.outputs.get(1).map_or("", String::as_str);
+        let insights = scene.besides.first().map_or("", String::as_str);
+        let mut command = match self.program {
+            Program::PlainLoop { extra_bytes } => {
+                let mut command = Command::new(&programs.consume_produce);
+                command.args(["--from", &scene.input, "--to", scene.output()]);
                 command.args(["--extra-bytes", &extra_bytes.to_string()]);
+                command
             }
-            Self::Loginscope { exactly_once, .. } => {
-                command = unconfigured(&programs.loginscope);
-                let delivery = if exactly_once { "exactly_once" } else { "at_least_once" };
-                command.args(["run", "--delivery", delivery, "--listen", "off"]);
-                command.args(["--input-topic", INPUT]);
-                command.args(["--processed-topic", output(0), "--rejected-topic", output(1)]);
-                command.args(["--insights-topic", scene.besides.first().map_or("", String::as_str)]);
+            Program::Loginscope { in_memory } => {
+                let mut command = unconfigured(&programs.loginscope);
+                command.args(["run", "--listen", "off", "--input-topic", &scene.input]);
+                command.args(["--processed-topic", scene.output(), "--rejected-topic", rejected]);
+                command.args(["--insights-topic", insights]);
+                command.args(["--state-in", if in_memory { "memory" } else { "changelog" }]);
+                command
             }
-        }
-        command.args(["--workers", &self.workers().to_string(), "--brokers", brokers, "--group", &scene.group]);
+        };
+        command.args(["--delivery", if self.exactly_once { "exactly_once" } else { "at_least_once" }]);
+        command.args(["--workers", &self.workers.to_string(), "--brokers", brokers, "--group", &scene.group]);
         command
     }
 }
@@ -137,43 +162,4 @@ pub(crate) fn unconfigured(loginscope: &Path) -> Command {
         }
     }
     command
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_runs_share_a_group_or_a_topic() {
-        let mut names: Vec<String> = Vec::new();
-        for run in ["warm-up", "round-1", "round-2"] {
-            for contender in all(155, &[1, 2]) {
-                let scene = contender.scene(run);
-                names.extend(scene.outputs);
-                names.extend(scene.besides);
-                names.push(scene.group);
-            }
-        }
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), all);
-    }
-
-    #[test]
-    fn the_plain_loop_comes_first_and_nobody_has_the_name_of_another() {
-        let contenders = all(155, &[1, 2]);
-        assert_eq!(contenders.first(), Some(&Contender::PlainLoop { workers: 1, extra_bytes: 0 }));
-        let names: Vec<String> = contenders.into_iter().map(Contender::name).collect();
-        let expected = [
-            "plain loop, 1 worker",
-            "plain loop, 2 workers",
-            "plain loop, +155 bytes, 1 worker",
-            "loginscope, 1 worker",
-            "loginscope, 2 workers",
-            "loginscope, exactly once, 1 worker",
-            "loginscope, exactly once, 2 workers",
-        ];
-        assert_eq!(names, expected);
-    }
 }

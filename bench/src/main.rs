@@ -1,46 +1,57 @@
 //! Measures whole processes on a real Kafka: loginscope and the programs that it is compared with, in turns, on the same
 //! broker, data and machine. `cargo xtask bench` builds everything and starts it.
 //!
+//! - `throughput`, `restore`, `latency`, `rebalance`: what is measured, each with a file of results of its own.
 //! - `input`: the logins, and what becomes of their size.
 //! - `contender`: who is measured, and how each is started.
-//! - `cluster`: Kafka with the input in it, and how far a group is.
-//! - `process`: a running process, its CPU time and memory.
-//! - `race`: one contender takes the whole input; what is measured, and from when to when.
+//! - `cluster`: Kafka, and how far a group is.
+//! - `process`: a running process, its CPU time, memory and log.
+//! - `load` and `arrivals`: numbered logins that come at a pace, and when they come out.
 //! - `statistics`: medians and ratios over the rounds.
-//! - `report`, `table` and `machine`: what is printed and written down.
+//! - `results`, `table` and `machine`: what is printed and written down.
 //!
-//! Everything is seen from outside, in the same way for all: a contender's progress is what its consumer group has
-//! committed, its CPU time and memory are what the kernel counts.
+//! Everything is seen from outside, in the same way for all.
 
+mod arrivals;
 mod cluster;
 mod contender;
 mod input;
+mod latency;
+mod load;
 mod machine;
 mod process;
-mod race;
-mod report;
+mod rebalance;
+mod restore;
+mod results;
 mod statistics;
 mod table;
+mod throughput;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use xtask::bench::Options;
+use xtask::bench::{Options, Part};
 
-use crate::cluster::Cluster;
-use crate::contender::{Contender, Programs};
-use crate::race::{Measurement, Track};
-use crate::report::Report;
+use crate::contender::Programs;
 
 /// Measures what stands beside it; `cargo xtask bench` builds all that and starts it.
 #[derive(Debug, clap::Parser)]
 struct Arguments {
     #[command(flatten)]
     options: Options,
+}
+
+/// What every part needs to measure.
+#[derive(Clone, Copy)]
+struct Bench<'a> {
+    options: &'a Options,
+    programs: &'a Programs,
+    stop: &'a Stop,
 }
 
 fn main() -> ExitCode {
@@ -56,47 +67,19 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let programs = Programs::beside_this_one()?;
     let stop = Stop::on_signals()?;
-    let machine = machine::describe();
-    let extra_bytes = input::added_bytes(&programs.loginscope)?;
-    let contenders = contender::all(extra_bytes, options.workers());
-    eprintln!("starting Kafka and writing {} logins", table::grouped(options.logins()));
-    let mut cluster = Cluster::start()?;
-    input::write(&programs.loginscope, &cluster.brokers(), options.logins(), &stop)?;
-    let mut track = Track { cluster: &mut cluster, programs: &programs, logins: options.logins(), stop: &stop };
-    let rounds = race_in_turns(&mut track, &contenders, options.rounds())?;
-    let report = Report { options, machine, extra_bytes, contenders, rounds };
-    println!("\n{}", report.table());
-    if let Some(file) = options.output() {
-        std::fs::write(&file, report.document())?;
-        eprintln!("written to {}", file.display());
+    let bench = Bench { options, programs: &programs, stop: &stop };
+    for part in options.parts() {
+        eprintln!("measuring: {}", part.name());
+        let machine = machine::describe();
+        let findings = match part {
+            Part::Throughput => throughput::measure(&bench),
+            Part::Restore => restore::measure(&bench),
+            Part::Latency => latency::measure(&bench),
+            Part::Rebalance => rebalance::measure(&bench),
+        };
+        findings.with_context(|| format!("measuring {}", part.name()))?.publish(part, options, &machine)?;
     }
     Ok(())
-}
-
-/// All contenders once, then all of them again. Answers the measurements of each round, in the contenders' order.
-fn race_in_turns(track: &mut Track<'_>, contenders: &[Contender], rounds: u32) -> Result<Vec<Vec<Measurement>>> {
-    // Brokers and the disk's cache are warm only after somebody has read everything.
-    if let Some(first) = contenders.first() {
-        eprintln!("warming up");
-        track.race(*first, "warm-up")?;
-    }
-    let mut all = Vec::new();
-    for round in 1..=rounds {
-        let mut measurements = Vec::new();
-        for contender in contenders {
-            let measured = track.race(*contender, &format!("round-{round}"))?;
-            eprintln!(
-                "round {round} of {rounds}: {}: {} logins/s, {:.2} µs of CPU a login, {} MiB",
-                contender.name(),
-                table::grouped(measured.logins_per_second() as u64),
-                measured.cpu_microseconds(),
-                measured.peak_bytes >> 20,
-            );
-            measurements.push(measured);
-        }
-        all.push(measurements);
-    }
-    Ok(all)
 }
 
 /// Whether somebody wants this program to end. Then it ends in order: what it started goes first.
@@ -112,13 +95,19 @@ impl Stop {
         Ok(stop)
     }
 
-    fn wanted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            bail!("ended by a signal");
+        }
+        Ok(())
     }
 
-    fn check(&self) -> Result<()> {
-        if self.wanted() {
-            bail!("ended by a signal");
+    /// Lets time pass.
+    fn pass(&self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.check()?;
+            std::thread::sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
         }
         Ok(())
     }

@@ -40,7 +40,16 @@ impl Running {
 
     /// The most memory it has had so far, in bytes.
     pub(crate) fn peak_bytes(&self) -> Result<u64> {
-        peak_bytes(&self.proc("status")?)
+        self.memory("VmHWM")
+    }
+
+    /// The memory that it has now, in bytes.
+    pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS")
+    }
+
+    fn memory(&self, kind: &str) -> Result<u64> {
+        memory(&self.proc("status")?, kind)
             .with_context(|| format!("the kernel doesn't tell the memory of {}", self.name))
     }
 
@@ -88,9 +97,21 @@ impl Running {
         }
     }
 
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap_or_default()
+    }
+
     /// The end of its log.
     pub(crate) fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines.get(lines.len().saturating_sub(LAST_WORDS)..).unwrap_or_default().join("\n")
     }
@@ -113,10 +134,10 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_secs(1) * user.checked_add(kernel)? / TICKS_PER_SECOND)
 }
 
-/// The peak of resident memory in `/proc/PID/status`, in bytes.
-fn peak_bytes(status: &str) -> Option<u64> {
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = peak.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+/// The memory of one kind in `/proc/PID/status`, in bytes.
+fn memory(status: &str, kind: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(':'))?;
+    let kilobytes: u64 = value.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     kilobytes.checked_mul(1024)
 }
 
@@ -147,11 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn peak_memory_is_told_in_kilobytes_of_1024() {
+    fn memory_is_told_in_kilobytes_of_1024() {
         let status = "Name:\tloginscope\nVmPeak:\t  999999 kB\nVmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\n";
-        assert_eq!(peak_bytes(status), Some(20 << 20));
+        assert_eq!(memory(status, "VmHWM"), Some(20 << 20));
+        assert_eq!(memory(status, "VmRSS"), Some(10 << 20));
         for text in ["", "VmRSS:\t 1 kB", "VmHWM:\t many kB", "VmHWM:\t 5 MB"] {
-            assert_eq!(peak_bytes(text), None, "{text:?}");
+            assert_eq!(memory(text, "VmHWM"), None, "{text:?}");
         }
     }
 
@@ -159,7 +181,7 @@ mod tests {
     fn the_kernel_counts_for_this_very_process() {
         let own = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).unwrap();
         assert!(cpu_time(&own("stat")).is_some());
-        assert!(peak_bytes(&own("status")).unwrap() > 100 << 10);
+        assert!(memory(&own("status"), "VmHWM").unwrap() > 100 << 10);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Medians and ratios over the rounds.
 
+use crate::table::grouped;
+
 /// Several measurements of one thing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
@@ -22,6 +24,15 @@ impl Summary {
     pub(crate) fn of_ratios(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Self> {
         Self::of(pairs.into_iter().map(|(value, reference)| value / reference))
     }
+}
+
+/// `median (least–most)`, with so many digits after the point.
+pub(crate) fn shown(summary: Option<Summary>, digits: usize) -> String {
+    let number = |value: f64| match digits {
+        0 => grouped(value.round() as u64),
+        _ => format!("{value:.digits$}"),
+    };
+    summary.map_or_else(String::new, |it| format!("{} ({}–{})", number(it.median), number(it.least), number(it.most)))
 }
 
 #[cfg(test)]

@@ -85,8 +85,8 @@ pub struct Config {
     pub group: String,
     /// The name of this process, which stays the same over restarts; none where it doesn't.
     pub instance: Option<String>,
-    /// The topics that keep the state.
-    pub state_topics: StateTopics,
+    /// The topics that keep the state; only memory does if not given.
+    pub state_topics: Option<StateTopics>,
     /// How many workers.
     pub workers: usize,
     /// The most memory that the process may take, in bytes; what there is where it is not given.
@@ -135,6 +135,15 @@ impl PipelineConfig {
 }
 
 impl Config {
+    /// The topics that keep the state.
+    ///
+    /// # Errors
+    /// Only memory does.
+    pub fn kept_state(&self) -> Result<&StateTopics, ConfigError> {
+        let none = || ConfigError("state_in is memory: no topic keeps the state".to_owned());
+        self.state_topics.as_ref().ok_or_else(none)
+    }
+
     /// What a run on Kafka needs.
     pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         let time = |key: &Key, least: Duration, most: Duration| {
@@ -214,14 +223,20 @@ pub fn topics(sources: &Sources<'_>) -> Result<TopicNames, ConfigError> {
     Ok(TopicNames { input, processed, insights, rejected })
 }
 
-/// The topics that keep the state, each another one than all others.
-fn state_topics(sources: &Sources<'_>, topics: &TopicNames, group: &str) -> Result<StateTopics, ConfigError> {
+/// The topics that keep the state, each another one than all others; none where only memory shall keep it.
+fn state_topics(sources: &Sources<'_>, topics: &TopicNames, group: &str) -> Result<Option<StateTopics>, ConfigError> {
+    if sources.value(&keys::STATE_IN, is_in_memory)? {
+        return match sources.get(&keys::CHANGELOG_TOPIC).or_else(|| sources.get(&keys::TOTALS_TOPIC)) {
+            Some(said) => Err(said.wrong("it has no use with state_in = \"memory\"; allowed is one of them")),
+            None => Ok(None),
+        };
+    }
     let mut others = vec![&topics.input, &topics.processed, &topics.insights, &topics.rejected];
     let default = StateTopics::of_group(group);
     let changelog = state_topic(sources, &keys::CHANGELOG_TOPIC, default.changelog, &others)?;
     others.push(&changelog);
     let totals = state_topic(sources, &keys::TOTALS_TOPIC, default.totals, &others)?;
-    Ok(StateTopics { changelog, totals })
+    Ok(Some(StateTopics { changelog, totals }))
 }
 
 fn state_topic(sources: &Sources<'_>, key: &Key, default: String, others: &[&String]) -> Result<String, ConfigError> {
@@ -264,6 +279,14 @@ fn guarantee(said: &Said) -> Result<Guarantee, ConfigError> {
         "exactly_once" => Ok(Guarantee::ExactlyOnce),
         _ => Err(said.refuse(ALLOWED)),
     }
+}
+
+fn is_in_memory(said: &Said) -> Result<bool, ConfigError> {
+    said.parsed("changelog or memory", |text| match text {
+        "changelog" => Some(false),
+        "memory" => Some(true),
+        _ => None,
+    })
 }
 
 fn start_position(said: &Said) -> Result<StartPosition, ConfigError> {

@@ -1,24 +1,25 @@
-//! The plain loop: reads a topic in a group and writes the same bytes to another, at least once, as fast as the clients can.
+//! The plain loop: reads a topic in a group and writes the same bytes to another, as fast as the clients can: at least once, or
+//! exactly once in transactions.
 //!
 //! It is what remains of a stream processor when nothing is done with a message, so it is the limit that others are held
-//! against. It takes batches from the partitions' own queues, its producer is idempotent and is never waited for, and
-//! every 100 ms it commits what has been acknowledged by then, while later messages are on their way. With
-//! `--extra-bytes` each message grows on its way, as it does where something is found out about it.
+//! against. It takes batches from the partitions' own queues and commits every 100 ms. With `--extra-bytes` each message grows on its
+//! way, as it does where something is found out about it.
 //!
 //! It uses the same clients as loginscope (`host/kafka` says how they are set), so what differs is what is done with the
 //! messages. It runs until SIGTERM or Ctrl-C, then waits for the last acknowledgements and commits them.
 
-use std::collections::BTreeMap;
+mod at_least_once;
+mod copies;
+mod exactly_once;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::Parser;
-use loginscope_kafka::{
-    Batch, ClientSettings, Consumer, ConsumerOptions, Epoch, Error, Polled, Producer, ProducerOptions, Record,
-};
+use loginscope_kafka::{ClientSettings, Consumer, ConsumerOptions, Error};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// The most messages in a batch.
@@ -29,7 +30,7 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// How long the last messages may take to be acknowledged.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads a topic and writes the same bytes to another, at least once.
+/// Reads a topic and writes the same bytes to another.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Bootstrap servers
@@ -44,6 +45,9 @@ struct Arguments {
     /// The topic to write
     #[arg(long)]
     to: String,
+    /// How often a message may show in the output
+    #[arg(long, value_enum, default_value = "at_least_once")]
+    delivery: Delivery,
     /// Worker threads, each with a consumer and a producer of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     workers: u8,
@@ -53,6 +57,25 @@ struct Arguments {
     /// Properties of librdkafka
     #[arg(value_name = "NAME=VALUE", value_parser = property)]
     properties: Vec<(String, String)>,
+}
+
+/// What is promised about a message.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Delivery {
+    AtLeastOnce,
+    ExactlyOnce,
+}
+
+impl Arguments {
+    fn settings(&self) -> ClientSettings {
+        let settings = ClientSettings::new(self.brokers.as_str());
+        self.properties.iter().fold(settings, |settings, (name, value)| settings.with(name.as_str(), value.as_str()))
+    }
+
+    fn consumer(&self) -> Result<Consumer, Error> {
+        Consumer::join(&self.settings(), ConsumerOptions::new(self.from.as_str(), self.group.as_str()))
+    }
 }
 
 fn property(text: &str) -> Result<(String, String), String> {
@@ -76,7 +99,14 @@ fn run(arguments: &Arguments) -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..arguments.workers).map(|_| scope.spawn(|| work(arguments, &stop))).collect();
+        let workers: Vec<_> = (0..arguments.workers)
+            .map(|number| {
+                scope.spawn({
+                    let stop = &stop;
+                    move || work(arguments, number, stop)
+                })
+            })
+            .collect();
         for worker in workers {
             worker.join().map_err(|_| anyhow!("a worker panicked"))??;
         }
@@ -84,110 +114,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     })
 }
 
-fn work(arguments: &Arguments, stop: &AtomicBool) -> Result<()> {
-    let outcome = Worker::new(arguments)?.run(stop);
+fn work(arguments: &Arguments, number: u8, stop: &AtomicBool) -> Result<()> {
+    let outcome = match arguments.delivery {
+        Delivery::AtLeastOnce => at_least_once::Worker::new(arguments)?.run(stop).map_err(Into::into),
+        Delivery::ExactlyOnce => exactly_once::Worker::new(arguments, number)?.run(stop),
+    };
     // The others needn't go on alone.
     stop.store(true, Ordering::Relaxed);
-    Ok(outcome?)
-}
-
-/// One thread's clients, and what it hasn't committed yet.
-struct Worker<'a> {
-    consumer: Consumer,
-    producer: Producer,
-    to: &'a str,
-    extra_bytes: usize,
-    /// Room for a message with its extra bytes.
-    grown: Vec<u8>,
-    /// Offsets that may be committed when an epoch is acknowledged: the partition and where it goes on.
-    unacknowledged: Vec<(Epoch, i32, i64)>,
-    last_commit: Instant,
-}
-
-impl<'a> Worker<'a> {
-    fn new(arguments: &'a Arguments) -> Result<Self, Error> {
-        let settings = arguments
-            .properties
-            .iter()
-            .fold(ClientSettings::new(arguments.brokers.as_str()), |settings, (name, value)| {
-                settings.with(name.as_str(), value.as_str())
-            });
-        let options = ConsumerOptions::new(arguments.from.as_str(), arguments.group.as_str());
-        Ok(Self {
-            consumer: Consumer::join(&settings, options)?,
-            producer: Producer::new(&settings, ProducerOptions::default())?,
-            to: &arguments.to,
-            extra_bytes: arguments.extra_bytes as usize,
-            grown: Vec::new(),
-            unacknowledged: Vec::new(),
-            last_commit: Instant::now(),
-        })
-    }
-
-    fn run(mut self, stop: &AtomicBool) -> Result<(), Error> {
-        while !stop.load(Ordering::Relaxed) {
-            match self.consumer.poll(BATCH, Duration::from_millis(20))? {
-                Polled::Batch(batch) => self.pass_on(&batch, stop)?,
-                Polled::Revoked(partitions) => {
-                    self.drain()?;
-                    self.forget(&partitions);
-                }
-                Polled::Lost(partitions) => self.forget(&partitions),
-                Polled::Assigned(_) | Polled::Nothing => {}
-            }
-            // With every batch, so that the reports of deliveries don't pile up.
-            let acknowledged = self.producer.acknowledged()?;
-            if self.last_commit.elapsed() >= COMMIT_EVERY {
-                let done = self.take_done(acknowledged);
-                // Unwatched: what one commit fails to bring, a later one does.
-                drop(self.consumer.commit_async(&done)?);
-                self.last_commit = Instant::now();
-            }
-        }
-        self.drain()
-    }
-
-    /// Sends the messages of a batch. It is copied out of the consumer's memory once, by the producer.
-    fn pass_on(&mut self, batch: &Batch, stop: &AtomicBool) -> Result<(), Error> {
-        let stopped = || stop.load(Ordering::Relaxed);
-        for message in batch.iter() {
-            let payload = match message.payload() {
-                Some(payload) if self.extra_bytes > 0 => {
-                    self.grown.clear();
-                    self.grown.extend_from_slice(payload);
-                    self.grown.resize(payload.len() + self.extra_bytes, b' ');
-                    Some(self.grown.as_slice())
-                }
-                payload => payload,
-            };
-            let record = Record { topic: self.to, key: message.key(), payload, ..Record::default() };
-            match self.producer.send(&record, &stopped) {
-                // What is left of the batch isn't done, and isn't committed.
-                Err(Error::Stopped) => return Ok(()),
-                sent => sent?,
-            }
-        }
-        let epoch = self.producer.close_epoch();
-        self.unacknowledged.push((epoch, batch.partition(), batch.next_offset()));
-        Ok(())
-    }
-
-    /// Waits until everything sent is acknowledged, and commits it.
-    fn drain(&mut self) -> Result<(), Error> {
-        let acknowledged = self.producer.flush(DRAIN_TIMEOUT)?;
-        let done = self.take_done(acknowledged);
-        self.consumer.commit(&done)
-    }
-
-    fn forget(&mut self, partitions: &[i32]) {
-        self.unacknowledged.retain(|(_, partition, _)| !partitions.contains(partition));
-    }
-
-    /// Where each partition goes on, as far as everything before is acknowledged.
-    fn take_done(&mut self, acknowledged: Epoch) -> Vec<(i32, i64)> {
-        let done = self.unacknowledged.partition_point(|(epoch, ..)| *epoch <= acknowledged);
-        let latest: BTreeMap<i32, i64> =
-            self.unacknowledged.drain(..done).map(|(_, partition, next_offset)| (partition, next_offset)).collect();
-        latest.into_iter().collect()
-    }
+    outcome
 }

@@ -71,12 +71,12 @@ pub fn run(config: &Config, sample: usize) -> Result<Exit> {
 
 /// Whether the output topics exist, and what they take.
 fn look_at_outputs(config: &Config, topics: &Topics, not_seen: &mut Vec<String>) -> Result<Vec<OutputTopic>> {
-    let names = [
+    let mut names = vec![
         (report::Role::Processed, &config.topics.processed),
         (report::Role::Insights, &config.topics.insights),
         (report::Role::Rejected, &config.topics.rejected),
-        (report::Role::Changelog, &config.state_topics.changelog),
     ];
+    names.extend(config.state_topics.as_ref().map(|topics| (report::Role::Changelog, &topics.changelog)));
     let mut found = Vec::new();
     for (role, name) in names {
         let presence = match topics.partitions(name) {

@@ -53,7 +53,7 @@ pub fn run(config: &Config) -> Result<Exit> {
     let (partitions, limits) = prepare_topics(
         &config.kafka,
         &config.topics,
-        Some(&config.state_topics),
+        config.state_topics.as_ref(),
         config.pipeline.max_message_bytes,
         config.create_topics,
     )?;
@@ -62,7 +62,7 @@ pub fn run(config: &Config) -> Result<Exit> {
         topics: config.topics.clone(),
         group: config.group.clone(),
         instance: config.instance.clone(),
-        state_topics: Some(config.state_topics.clone()),
+        state_topics: config.state_topics.clone(),
         start: config.from,
         workers: config.workers,
         insight_every: config.pipeline.insight_every,
@@ -110,6 +110,12 @@ fn announce(config: &Config, chain: &crate::pipeline::Chain) {
         config.guarantee.as_str(),
         chain.labels(),
     );
+    if config.state_topics.is_none() {
+        tracing::warn!(
+            "the state is in memory only (state_in): a partition that starts here, after a restart or a rebalance, begins its \
+             aggregates and windows anew, and the totals of other processes are in no insight"
+        );
+    }
     if chain.one_by_one {
         tracing::warn!(
             "an enricher asks for a history that depends on fields which it or a later enricher sets, so logins go one by \

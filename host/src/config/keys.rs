@@ -27,6 +27,11 @@ pub const INSIGHTS_TOPIC: Key = Key::new("insights-topic", "TOPIC", "The topic o
 pub const REJECTED_TOPIC: Key =
     Key::new("rejected-topic", "TOPIC", "The topic of rejected messages").default("rejected-logins");
 
+/// Where the state is kept.
+pub const STATE_IN: Key =
+    Key::new("state-in", "PLACE", "Where the state is kept: changelog, or memory, which every restart forgets")
+        .default("changelog");
+
 /// The topic of durable state.
 pub const CHANGELOG_TOPIC: Key = Key::new("changelog-topic", "TOPIC", "The internal topic that keeps the state")
     .otherwise("loginscope-GROUP-changelog");
@@ -242,9 +247,10 @@ pub const PIPELINE: [Key; 6] = [PLUGIN, INSIGHT_EVERY, EXACT_DISTINCT, MAX_MESSA
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 19] = [
+pub const RUN: [Key; 20] = [
     GROUP,
     INSTANCE,
+    STATE_IN,
     CHANGELOG_TOPIC,
     TOTALS_TOPIC,
     FROM,

@@ -75,6 +75,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("field", "user_id=a.b", "a.b"),
         ("group", "a", "\"a\""),
         ("instance", "a", "\"a\""),
+        ("state-in", "memory", "\"memory\""),
         ("changelog-topic", "a", "\"a\""),
         ("totals-topic", "a", "\"a\""),
         ("from", "2h", "\"2h\""),
@@ -122,7 +123,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 30, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 31, "a key is missing above");
 }
 
 #[test]

@@ -193,8 +193,9 @@ pub enum Mismatch {
     /// The changelog has nothing of it.
     #[error(
         "the group has read partition {partition} up to offset {committed}, but its changelog is empty (was the topic \
-         deleted?), so windows and totals would silently begin anew: run `loginscope state rebuild --from-beginning` to count \
-         the logins before that offset again, or delete the group's offsets, too, to process all logins again"
+         deleted, or the state kept in memory?), so windows and totals would silently begin anew: run `loginscope state rebuild \
+         --from-beginning` to count the logins before that offset again, or delete the group's offsets, too, to process all logins \
+         again"
     )]
     Empty {
         /// The partition.

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use loginscope_kafka::{Error, FencedBy, Record, TransactionError};
 
 use super::batch::{PartitionState, Partitions};
-use super::changelog::Changelog;
+use super::changelog::{Changelog, Obsolete};
 use super::clients::{
     Clients, GroupConsumer as _, GroupMembership as _, Librdkafka, MessageBatch, TransactionProducer as _,
 };
@@ -146,7 +146,7 @@ impl<K: Clients> Transactions<K> {
         if self.takes_batches() { self.again.pop_front() } else { None }
     }
 
-    /// A partition comes, with its changelog.
+    /// A partition comes, with its changelog. Without one, its state is in memory only.
     pub fn adopt(&mut self, partition: i32, changelog: Changelog) {
         self.changelogs.insert(partition, changelog);
     }
@@ -386,12 +386,11 @@ impl<K: Clients> Transactions<K> {
 
     fn committed(&mut self, partitions: &mut Partitions) -> Result<(), Error> {
         for number in self.offsets.keys() {
-            let (Some(partition), Some(changelog)) = (partitions.get_mut(number), self.changelogs.get_mut(number))
-            else {
-                continue;
-            };
-            if let Some(obsolete) = changelog.committed(partition)? {
-                obsolete.delete();
+            let Some(partition) = partitions.get_mut(number) else { continue };
+            match self.changelogs.get_mut(number) {
+                Some(changelog) => changelog.committed(partition)?.into_iter().for_each(Obsolete::delete),
+                // There is no changelog that could lack something.
+                None => drop(partition.state.end_interval()),
             }
             self.totals.publish(*number, partition.totals());
         }
@@ -405,8 +404,10 @@ impl<K: Clients> Transactions<K> {
     /// Makes it as if the transaction had never been, and has its batches done again.
     fn take_back(&mut self, partitions: &mut Partitions) {
         for number in self.offsets.keys() {
-            if let (Some(partition), Some(changelog)) = (partitions.get_mut(number), self.changelogs.get_mut(number)) {
-                changelog.aborted(partition);
+            let Some(partition) = partitions.get_mut(number) else { continue };
+            match self.changelogs.get_mut(number) {
+                Some(changelog) => changelog.aborted(partition),
+                None => partition.state.abort_interval(),
             }
         }
         // Without a batch there is only an offset to be committed, by the next transaction.

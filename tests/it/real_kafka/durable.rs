@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use loginscope::generator::Options;
-use loginscope_kafka::{Consumer, ConsumerOptions, OwnedRecord, Polled};
+use loginscope_kafka::{Consumer, ConsumerOptions, OwnedRecord, Polled, Topics};
 use loginscope_tests::fold::Fold;
 use loginscope_tests::instance::PATIENCE;
 use loginscope_tests::kafka::{Scene, cluster, header, logins};
@@ -69,6 +69,27 @@ fn a_restart_forgets_nothing() {
         assert!(outputs.repeated().is_empty());
         Fold::new(&outputs.processed.records).check(&scene.all(&scene.insights), 100);
     }
+}
+
+#[test]
+fn in_memory_only_a_restart_goes_on_in_the_topic_and_counts_anew() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "in-memory", 1);
+    let mut outputs = None;
+    for _ in 0..2 {
+        let mut instance = scene.run_with_partitions(&["--state-in", "memory", "--workers", "1"]);
+        scene.write(&well_formed(150, 8));
+        outputs.get_or_insert_with(|| scene.outputs()).wait_for(scene.written());
+        assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+        assert!(instance.log().contains("the state is in memory only"), "{}", instance.log());
+    }
+    let outputs = outputs.unwrap();
+    outputs.assert_complete(scene.written());
+    assert!(outputs.repeated().is_empty());
+    let ids: Vec<String> = scene.all(&scene.insights).iter().map(id_of_insight).collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "each run has filled its first window: {ids:?}");
+    let topics = Topics::connect(&scene.settings, PATIENCE).unwrap();
+    assert_eq!(topics.partitions(&scene.changelog).unwrap(), None, "there is no changelog");
 }
 
 #[test]

@@ -3,9 +3,12 @@
 //! On the embedded broker this can't be tested: its groups are done with a rebalance once the leader has told the assignment,
 //! and turn away a member that asks for its own a moment later.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use loginscope_kafka::{Assigned, Consumer, ConsumerOptions, Polled};
+use loginscope_kafka::{
+    Assigned, ClientSettings, Consumer, ConsumerOptions, Polled, Producer, ProducerOptions, Record,
+};
 use loginscope_tests::instance::PATIENCE;
 use loginscope_tests::kafka::{Message, Scene, cluster};
 
@@ -98,4 +101,57 @@ fn a_member_that_leaves_hands_its_partitions_over() {
     );
     poll_until(&mut [&mut first], |_, polled| matches!(polled, Polled::Nothing).then_some(()));
     assert_eq!(first.assigned(), [0, 1]);
+}
+
+/// Writes messages to both partitions, one after the other, until it is told to end.
+fn keep_writing(settings: &ClientSettings, topic: &str, is_over: &AtomicBool) {
+    let settings = settings.clone().with("linger.ms", "0");
+    let mut producer = Producer::new(&settings, ProducerOptions::default()).expect("a producer");
+    while !is_over.load(Ordering::Relaxed) {
+        for partition in [0, 1] {
+            let record = Record { topic, partition: Some(partition), payload: Some(b"x"), ..Record::default() };
+            producer.send(&record, &|| false).expect("a message that is sent");
+        }
+        producer.acknowledged().expect("a producer that goes on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The longest that nothing comes of the partition that stays while the other one goes to a member that joins.
+fn longest_pause_of_what_stays(scene: &Scene, first: &mut Consumer) -> Duration {
+    let mut second = join(scene);
+    let (mut longest, mut last, mut batches_since) = (Duration::ZERO, Instant::now(), None);
+    poll_until(&mut [&mut *first, &mut second], |number, polled| {
+        match polled {
+            Polled::Batch(_) if number == 0 => {
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+                batches_since = batches_since.map(|batches: u32| batches + 1);
+            }
+            Polled::Assigned(_) => batches_since = Some(0),
+            _ => {}
+        }
+        // What the group tells those that stay comes a moment after the other one has moved.
+        batches_since.filter(|batches| *batches > 50)
+    });
+    second.close();
+    poll_until(&mut [first], |_, polled| matches!(polled, Polled::Assigned(_)).then_some(()));
+    longest
+}
+
+#[test]
+fn a_partition_that_stays_goes_on_as_soon_as_a_rebalance_is_answered() {
+    let mut kafka = cluster();
+    let scene = Scene::new(&mut kafka, "staying", 2);
+    let mut first = join(&scene);
+    assert_eq!(all_assigned(&mut first).len(), 2);
+    let is_over = AtomicBool::new(false);
+    let longest: Vec<Duration> = std::thread::scope(|scope| {
+        scope.spawn(|| keep_writing(&scene.settings, &scene.input, &is_over));
+        let longest = (0..5).map(|_| longest_pause_of_what_stays(&scene, &mut first)).collect();
+        is_over.store(true, Ordering::Relaxed);
+        longest
+    });
+    // A machine that is busy may be late, but not each time. Left alone, librdkafka sleeps for up to a second.
+    assert!(longest.iter().any(|pause| *pause < Duration::from_millis(300)), "{longest:?}");
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use xtask::bench::Options;
 use xtask::{kafka, plugins, project};
 
-/// Measures loginscope on a real Kafka, beside the programs it is compared with, and writes bench/RESULTS.md.
+/// Measures loginscope on a real Kafka, beside the programs it is compared with, and writes bench/results.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -23,6 +23,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     project::run(build.arg("--target-dir").arg(&target))?;
     let program = target.join("release/loginscope-bench");
     // It takes this program's place: signals and the exit status are its own.
-    let error = Command::new(&program).args(arguments.options.words()).exec();
+    let error = Command::new(&program).args(arguments.options.words(&arguments.options.parts())).exec();
     Err(error).with_context(|| format!("{} cannot be started", program.display()))
 }

@@ -109,7 +109,7 @@ impl Consumer {
             sought.elements().iter().filter(|e| is_sought(e)).map(TopicPartitionListElem::partition).collect();
         let resumed = self.list(sought.iter().map(|partition| (*partition, Offset::Invalid)))?;
         self.client.resume(&resumed).map_err(|error| Error::failed("starting partitions", &error))?;
-        let _is_of_no_interest = self.earliest(&sought, NUDGE);
+        self.nudge(&sought);
         for owned in self.partitions.iter_mut().filter(|owned| sought.contains(&owned.partition)) {
             owned.next_offset = starts.get(&owned.partition).copied();
             owned.hold = Hold::Open;
@@ -154,6 +154,13 @@ impl Consumer {
             Ok(as_number(element.offset()).map(|offset| (element.partition(), offset)))
         };
         found.elements().into_iter().filter_map(|element| known(element).transpose()).collect()
+    }
+
+    /// Wakes the threads that fetch from the brokers of these partitions, which were just resumed.
+    pub(super) fn nudge(&self, partitions: &[i32]) {
+        if !partitions.is_empty() {
+            let _is_of_no_interest = self.earliest(partitions, NUDGE);
+        }
     }
 
     /// Adds the partitions that start at their earliest offset to those that are held.

@@ -54,17 +54,21 @@ impl Consumer {
     pub(super) fn answer_announced(&mut self) -> Result<(), Error> {
         let holds = std::mem::take(&mut self.holds);
         match self.announced.take() {
-            None => Ok(()),
-            Some(Rebalance::Assign(list)) => self.take_partitions(list, holds),
+            None => return Ok(()),
+            Some(Rebalance::Assign(list)) => self.take_partitions(list, holds)?,
             Some(Rebalance::Revoke { list, .. }) => {
                 self.client.context().forget_committed(&list);
                 let answered = match self.client.rebalance_protocol() {
                     RebalanceProtocol::Cooperative => self.client.incremental_unassign(&list),
                     RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.unassign(),
                 };
-                answered.map_err(|error| not_answered(&error))
+                answered.map_err(|error| not_answered(&error))?;
             }
         }
+        // Meanwhile librdkafka has paused all partitions, and now resumes those that stay.
+        let stay = self.partitions.iter().filter(|owned| !owned.hold.is_closed());
+        self.nudge(&stay.map(|owned| owned.partition).collect::<Vec<i32>>());
+        Ok(())
     }
 
     fn take_partitions(&mut self, mut list: TopicPartitionList, mut holds: BTreeMap<i32, Hold>) -> Result<(), Error> {

@@ -19,13 +19,14 @@ use crate::pipeline::plugins::PluginSet;
 /// Forgets a user.
 pub(super) fn run(config: &Config, user: &str) -> Result<Exit> {
     let chain = PluginSet::from_config(&config.pipeline)?.load_at_start()?;
+    let state_topics = config.kept_state()?;
     let (topics, partitions) = connect(config)?;
-    if topics.partitions(&config.state_topics.changelog)?.is_none() {
-        bail!("there is no changelog {}: the group {} keeps no state", config.state_topics.changelog, config.group);
+    if topics.partitions(&state_topics.changelog)?.is_none() {
+        bail!("there is no changelog {}: the group {} keeps no state", state_topics.changelog, config.group);
     }
     let mut member = SoleMember::join(config, &topics, partitions)?;
     let missing = config.create_topics.then_some(config.pipeline.max_message_bytes);
-    prepare_state_topics(&topics, &config.state_topics, partitions, missing)?;
+    prepare_state_topics(&topics, state_topics, partitions, missing)?;
     let (mut forgotten, mut states) = (BTreeMap::<(String, String), u64>::new(), BTreeMap::new());
     for (number, found) in stored::read(config, &chain.catalog, stored::Read::Finished)? {
         let found = found?;
@@ -38,12 +39,13 @@ pub(super) fn run(config: &Config, user: &str) -> Result<Exit> {
         member.check()?;
     }
     if states.is_empty() {
-        bail!("the changelog {} holds no state yet", config.state_topics.changelog);
+        bail!("the changelog {} holds no state yet", state_topics.changelog);
     }
-    let limits = topic_limits(&topics, &config.kafka, &config.topics, Some(&config.state_topics))?;
+    let limits = topic_limits(&topics, &config.kafka, &config.topics, Some(state_topics))?;
     let generation = member.membership()?.generation();
     let written = write(states, limits, generation)?;
-    let mut rewrite = Rewrite { config, topics: &topics, member: &mut member, input_partitions: partitions };
+    let mut rewrite =
+        Rewrite { config, state_topics, topics: &topics, member: &mut member, input_partitions: partitions };
     let not_deleted = rewrite.run(&written)?;
     let mut output = std::io::stdout().lock();
     if forgotten.is_empty() {

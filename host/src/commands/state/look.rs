@@ -36,7 +36,7 @@ pub fn run(config: &Config, look: &Look) -> Result<Exit> {
         partitions.extend(stored?.restored.map(|restored| (number, restored)));
     }
     if partitions.is_empty() {
-        bail!("the changelog {} holds no state yet", config.state_topics.changelog);
+        bail!("the changelog of the group {} holds no state yet", config.group);
     }
     let mut output = BufWriter::new(std::io::stdout().lock());
     match look {

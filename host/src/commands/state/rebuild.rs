@@ -68,9 +68,10 @@ struct Plan {
 /// Rebuilds the state.
 pub(super) fn run(config: &Config, rebuild: Rebuild) -> Result<Exit> {
     let chain = Arc::new(PluginSet::from_config(&config.pipeline)?.load_at_start()?);
+    let state_topics = config.kept_state()?;
     let (topics, partitions) = connect(config)?;
     let mut member = SoleMember::join(config, &topics, partitions)?;
-    let former = topics.partitions(&config.state_topics.changelog)?;
+    let former = topics.partitions(&state_topics.changelog)?;
     let homes = Homes::of(&config.kafka, &topics, &config.topics.input, partitions, former)?;
     if homes == Homes::Unknown {
         tracing::warn!(
@@ -78,15 +79,16 @@ pub(super) fn run(config: &Config, rebuild: Rebuild) -> Result<Exit> {
             config.topics.input
         );
     }
-    let limits = topic_limits(&topics, &config.kafka, &config.topics, former.map(|_| &config.state_topics))?;
+    let limits = topic_limits(&topics, &config.kafka, &config.topics, former.map(|_| state_topics))?;
     let job = Job { config, from: rebuild.from, chain, topics: &topics, partitions, homes, limits };
     let plans = job.plan(former.is_some(), &member)?;
     let states = job.count(plans, &mut member)?;
     let written = write(states, limits, member.membership()?.generation())?;
     if !rebuild.dry_run {
         let missing = config.create_topics.then_some(config.pipeline.max_message_bytes);
-        prepare_state_topics(&topics, &config.state_topics, partitions, missing)?;
-        let mut rewrite = Rewrite { config, topics: &topics, member: &mut member, input_partitions: partitions };
+        prepare_state_topics(&topics, state_topics, partitions, missing)?;
+        let mut rewrite =
+            Rewrite { config, state_topics, topics: &topics, member: &mut member, input_partitions: partitions };
         rewrite.run(&written)?.warn();
     }
     let mut output = std::io::stdout().lock();

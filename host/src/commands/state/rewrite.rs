@@ -14,7 +14,7 @@ use loginscope_state::{CommitHead, NotInDelta, Partition, Restored, Term, Writer
 
 use super::TIMEOUT;
 use super::sole::SoleMember;
-use crate::application::{TopicLimits, random};
+use crate::application::{StateTopics, TopicLimits, random};
 use crate::config::Config;
 use crate::pipeline::elsewhere::REBUILD;
 
@@ -80,6 +80,8 @@ pub(super) struct NotDeleted(pub(super) Vec<Error>);
 pub(super) struct Rewrite<'a> {
     /// The configuration.
     pub(super) config: &'a Config,
+    /// The topics that keep the state.
+    pub(super) state_topics: &'a StateTopics,
     /// A connection.
     pub(super) topics: &'a Topics,
     /// The group.
@@ -92,7 +94,7 @@ impl Rewrite<'_> {
     /// Does it. When it fails, the former state is there as it was; where it isn't known whether it failed, the error says so.
     pub(super) fn run(&mut self, partitions: &BTreeMap<i32, Written>) -> Result<NotDeleted> {
         let mut producer = self.producer(partitions)?;
-        let changelog = &self.config.state_topics.changelog;
+        let changelog = &self.state_topics.changelog;
         let found = self.topics.partitions(changelog)?.unwrap_or(0);
         // With no partition for a state to be in, none can have been left behind.
         let needs_more = partitions.keys().last().is_some_and(|last| *last >= found);
@@ -154,7 +156,7 @@ impl Rewrite<'_> {
         for (number, Written { messages, totals, .. }) in partitions {
             for message in messages {
                 let record = Record {
-                    topic: &self.config.state_topics.changelog,
+                    topic: &self.state_topics.changelog,
                     partition: Some(*number),
                     payload: Some(message),
                     ..Record::default()
@@ -198,7 +200,7 @@ impl Rewrite<'_> {
     }
 
     fn send_to_totals(&self, producer: &mut TransactionalProducer, key: &str, payload: Option<&[u8]>) -> Result<()> {
-        let (topic, key) = (self.config.state_topics.totals.as_str(), Some(key.as_bytes()));
+        let (topic, key) = (self.state_topics.totals.as_str(), Some(key.as_bytes()));
         producer.send(&Record { topic, partition: Some(0), key, payload, ..Record::default() }, &|| false)?;
         Ok(())
     }
@@ -210,8 +212,8 @@ impl Rewrite<'_> {
 
     /// Where what is there now ends, in each partition of each topic.
     fn ends(&self, partitions: &BTreeMap<i32, Written>) -> Result<Vec<(String, i32, i64)>> {
-        let changelog = partitions.keys().map(|number| (&self.config.state_topics.changelog, *number));
-        let totals = self.has_totals().then_some((&self.config.state_topics.totals, 0));
+        let changelog = partitions.keys().map(|number| (&self.state_topics.changelog, *number));
+        let totals = self.has_totals().then_some((&self.state_topics.totals, 0));
         let end =
             |(topic, number): (&String, i32)| Ok((topic.clone(), number, self.topics.watermarks(topic, number)?.1));
         changelog.chain(totals).map(end).collect()

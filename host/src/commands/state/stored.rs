@@ -8,6 +8,7 @@ use loginscope_kafka::Topics;
 use loginscope_state::{Catalog, Writer};
 
 use super::TIMEOUT;
+use crate::application::StateTopics;
 use crate::config::Config;
 use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 use crate::pipeline::clients::Librdkafka;
@@ -29,7 +30,7 @@ pub(super) enum Read {
 /// Where there is no changelog, or it can't be read.
 pub(super) fn read(config: &Config, catalog: &Arc<Catalog>, when: Read) -> Result<BTreeMap<i32, Result<Found>>> {
     let topics = Topics::connect(&config.kafka, TIMEOUT)?;
-    let (changelog, totals) = (&config.state_topics.changelog, &config.state_topics.totals);
+    let StateTopics { changelog, totals } = config.kept_state()?;
     let count = topics.partitions(changelog)?;
     let count = count
         .with_context(|| format!("there is no changelog {changelog}: the group {} keeps no state", config.group))?;

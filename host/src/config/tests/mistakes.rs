@@ -81,6 +81,14 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "--changelog-topic: \"user-login\" is another topic already; each topic needs a name of its own".into(),
         ),
         (
+            run(&["--state-in", "disk"]),
+            "--state-in: \"disk\" can't be used; allowed is changelog or memory".into(),
+        ),
+        (
+            file("state_in = \"memory\"\ntotals_topic = \"a\""),
+            "loginscope.toml line 2: totals_topic: it has no use with state_in = \"memory\"; allowed is one of them".into(),
+        ),
+        (
             run(&["--field", "user_id"]),
             "--field: \"user_id\" can't be used; allowed is a field and its path, such as user_id=details.userId".into(),
         ),
@@ -148,7 +156,7 @@ fn each_mistake_is_told_in_one_exact_sentence() {
         (
             file("workrs = 4"),
             "loginscope.toml line 1: workrs: there is no such key; allowed are brokers, input_topic, processed_topic, insights_topic, \
-             rejected_topic, plugins, insight_every, exact_distinct, max_message_bytes, group, instance, changelog_topic, totals_topic, from, workers, \
+             rejected_topic, plugins, insight_every, exact_distinct, max_message_bytes, group, instance, state_in, changelog_topic, totals_topic, from, workers, \
              memory_limit, delivery, watch, listen, create_topics, source_headers, commit_interval, drain_timeout, status_interval, the sections \
              [input], [input.fields], [swap] and [kafka], and one for each plugin under its name".into(),
         ),

@@ -28,6 +28,13 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        let mut scene = Self::in_memory();
+        scene.transactions.adopt(0, Changelog::new(0, Term::default(), home(Janitor::new().0, None, 1000)));
+        scene
+    }
+
+    /// One without a changelog.
+    fn in_memory() -> Self {
         let broker = EmbeddedBroker::start().unwrap();
         broker.create_topic("in", 1).unwrap();
         broker.create_topic("out", 1).unwrap();
@@ -43,9 +50,8 @@ impl Scene {
         let consumer = Consumer::join(&settings, ConsumerOptions::new("in", "group")).unwrap();
         let make = move || TransactionalProducer::new(&settings, ProducerOptions::default(), "group-0");
         let interval = Duration::from_millis(20);
-        let mut transactions =
+        let transactions =
             Transactions::new(Box::new(make), "in".to_owned(), interval, TotalsBoard::default()).unwrap();
-        transactions.adopt(0, Changelog::new(0, Term::default(), home(Janitor::new().0, None, 1000)));
         let state = Box::new(Partition::new(catalog(), 100));
         let partitions =
             BTreeMap::from([(0, PartitionState { topic: "in".into(), number: 0, has_siblings: false, state })]);
@@ -87,9 +93,16 @@ impl Scene {
         }
     }
 
-    /// Goes on until all is committed, and each message has counted once. (The embedded broker takes offsets in transactions, but
-    /// the group doesn't have them afterwards.)
+    /// Goes on until all is committed, and each message has counted once.
     fn ends_well(mut self) {
+        let expected = self.counts_once();
+        let restored = restored(&self.broker, PATIENCE).partition;
+        assert!(restored.to_bytes() == expected, "the changelog says the same");
+    }
+
+    /// Goes on until all is committed and each message has counted once. Answers the state. (The embedded broker takes offsets in
+    /// transactions, but the group doesn't have them afterwards.)
+    fn counts_once(&mut self) -> Vec<u8> {
         let mut expected = Partition::new(catalog(), 100);
         expected.count_rejected(MESSAGES as u64);
         let expected = expected.to_bytes();
@@ -100,8 +113,7 @@ impl Scene {
             assert!(Instant::now() < until, "waited in vain for the commit");
         }
         self.transactions.settle(&self.consumer, &mut self.partitions, PATIENCE).unwrap();
-        let restored = restored(&self.broker, PATIENCE).partition;
-        assert!(restored.to_bytes() == expected, "the changelog says the same");
+        expected
     }
 }
 
@@ -118,6 +130,16 @@ fn what_was_aborted_counts_for_nothing_and_is_done_again() {
     scene.until("an abort", |scene| !scene.transactions.again.is_empty());
     assert!(scene.state() == before, "the state is as before");
     scene.ends_well();
+}
+
+#[test]
+fn without_a_changelog_an_abort_is_taken_back_all_the_same() {
+    let mut scene = Scene::in_memory();
+    let before = scene.state();
+    scene.broker.answer_with(TransactionRequest::AddOffsets, &[INVALID_PRODUCER_ID_MAPPING]).unwrap();
+    scene.until("an abort", |scene| !scene.transactions.again.is_empty());
+    assert!(scene.state() == before, "the state is as before");
+    scene.counts_once();
 }
 
 #[test]

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::INPUT;
 use crate::Stop;
-use crate::cluster::{Cluster, Observer};
+use crate::cluster::{Cluster, Observer, PARTITIONS};
 use crate::contender::{Contender, Programs, Scene};
 use crate::process::Running;
 use crate::table;
@@ -67,15 +68,15 @@ pub(crate) struct Track<'a> {
 impl Track<'_> {
     /// Lets a contender take the whole input, with a group and topics of its own.
     pub(crate) fn race(&mut self, contender: Contender, run: &str) -> Result<Measurement> {
-        let scene = contender.scene(run);
-        self.cluster.create(scene.outputs.iter().chain(&scene.besides))?;
+        let scene = contender.scene(run, INPUT);
+        self.cluster.create(scene.to_create(), PARTITIONS, &[])?;
         let measured = self.measure(contender, &scene).with_context(|| format!("{}, {run}", contender.name()))?;
-        self.cluster.delete(scene.outputs.iter().chain(&scene.besides))?;
+        self.cluster.delete(scene.to_delete())?;
         Ok(measured)
     }
 
     fn measure(&self, contender: Contender, scene: &Scene) -> Result<Measurement> {
-        let observer = self.cluster.observer(&scene.group)?;
+        let observer = self.cluster.observer(&scene.group, INPUT, PARTITIONS)?;
         let command = contender.command(self.programs, &self.cluster.brokers(), scene);
         let mut running = Running::start(command, contender.name())?;
         let looks = self.watch(&observer, &mut running)?;
@@ -86,7 +87,7 @@ impl Track<'_> {
             bail!("only {written} of {} messages are in the outputs", self.logins);
         }
         // What ends a transaction takes an offset, too.
-        if written > self.logins && !matches!(contender, Contender::Loginscope { exactly_once: true, .. }) {
+        if written > self.logins && !contender.exactly_once {
             eprintln!("{}: {} messages were written twice", contender.name(), written - self.logins);
         }
         between(&looks, self.logins, peak_bytes)
