@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loginscope::comparator::report::{Change, Report, Tolerance};
+use loginscope::comparator::report::{Change, Report, Tolerance, Use};
 use loginscope::comparator::{Comparator, Setting};
 use loginscope::control::swap::Swapper;
 use loginscope::pipeline::batch::OutputLimits;
 use loginscope::pipeline::plugins::DEFAULTS;
 use loginscope::pipeline::serving::Serving;
 use loginscope::pipeline::{Chain, Message};
-use loginscope_login::decode::InputFormat;
 use loginscope_tests::guests::misbehave;
 use loginscope_tests::in_process::plugin_set;
 use serde_json::{Value, json};
@@ -60,9 +59,8 @@ fn compared(old: &Arc<Chain>, new: &Arc<Chain>, logins: usize) -> Report {
 /// A swap that would go wrong on what came last is refused, and one that wouldn't is done.
 #[test]
 fn what_fails_on_recent_messages_never_serves() {
-    let format = InputFormat::default;
-    let next = |old: &Arc<Chain>, new: &Arc<Chain>| Chain::new(new.plugins.clone(), format(), 1000, Some(old)).unwrap();
-    let serving = Arc::new(Serving::new(next(&guest(json!({})), &guest(json!({})))));
+    let serving = Arc::new(Serving::new(plugin_set(&[misbehave()], BTreeMap::new()).load().unwrap()));
+    serving.recent.want();
     let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
     let setting = Setting { topic: "user-login".into(), insight_every: 100, limits };
     let swapper = Swapper {
@@ -80,12 +78,13 @@ fn what_fails_on_recent_messages_never_serves() {
     serving.recent.offer(0, &messages);
 
     let bad = guest(json!({ "how": "trap", "when_user": "user-7" }));
-    let refused = swapper.swap(next(&serving.load().chain, &bad)).unwrap_err().to_string();
-    assert!(refused.starts_with("misbehave@0.1.0 fails on 2 of 80 messages: "), "{refused}");
+    let swap = |chain: &Chain| swapper.swap(|_| Ok(chain.plugins.clone()));
+    let refused = swap(&bad).unwrap_err().to_string();
+    assert!(refused.starts_with("misbehave@0.1.0 fails on 2 logins and 0 windows of 80 messages: "), "{refused}");
     assert_eq!(serving.load().number, 1);
 
     let elsewhere = guest(json!({ "how": "trap", "when_user": "somebody who did not come" }));
-    swapper.swap(next(&serving.load().chain, &elsewhere)).unwrap();
+    swap(&elsewhere).unwrap();
     assert_eq!(serving.load().number, 2);
 }
 
@@ -99,7 +98,8 @@ fn the_same_plugins_change_nothing() {
     assert_eq!((report.messages, report.changed), (1000, 0));
     assert_eq!((report.insights["summary"].same, report.insights.len()), (10, 1));
     assert!(report.examples.is_empty());
-    assert!(report.new.values().all(|used| !used.cpu_time.is_zero() && used.failed_calls == 0));
+    let spent = |used: &Use| used.logins.cpu_time + used.windows.cpu_time;
+    assert!(report.new.values().all(|used| !spent(used).is_zero() && used.failed_calls == 0));
     assert_eq!(report.refusal(&Tolerance { max_changed_share: 0.0, ..TOLERANCE }), None);
 }
 
@@ -137,7 +137,8 @@ fn a_plugin_that_fails_on_a_login_is_refused_with_what_happened() {
         let used = &report.new["misbehave"];
         assert!(used.failed_logins == 4 && used.failed_calls >= 4, "{how}: {used:?}");
         let refusal = report.refusal(&TOLERANCE).unwrap();
-        assert!(refusal.starts_with("misbehave@0.1.0 fails on 4 of 160 messages: "), "{refusal}");
+        assert!(!refusal.ends_with(": "), "{refusal}");
+        assert!(refusal.starts_with("misbehave@0.1.0 fails on 4 logins and 0 windows of 160 messages: "), "{refusal}");
         assert_eq!(report.refusal(&Tolerance { max_failures: 4, ..TOLERANCE }), None);
     }
     // The other way round it is an improvement, and one that is as bad as before is none.
@@ -150,5 +151,5 @@ fn a_generator_that_fails_is_refused_though_no_login_is_at_fault() {
     let bad = guest(json!({ "how": "trap", "role": "insight-generator" }));
     let report = compared(&guest(json!({})), &bad, 500);
     assert_eq!(report.changed, 0);
-    assert!(report.refusal(&TOLERANCE).unwrap().starts_with("misbehave@0.1.0 fails on 1 of "));
+    assert!(report.refusal(&TOLERANCE).unwrap().starts_with("misbehave@0.1.0 fails on 0 logins and 10 windows of 1000 messages: "));
 }

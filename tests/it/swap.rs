@@ -15,7 +15,6 @@ use loginscope::pipeline::plugins::DEFAULTS;
 use loginscope::pipeline::serving::Serving;
 use loginscope::telemetry::Telemetry;
 use loginscope_kafka::{EmbeddedBroker, Producer, ProducerOptions, Read, ReadFrom, Reader, Record, StartPosition};
-use loginscope_login::decode::InputFormat;
 use loginscope_tests::guests::misbehave;
 use loginscope_tests::in_process::plugin_set;
 use loginscope_tests::instance::{PATIENCE, wait_until};
@@ -25,11 +24,6 @@ use serde_json::{Value, json};
 fn chain(guest: Value) -> Chain {
     let plugins: Vec<&'static [u8]> = DEFAULTS.iter().map(|(_, bytes)| *bytes).chain([misbehave()]).collect();
     plugin_set(&plugins, BTreeMap::from([("misbehave".to_owned(), guest)])).load().unwrap()
-}
-
-/// The chain with the plugins of another one.
-fn next(serving: &Serving, new: &Chain) -> Chain {
-    Chain::new(new.plugins.clone(), InputFormat::default(), 1000, Some(&serving.load().chain)).unwrap()
 }
 
 /// An application on a broker of its own, with a swapper that tolerates any time.
@@ -86,6 +80,10 @@ impl Running {
         Self { broker, producer, application, telemetry, serving, swapper, written: 0 }
     }
 
+    fn swap(&self, new: &Chain) {
+        self.swapper.swap(|_| Ok(new.plugins.clone())).unwrap();
+    }
+
     /// Writes logins of these users and waits until they were judged.
     fn judge<'u>(&mut self, users: impl IntoIterator<Item = &'u str>) {
         for user in users {
@@ -128,8 +126,8 @@ fn a_plugin_that_fails_on_probation_is_rolled_back_and_nothing_of_its_batch_goes
     let ordinary: Vec<String> = (0..250).map(|number| format!("user-{}", number % 10)).collect();
     let ordinary = || ordinary.iter().map(String::as_str);
     running.judge(ordinary());
-    let bad = chain(json!({ "how": "trap", "when_user": "poison" }));
-    running.swapper.swap(next(&running.serving, &bad)).unwrap();
+    let bad = chain(json!({ "how": "trap", "when_user": "poison", "role": "enricher" }));
+    running.swap(&bad);
     assert_eq!(running.serving.load().number, 2);
     running.judge(ordinary().chain(["poison"]).chain(ordinary()));
     let counts = running.telemetry.counts();
@@ -154,7 +152,7 @@ fn what_only_the_old_plugin_counts_is_complete_when_it_comes_back() {
     // The guest counts the logins of users only where it is told to.
     let mut running = Running::start(chain(json!({ "history": true })));
     running.judge(["a", "a", "b"]);
-    running.swapper.swap(next(&running.serving, &chain(json!({ "how": "trap", "when_user": "poison" })))).unwrap();
+    running.swap(&chain(json!({ "how": "trap", "when_user": "poison" })));
     running.judge(["a", "b", "b"]);
     running.judge(["poison", "a", "b"]);
     running.judge(["a"]);
@@ -176,4 +174,22 @@ fn what_only_the_old_plugin_counts_is_complete_when_it_comes_back() {
         ("a", Some(4)),
     ];
     assert_eq!(told, expected);
+}
+
+/// Two files that are changed one after the other, the first of them badly.
+#[test]
+fn what_was_swapped_in_before_is_on_probation_still_when_something_else_is() {
+    let good = chain(json!({}));
+    let mut running = Running::start(chain(json!({})));
+    running.judge(["a", "b"]);
+    running.swap(&chain(json!({ "how": "trap", "when_user": "poison", "role": "enricher" })));
+    running.judge(["a"]);
+    running.swapper.swap(|plugins| Ok(plugins.iter().take(3).zip(&good.plugins).map(|(_, good)| good.clone()).chain(plugins.get(3).cloned()).collect())).unwrap();
+    assert_eq!(running.serving.load().number, 3);
+    running.judge(["b"]);
+    running.judge(["poison", "a"]);
+    assert_eq!(running.serving.load().number, 4);
+    assert_eq!(running.telemetry.counts().rejected_total(), 0);
+    let told: Vec<Value> = running.end().iter().map(|login| login["user_logins"].clone()).collect();
+    assert_eq!(told, [1, 1, 2, 2, 1, 3]);
 }

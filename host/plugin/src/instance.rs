@@ -26,7 +26,16 @@ pub struct Instance {
     /// The batch at hand, packed.
     batch: Packed,
     /// What its calls took, where somebody wants to know.
-    meter: Option<Meter>,
+    measured: Option<Measured>,
+}
+
+/// What the calls of an instance took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Those with batches of logins.
+    pub logins: Meter,
+    /// Those with windows.
+    pub windows: Meter,
 }
 
 /// What calls took, those that failed included; starting an instance isn't.
@@ -36,6 +45,25 @@ pub struct Meter {
     pub cpu_time: Duration,
     /// How many logins, or windows, were handed over; those that were handed over again count again.
     pub rows: u64,
+    /// How many calls that were.
+    pub calls: u64,
+}
+
+impl Meter {
+    /// So much a call takes whatever it is about; a generous guess.
+    const CALL: Duration = Duration::from_micros(20);
+
+    /// CPU time for each login, or window.
+    pub fn per_row(&self) -> Duration {
+        self.cpu_time / u32::try_from(self.rows).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Whether more CPU time was taken than so much for each row, and what calls take whatever they are about: small batches make
+    /// nobody slow.
+    pub fn exceeds(&self, most_per_row: Duration) -> bool {
+        let times = |time: Duration, count: u64| time.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        self.cpu_time > times(most_per_row, self.rows).saturating_add(times(Self::CALL, self.calls))
+    }
 }
 
 /// An instance that has been started.
@@ -48,7 +76,7 @@ struct Running {
 
 impl Instance {
     pub(crate) fn new(plugin: Plugin) -> Self {
-        Self { plugin, running: None, batch: Packed::default(), meter: None }
+        Self { plugin, running: None, batch: Packed::default(), measured: None }
     }
 
     /// The plugin it is an instance of.
@@ -56,14 +84,14 @@ impl Instance {
         &self.plugin
     }
 
-    /// From now on keeps what its calls take; that costs each of them a microsecond.
-    pub fn measure(&mut self) {
-        self.meter.get_or_insert_default();
+    /// From now on keeps what its calls take, which costs each of them a microsecond, or doesn't any more.
+    pub fn measure(&mut self, on: bool) {
+        self.measured = on.then(|| self.measured());
     }
 
     /// What its calls have taken since it is measured.
-    pub fn measured(&self) -> Meter {
-        self.meter.unwrap_or_default()
+    pub fn measured(&self) -> Measured {
+        self.measured.unwrap_or_default()
     }
 
     /// Whether the next call is the first that the plugin's memory sees. A login is to blame for a failure only if it fails
@@ -82,7 +110,7 @@ impl Instance {
         let table = self.plugin.declaration(Role::Validator).map_or(&[][..], |declaration| &declaration.table);
         self.batch.batch(logins, table, more, &[]);
         let malformed_timestamps = lower::malformed_timestamps(logins);
-        serve(&self.plugin, &mut self.running, (&mut self.meter, rows), |Running { sandbox, guests, .. }| {
+        serve(&self.plugin, &mut self.running, (self.measured.as_mut().map(|measured| &mut measured.logins), rows), |Running { sandbox, guests, .. }| {
             let batch = self.batch.as_batch(rows, &malformed_timestamps);
             let rejections = sandbox.call(limits.batch_cpu(rows), |store, _| {
                 guest(guests.validator.as_ref(), Role::Validator)?.call_validate(store, batch)
@@ -102,7 +130,7 @@ impl Instance {
         let (table, sets) = declaration.map_or((&[][..], &[][..]), |it| (&it.table, &it.sets));
         self.batch.batch(logins, table, more, history);
         let malformed_timestamps = lower::malformed_timestamps(logins);
-        serve(&self.plugin, &mut self.running, (&mut self.meter, rows), |Running { sandbox, guests, .. }| {
+        serve(&self.plugin, &mut self.running, (self.measured.as_mut().map(|measured| &mut measured.logins), rows), |Running { sandbox, guests, .. }| {
             let batch = self.batch.as_batch(rows, &malformed_timestamps);
             let enrichment = sandbox.call(limits.batch_cpu(rows), |store, _| {
                 guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, batch)
@@ -129,7 +157,7 @@ impl Instance {
         // Lent to the store for the call; where the call doesn't come to that, it is still here.
         let mut here: Option<Box<dyn AggregateReader>> = Some(reader);
         let answer =
-            serve(&self.plugin, &mut self.running, (&mut self.meter, 1), |Running { sandbox, guests, .. }| {
+            serve(&self.plugin, &mut self.running, (self.measured.as_mut().map(|measured| &mut measured.windows), 1), |Running { sandbox, guests, .. }| {
                 let answer = sandbox.call_with_aggregates(limits.generate_cpu, &mut here, |store, _| {
                     guest(guests.insight_generator.as_ref(), Role::InsightGenerator)?
                         .call_generate(store, lower::window(window))
@@ -144,7 +172,7 @@ impl Instance {
 fn serve<T>(
     plugin: &Plugin,
     slot: &mut Option<Running>,
-    (meter, rows): (&mut Option<Meter>, usize),
+    (meter, rows): (Option<&mut Meter>, usize),
     call: impl FnOnce(&mut Running) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut running = if let Some(running) = slot.take() {
@@ -155,11 +183,12 @@ fn serve<T>(
     };
     let answer = match meter {
         None => call(&mut running),
-        Some(Meter { cpu_time, rows: all }) => {
+        Some(meter) => {
             let began = thread_cpu_time();
             let answer = call(&mut running);
-            *cpu_time += thread_cpu_time().saturating_sub(began);
-            *all += rows as u64;
+            meter.cpu_time += thread_cpu_time().saturating_sub(began);
+            meter.rows += rows as u64;
+            meter.calls += 1;
             answer
         }
     }?;

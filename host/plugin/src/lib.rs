@@ -42,7 +42,7 @@ pub use declaration::{
 };
 pub use engine::{Engine, EngineError};
 pub use failure::Failure;
-pub use instance::{Instance, Meter};
+pub use instance::{Instance, Measured, Meter};
 pub use limits::Limits;
 pub use listing::{Listing, ListingShape};
 pub use load_error::{LoadError, Problem};

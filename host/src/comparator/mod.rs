@@ -14,12 +14,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use loginscope_state::Partition;
-use loginscope_wasm::Meter;
 
 use crate::pipeline::batch::{OutputLimits, PartitionState, Partitions};
 use crate::pipeline::{Chain, ChainError, Message, Output, Pipeline, TotalsBoard};
 use outcome::{Outcome, SeenInsight};
-use report::{Report, Use};
+use report::{Report, Tolerance, Use};
 
 /// What both sides have in common with the workers that serve.
 #[derive(Clone, Debug)]
@@ -64,6 +63,11 @@ impl Comparator {
     pub fn report(&self) -> Report {
         Report { old: self.old.uses(), new: self.new.uses(), ..self.report.clone() }
     }
+
+    /// Which plugin has failed more often by now than is tolerated, in a sentence.
+    pub fn failure(&self, tolerance: &Tolerance) -> Option<String> {
+        if self.new.failures.is_empty() { None } else { self.report().failure(tolerance) }
+    }
 }
 
 /// One chain with a state of its own.
@@ -80,6 +84,7 @@ struct Side {
 #[derive(Default)]
 struct Failures {
     logins: u64,
+    windows: u64,
     calls: u64,
     first_reason: Option<String>,
 }
@@ -87,7 +92,7 @@ struct Failures {
 impl Side {
     fn new(chain: &Arc<Chain>, setting: &Setting) -> Result<Self, ChainError> {
         let mut pipeline = Pipeline::new(Arc::clone(chain), setting.limits)?;
-        pipeline.measure();
+        pipeline.measure(true);
         Ok(Self {
             pipeline,
             partitions: BTreeMap::new(),
@@ -115,6 +120,7 @@ impl Side {
         for failure in &self.output.failures {
             let failures = self.failures.entry(failure.plugin).or_default();
             failures.calls += 1;
+            failures.windows += u64::from(failure.on_window);
             failures.first_reason.get_or_insert_with(|| failure.reason.clone());
         }
     }
@@ -144,13 +150,14 @@ impl Side {
     /// What each plugin took, by its name.
     fn uses(&self) -> BTreeMap<String, Use> {
         let measured = self.pipeline.measured();
-        let uses = measured.enumerate().map(|(place, (plugin, Meter { cpu_time, rows }))| {
+        let uses = measured.enumerate().map(|(place, (plugin, measured))| {
             let failures = self.failures.get(&place);
             let used = Use {
                 version: plugin.version().to_owned(),
-                cpu_time,
-                rows,
+                logins: measured.logins.into(),
+                windows: measured.windows.into(),
                 failed_logins: failures.map_or(0, |failures| failures.logins),
+                failed_windows: failures.map_or(0, |failures| failures.windows),
                 failed_calls: failures.map_or(0, |failures| failures.calls),
                 first_failure: failures.and_then(|failures| failures.first_reason.clone()),
             };

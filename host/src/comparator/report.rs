@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use loginscope_wasm::Meter;
 use serde::Serialize;
 
 use super::outcome::{FieldChange, Outcome, SeenInsight, ShownOutcome, changed_fields};
+use crate::pipeline::serving::Allowed;
 
 /// How many examples are kept of what differs in one way.
 const EXAMPLES: usize = 20;
+
+/// A plugin that was handed fewer logins than this isn't judged by its time.
+const ENOUGH_ROWS: u64 = 1000;
 
 /// A plugin that takes less CPU time a login than this isn't slow, whatever it took before.
 const NEVER_SLOW: Duration = Duration::from_micros(1);
@@ -53,30 +58,56 @@ pub struct InsightChanges {
 pub struct Use {
     /// Its version.
     pub version: String,
-    /// CPU time of all its calls.
-    #[serde(rename = "cpu_seconds", serialize_with = "as_seconds")]
-    pub cpu_time: Duration,
-    /// How many logins, and windows, it was handed; those that it was handed again count again.
-    pub rows: u64,
+    /// Its calls with logins.
+    pub logins: Spent,
+    /// Its calls with windows.
+    pub windows: Spent,
     /// Logins that were rejected because it failed.
     pub failed_logins: u64,
+    /// Its calls with a window that failed.
+    pub failed_windows: u64,
     /// Its calls that failed; several for one login, as they are narrowed down to it.
     pub failed_calls: u64,
     /// What happened first.
     pub first_failure: Option<String>,
 }
 
-impl Use {
-    /// CPU time for each login that it was handed.
-    fn cpu_time_per_row(&self) -> Duration {
-        self.cpu_time / u32::try_from(self.rows).unwrap_or(u32::MAX).max(1)
+/// What calls of a plugin took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Spent {
+    /// CPU time.
+    #[serde(rename = "cpu_seconds", serialize_with = "as_seconds")]
+    pub cpu_time: Duration,
+    /// How many logins, or windows, were handed over; those that were handed over again count again.
+    pub rows: u64,
+    /// How many calls that were.
+    pub calls: u64,
+}
+
+impl From<Meter> for Spent {
+    fn from(Meter { cpu_time, rows, calls }: Meter) -> Self {
+        Self { cpu_time, rows, calls }
+    }
+}
+
+impl Spent {
+    fn meter(self) -> Meter {
+        Meter { cpu_time: self.cpu_time, rows: self.rows, calls: self.calls }
     }
 
-    /// How many times as much CPU time a login takes; nothing where it is quick all the same.
-    fn slowdown(&self, old: &Self) -> Option<f64> {
-        let (old, new) = (old.cpu_time_per_row(), self.cpu_time_per_row());
-        (new >= NEVER_SLOW && !old.is_zero()).then(|| new.as_secs_f64() / old.as_secs_f64())
+    /// How many times as much CPU time a row takes as before, where that is more than so many times, and not by the size of batches.
+    fn slowdown(self, before: Self, most: f64) -> Option<f64> {
+        let (before, now) = (before.meter(), self.meter());
+        if before.rows.min(now.rows) < ENOUGH_ROWS || !now.exceeds(most_cpu_time(before.per_row(), most)) {
+            return None;
+        }
+        Some(now.per_row().as_secs_f64() / before.per_row().as_secs_f64())
     }
+}
+
+/// So many times as much CPU time as before, but never less than what is quick all the same.
+fn most_cpu_time(before: Duration, most: f64) -> Duration {
+    Duration::try_from_secs_f64(before.as_secs_f64() * most).unwrap_or(Duration::MAX).max(NEVER_SLOW)
 }
 
 /// A message that came to something else.
@@ -184,41 +215,58 @@ impl Report {
         }
     }
 
-    /// The share of messages on which a plugin failed before.
-    pub fn failing_share(&self, plugin: &str) -> f64 {
-        self.old.get(plugin).map_or(0.0, |old| old.failed_logins as f64 / self.messages.max(1) as f64)
+    /// What a plugin of this name, at this place of the new chain, may do in service, going by what the one before it did here.
+    pub fn allowed(&self, plugin: usize, name: &str, tolerance: &Tolerance) -> Allowed {
+        let before = self.old.get(name);
+        let measured = before.map(|old| old.logins.meter()).filter(|meter| meter.rows >= ENOUGH_ROWS);
+        Allowed {
+            plugin,
+            cpu_time_per_login: measured
+                .map_or(Duration::MAX, |meter| most_cpu_time(meter.per_row(), tolerance.max_slowdown)),
+            failures: tolerance.max_failures,
+            failing_share: before.map_or(0.0, |old| old.failed_logins as f64 / self.messages.max(1) as f64),
+            fails_on_windows: before.is_some_and(|old| old.failed_windows > 0),
+        }
     }
 
-    /// The most CPU time a login that a plugin may take.
-    pub fn most_cpu_time(&self, plugin: &str, tolerance: &Tolerance) -> Duration {
-        let before = self.old.get(plugin).map(Use::cpu_time_per_row).filter(|time| !time.is_zero());
-        before.map_or(Duration::MAX, |before| {
-            Duration::try_from_secs_f64(before.as_secs_f64() * tolerance.max_slowdown)
-                .unwrap_or(Duration::MAX)
-                .max(NEVER_SLOW)
+    /// Which plugin fails more than is tolerated, in a sentence.
+    pub fn failure(&self, tolerance: &Tolerance) -> Option<String> {
+        self.new.iter().find_map(|(name, new)| {
+            let none = Use::default();
+            let old = self.old.get(name).unwrap_or(&none);
+            let logins = new.failed_logins.saturating_sub(old.failed_logins);
+            let windows = new.failed_windows.saturating_sub(old.failed_windows);
+            // Calls can fail without a login at fault.
+            let calls = u64::from(new.failed_calls > 0 && old.failed_calls == 0);
+            ((logins + windows).max(calls) > tolerance.max_failures).then(|| {
+                format!(
+                    "{name}@{} fails on {} logins and {} windows of {} messages: {}",
+                    new.version,
+                    new.failed_logins,
+                    new.failed_windows,
+                    self.messages,
+                    new.first_failure.as_deref().unwrap_or_default()
+                )
+            })
         })
     }
 
     /// Why this is more than is tolerated, in a sentence.
     pub fn refusal(&self, tolerance: &Tolerance) -> Option<String> {
-        for (name, new) in &self.new {
-            let label = format!("{name}@{}", new.version);
-            let old = self.old.get(name);
-            let failures = |used: &Use| used.failed_logins.max(u64::from(used.failed_calls > 0));
-            let more = failures(new).saturating_sub(old.map_or(0, failures));
-            if more > tolerance.max_failures {
-                let reason = new.first_failure.as_deref().unwrap_or_default();
-                return Some(format!("{label} fails on {} of {} messages: {reason}", failures(new), self.messages));
-            }
-            if let Some(slowdown) = old.and_then(|old| new.slowdown(old))
-                && slowdown > tolerance.max_slowdown
-            {
-                return Some(format!(
-                    "{label} takes {slowdown:.1} times as much CPU time as before, and max_slowdown is {}",
-                    tolerance.max_slowdown
-                ));
-            }
-        }
+        self.failure(tolerance).or_else(|| self.slow(tolerance)).or_else(|| self.too_different(tolerance))
+    }
+
+    fn slow(&self, tolerance: &Tolerance) -> Option<String> {
+        self.new.iter().find_map(|(name, new)| {
+            let slowdown = new.logins.slowdown(self.old.get(name)?.logins, tolerance.max_slowdown)?;
+            Some(format!(
+                "{name}@{} takes {slowdown:.1} times as much CPU time a login as before, and max_slowdown is {}",
+                new.version, tolerance.max_slowdown
+            ))
+        })
+    }
+
+    fn too_different(&self, tolerance: &Tolerance) -> Option<String> {
         let share = self.changed as f64 / self.messages.max(1) as f64;
         (share > tolerance.max_changed_share).then(|| {
             format!(
@@ -265,12 +313,23 @@ impl fmt::Display for Report {
 }
 
 fn write_use(formatter: &mut fmt::Formatter<'_>, name: &str, old: Option<&Use>, new: &Use) -> fmt::Result {
-    let nanoseconds = |used: &Use| used.cpu_time_per_row().as_nanos();
-    let before = old.map_or_else(|| "new".to_owned(), |old| format!("{} ns a login before", nanoseconds(old)));
-    write!(formatter, "  {name}@{}: {} ns a login ({before})", new.version, nanoseconds(new))?;
+    write!(formatter, "  {name}@{}:", new.version)?;
+    for (what, spent, before) in [
+        ("login", new.logins, old.map(|old| old.logins)),
+        ("window", new.windows, old.map(|old| old.windows)),
+    ] {
+        if spent.calls > 0 {
+            let before = before.map_or_else(String::new, |old| format!(" ({} before)", old.meter().per_row().as_nanos()));
+            write!(formatter, " {} ns a {what}{before}", spent.meter().per_row().as_nanos())?;
+        }
+    }
     if new.failed_calls > 0 {
         let reason = new.first_failure.as_deref().unwrap_or_default();
-        write!(formatter, ", fails on {} logins in {} calls: {reason}", new.failed_logins, new.failed_calls)?;
+        let Use { failed_logins, failed_windows, failed_calls, .. } = new;
+        write!(
+            formatter,
+            ", fails on {failed_logins} logins and {failed_windows} windows in {failed_calls} calls: {reason}"
+        )?;
     }
     writeln!(formatter)
 }
@@ -311,12 +370,8 @@ mod tests {
     #[test]
     fn a_plugin_that_takes_much_longer_is_refused_unless_it_is_quick_all_the_same() {
         let used = |nanoseconds| {
-            let used = Use {
-                version: "0.1.0".to_owned(),
-                cpu_time: Duration::from_nanos(nanoseconds),
-                rows: 1000,
-                ..Use::default()
-            };
+            let logins = Spent { cpu_time: Duration::from_nanos(nanoseconds), rows: 1000, calls: 0 };
+            let used = Use { version: "0.1.0".to_owned(), logins, ..Use::default() };
             BTreeMap::from([("p".to_owned(), used)])
         };
         let report = |old, new| Report { messages: 7, old: used(old), new: used(new), ..Report::default() };
@@ -324,6 +379,6 @@ mod tests {
         assert_eq!(report(100_000, 999_999).refusal(&tolerance), None, "1 µs a login");
         assert_eq!(report(150_000, 1_400_000).refusal(&tolerance), None);
         let refusal = report(100_000, 1_200_000).refusal(&tolerance).unwrap();
-        assert_eq!(refusal, "p@0.1.0 takes 12.0 times as much CPU time as before, and max_slowdown is 10");
+        assert_eq!(refusal, "p@0.1.0 takes 12.0 times as much CPU time a login as before, and max_slowdown is 10");
     }
 }

@@ -59,7 +59,7 @@ impl Memory {
         if used >= self.limit {
             bail!(
                 "the process takes {} of memory, and its limit is {}: start more instances, so that each has fewer partitions, or \
-                 raise memory_limit; nothing is lost",
+                 raise memory_limit",
                 ByteSize(used),
                 ByteSize(self.limit)
             );

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use loginscope_wasm::Plugin;
 
 use crate::comparator::report::{Report, Tolerance};
@@ -15,8 +15,15 @@ use crate::comparator::{Comparator, Setting};
 use crate::config::PipelineConfig;
 use crate::pipeline::Chain;
 use crate::pipeline::batch::OutputLimits;
-use crate::pipeline::serving::{OnProbation, Probation, Serving};
+use crate::pipeline::chain::Keep;
+use crate::pipeline::serving::{Probation, Serving};
 use crate::telemetry::Telemetry;
+
+/// How many messages are compared at once: a plugin that loops takes its time for each.
+const AT_ONCE: usize = 200;
+
+/// How often a swap is begun anew because others took over meanwhile.
+const ATTEMPTS: usize = 3;
 
 /// Swaps chains, one at a time.
 pub struct Swapper {
@@ -45,49 +52,59 @@ impl Swapper {
         let limits = OutputLimits { value_bytes: config.max_message_bytes as usize, record_bytes: usize::MAX };
         let setting =
             Setting { topic: config.input_topic.as_str().into(), insight_every: config.insight_every, limits };
+        serving.recent.want();
         Self { serving: Arc::clone(serving), telemetry: Arc::clone(telemetry), setting, tolerance, probation }
     }
 
-    /// Has a chain that was made from the one that serves take over from it.
+    /// Has changed plugins take over: `change` makes them of those that serve.
     ///
     /// # Errors
-    /// It is refused. The text says why.
-    pub fn swap(&self, chain: Chain) -> Result<()> {
-        let (before, chain) = (self.serving.load(), Arc::new(chain));
-        let report = self.compare(&before.chain, &chain)?;
-        self.telemetry.compared(&report);
-        if let Some(refusal) = report.refusal(&self.tolerance) {
-            anyhow::bail!("{refusal}");
+    /// They are refused. The text says why.
+    pub fn swap(&self, change: impl Fn(&[Plugin]) -> Result<Vec<Plugin>>) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let before = self.serving.load();
+            let plugins = change(&before.chain.plugins)?;
+            // What has not proved itself yet is no ground to stand on.
+            let (proven, is_proven) = (before.proven(), before.probation().is_none());
+            let keep = if is_proven { Keep::Declared } else { Keep::All };
+            let chain = Arc::new(before.chain.next(plugins, keep)?);
+            let report = self.compare(proven, &chain)?;
+            self.telemetry.compared(&report);
+            if let Some(refusal) = report.refusal(&self.tolerance) {
+                bail!("{refusal}");
+            }
+            let probation = self.probation(proven, &chain, &report)?;
+            // It may have been rolled back meanwhile, and then it is another one that is to be changed.
+            if let Some(number) = self.serving.replace(before.number, Arc::clone(&chain), probation) {
+                self.telemetry.swapped(number, &chain);
+                return Ok(());
+            }
         }
-        let probation = self.probation(&before.chain, &chain, &report)?;
-        let Some(number) = self.serving.replace(before.number, Arc::clone(&chain), Some(probation)) else {
-            anyhow::bail!("others took over meanwhile; try again");
-        };
-        self.telemetry.swapped(number, &chain);
-        Ok(())
+        bail!("the plugins that serve went on changing meanwhile");
     }
 
     /// What the chain may do while it is new.
-    fn probation(&self, before: &Chain, chain: &Chain, report: &Report) -> Result<Probation> {
-        let is_new = |plugin: &Plugin| before.plugins.iter().all(|known| !known.is_same(plugin));
+    fn probation(&self, proven: &Chain, chain: &Chain, report: &Report) -> Result<Option<Probation>> {
+        if self.probation.is_zero() {
+            return Ok(None);
+        }
+        let is_new = |plugin: &Plugin| proven.plugins.iter().all(|known| !known.is_same(plugin));
         let new = chain.plugins.iter().enumerate().filter(|(_, plugin)| is_new(plugin));
-        let on_probation = new.map(|(place, plugin)| OnProbation {
-            plugin: place,
-            most_cpu_time: report.most_cpu_time(plugin.name(), &self.tolerance),
-            max_failures: self.tolerance.max_failures,
-            failing_share: 2.0 * report.failing_share(plugin.name()),
-        });
-        let on_probation = on_probation.collect();
-        let exact_distinct = before.catalog.exact_distinct();
-        let fallback = Chain::new(before.plugins.clone(), before.format.clone(), exact_distinct, Some(chain))?;
-        Ok(Probation::new(Arc::new(fallback), self.probation, on_probation))
+        let allowed = new.map(|(place, plugin)| report.allowed(place, plugin.name(), &self.tolerance));
+        let fallback = Arc::new(chain.next(proven.plugins.clone(), Keep::All)?);
+        Ok(Some(Probation::new(fallback, self.probation, allowed)))
     }
 
-    /// Takes the messages that came last through both chains.
+    /// Takes the messages that came last through both chains, until it is certain that the new one fails too often.
     fn compare(&self, before: &Arc<Chain>, chain: &Arc<Chain>) -> Result<Report> {
         let mut comparator = Comparator::new(before, chain, &self.setting)?;
         for batch in self.serving.recent.batches() {
-            comparator.compare(batch.partition, &batch.messages());
+            for some in batch.messages().chunks(AT_ONCE) {
+                comparator.compare(batch.partition, some);
+                if comparator.failure(&self.tolerance).is_some() {
+                    return Ok(comparator.report());
+                }
+            }
         }
         Ok(comparator.report())
     }

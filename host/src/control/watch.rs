@@ -93,10 +93,14 @@ impl Reloader {
         }
     }
 
-    fn swap(&self, index: usize, path: &Path) {
-        let chain = self.plugins.reload(&self.swapper.serving.load().chain, index);
-        if let Err(error) = chain.and_then(|chain| self.swapper.swap(chain)) {
+    fn swap(&mut self, index: usize, path: &Path) {
+        let swapped = self.swapper.swap(|plugins| self.plugins.reload(plugins, index));
+        if let Err(error) = swapped {
             self.swapper.telemetry.swap_refused(&path.display().to_string(), &format!("{error:#}"));
+            // Written once more, it is tried once more.
+            if let Some(known) = self.contents.get_mut(index) {
+                *known = None;
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use loginscope_login::decode::{Decoder, Layouts};
 use loginscope_login::encode::Encoder;
 use loginscope_login::{Logins, Rejection};
 use loginscope_state::{Partition, PartitionTotals};
-use loginscope_wasm::{Instance, Meter, Plugin};
+use loginscope_wasm::{Instance, Measured, Plugin};
 
 use super::chain::{Chain, ChainError};
 use super::insight::{self, InsightRecord};
@@ -107,6 +107,8 @@ pub struct PluginFailure {
     pub plugin: usize,
     /// What happened, in a sentence.
     pub reason: String,
+    /// Whether it was about a window, not logins.
+    pub on_window: bool,
 }
 
 impl Output {
@@ -223,7 +225,7 @@ impl Pipeline {
         output: &mut Output,
     ) {
         self.decode(messages);
-        self.validate();
+        self.validate(output);
         self.enrich_observe_encode(partition, messages, totals, output);
         self.give_back_rejected(output);
     }
@@ -251,9 +253,10 @@ impl Pipeline {
         }
     }
 
-    fn validate(&mut self) {
+    fn validate(&mut self, output: &mut Output) {
         let mut row_verdicts: Vec<Option<Rejected>> = vec![None; self.row_messages.len()];
-        validate(&self.chain, &mut self.instances, &self.logins, &mut self.scratch, &mut row_verdicts);
+        let failures = &mut output.failures;
+        validate(&self.chain, &mut self.instances, &self.logins, &mut self.scratch, &mut row_verdicts, failures);
         for (message, verdict) in self.row_messages.iter().zip(row_verdicts) {
             if let (Some(place), Some(_)) = (self.verdicts.get_mut(*message), &verdict) {
                 *place = verdict;
@@ -293,7 +296,11 @@ impl Pipeline {
                 }
                 Attempt::Rejected { index, .. } => cutter.cut_before(index),
                 Attempt::Failed { rejected, reason, fresh } => {
-                    output.failures.extend(rejected.plugin.map(|plugin| PluginFailure { plugin, reason }));
+                    output.failures.extend(rejected.plugin.map(|plugin| PluginFailure {
+                        plugin,
+                        reason,
+                        on_window: false,
+                    }));
                     if rows.len() == 1 && fresh {
                         self.reject_row(rows.first(), rejected);
                         cutter.passed(1);
@@ -361,13 +368,13 @@ impl Pipeline {
         output.rejected.extend(verdicts.filter_map(|(message, verdict)| Some((message, verdict?))));
     }
 
-    /// From now on keeps what the plugins' calls take; that costs each of them a microsecond.
-    pub fn measure(&mut self) {
-        self.instances.iter_mut().for_each(Instance::measure);
+    /// From now on keeps what the plugins' calls take, which costs each of them a microsecond, or doesn't any more.
+    pub fn measure(&mut self, on: bool) {
+        self.instances.iter_mut().for_each(|instance| instance.measure(on));
     }
 
     /// What the calls of each plugin have taken since they are measured, in the chain's order.
-    pub fn measured(&self) -> impl Iterator<Item = (&Plugin, Meter)> {
+    pub fn measured(&self) -> impl Iterator<Item = (&Plugin, Measured)> {
         self.instances.iter().map(|instance| (instance.plugin(), instance.measured()))
     }
 

@@ -2,8 +2,8 @@
 //! schema of the columns, what the state keeps, which fields are spliced into the output.
 //!
 //! A chain is immutable. A hot-swap makes a new one from the old one: the schema only grows (slots keep their
-//! meaning), the aggregates that stay keep what they have counted, and what only the old one declares is counted on until the next
-//! swap, so that the old one can come back and find it complete.
+//! meaning), the aggregates that stay keep what they have counted, and what only the old one declares is counted on, so that the old one
+//! can come back and find it complete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,6 +72,15 @@ pub struct SetField {
     pub slot: Slot,
 }
 
+/// Which aggregates of the chain before are counted on, beside those that are declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Those that its plugins declare.
+    Declared,
+    /// All that it counted.
+    All,
+}
+
 /// The plugins in their order, and what follows from it.
 pub struct Chain {
     /// The plugins.
@@ -88,6 +97,8 @@ pub struct Chain {
     pub catalog: Arc<Catalog>,
     /// What the plugins declare of them, by plugin.
     declared: Vec<(String, Vec<Definition>)>,
+    /// All of them, by plugin.
+    counted: Vec<(String, Vec<Definition>)>,
     /// The names of all fields that enrichers set, each once, in the order of the first one that sets it.
     pub set_names: Vec<String>,
     /// Whether several enrichers set the same field.
@@ -100,19 +111,36 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain of these plugins, which counts so many different values of a key exactly. `previous` is the chain it takes
-    /// over from.
-    pub fn new(
+    /// The first chain, of these plugins, which counts so many different values of a key exactly.
+    pub fn new(plugins: Vec<Plugin>, format: InputFormat, exact_distinct: u64) -> Result<Self, ChainError> {
+        Self::build(plugins, format, exact_distinct, None)
+    }
+
+    /// The chain of these plugins that takes over from this one.
+    ///
+    /// # Errors
+    /// Also where an aggregate that this one's plugins declare is declared otherwise.
+    pub fn next(&self, plugins: Vec<Plugin>, keep: Keep) -> Result<Self, ChainError> {
+        Self::build(plugins, self.format.clone(), self.catalog.exact_distinct(), Some((self, keep)))
+    }
+
+    fn build(
         plugins: Vec<Plugin>,
         format: InputFormat,
         exact_distinct: u64,
-        previous: Option<&Self>,
+        previous: Option<(&Self, Keep)>,
     ) -> Result<Self, ChainError> {
         refuse_same_names(&plugins)?;
-        let schema = Fields::collect(&plugins, previous.map(|chain| chain.schema.clone()))?;
+        let schema = Fields::collect(&plugins, previous.map(|(chain, _)| chain.schema.clone()))?;
         let declared = definitions(&plugins);
+        let mut counted = declared.clone();
         let catalog = match previous {
-            Some(previous) => previous.catalog.evolve(&with_previous(&declared, &previous.declared), &schema)?,
+            Some((previous, keep)) => {
+                let before = if keep == Keep::All { &previous.counted } else { &previous.declared };
+                add_missing(&mut counted, before);
+                // What nobody declares any more binds nobody.
+                Catalog::new(&previous.declared, &schema)?.evolve(&counted, &schema)?
+            }
             None => Catalog::new(&declared, &schema)?,
         };
         let catalog = Arc::new(catalog.with_exact_distinct(exact_distinct));
@@ -127,6 +155,7 @@ impl Chain {
             schema,
             catalog,
             declared,
+            counted,
             set_names,
             format,
         };
@@ -211,23 +240,18 @@ fn definitions(plugins: &[Plugin]) -> Vec<(String, Vec<Definition>)> {
         .collect()
 }
 
-/// What is declared, and what was before and isn't any more.
-fn with_previous(
-    declared: &[(String, Vec<Definition>)],
-    previous: &[(String, Vec<Definition>)],
-) -> Vec<(String, Vec<Definition>)> {
-    let mut all = declared.to_vec();
-    for (plugin, definitions) in previous {
-        match all.iter_mut().find(|(name, _)| name == plugin) {
+/// Adds what was counted before and has no other meaning now.
+fn add_missing(counted: &mut Vec<(String, Vec<Definition>)>, before: &[(String, Vec<Definition>)]) {
+    for (plugin, definitions) in before {
+        match counted.iter_mut().find(|(name, _)| name == plugin) {
             Some((_, known)) => {
                 let is_gone = |definition: &&Definition| known.iter().all(|known| known.name != definition.name);
                 let gone: Vec<Definition> = definitions.iter().filter(is_gone).cloned().collect();
                 known.extend(gone);
             }
-            None => all.push((plugin.clone(), definitions.clone())),
+            None => counted.push((plugin.clone(), definitions.clone())),
         }
     }
-    all
 }
 
 fn set_names(plugins: &[Plugin]) -> Vec<String> {

@@ -118,7 +118,7 @@ impl PluginSet {
                 );
             }
         }
-        let chain = Chain::new(plugins, self.format.clone(), self.exact_distinct, None);
+        let chain = Chain::new(plugins, self.format.clone(), self.exact_distinct);
         chain.map_err(|error| self.with_origin(error.into()))
     }
 
@@ -134,14 +134,14 @@ impl PluginSet {
         }
     }
 
-    /// The chain with one plugin loaded anew; all others, and what has been counted, stay.
-    pub fn reload(&self, chain: &Chain, source: usize) -> Result<Chain> {
+    /// The plugins with the one from this source loaded anew.
+    pub fn reload(&self, plugins: &[Plugin], source: usize) -> Result<Vec<Plugin>> {
         let source_of_plugin = self.sources.get(source).context("there is no such plugin")?;
-        let mut plugins = chain.plugins.clone();
+        let mut plugins = plugins.to_vec();
         if let Some(place) = plugins.get_mut(source) {
             *place = self.load_one(source_of_plugin)?;
         }
-        Ok(Chain::new(plugins, self.format.clone(), self.exact_distinct, Some(chain))?)
+        Ok(plugins)
     }
 
     fn load_one(&self, source: &PluginSource) -> Result<Plugin> {

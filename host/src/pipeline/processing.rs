@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use loginscope_kafka::{Batch, Error};
 use loginscope_state::Catalog;
@@ -17,6 +16,9 @@ use super::worker::{Judged, Shared, Work};
 
 /// The most bytes of messages that go through the chain at once: columns count in 32 bits, and memory is to stay bounded.
 const MAX_BATCH_BYTES: usize = 16 << 20;
+
+/// The most messages that new plugins take at once.
+const PROBATION_BATCH: usize = 200;
 
 /// Plugins, and the way of their outputs.
 pub struct Processing {
@@ -48,9 +50,7 @@ impl Work<Librdkafka> for Processing {
     fn take_over(&mut self) -> anyhow::Result<()> {
         self.generation = Arc::clone(&self.serving.load());
         self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
-        if self.generation.probation.is_some() {
-            self.pipeline.measure();
-        }
+        self.pipeline.measure(self.generation.probation.is_some());
         Ok(())
     }
 
@@ -75,9 +75,13 @@ impl Work<Librdkafka> for Processing {
                 header_bytes: carried_bytes + source_bytes,
             })
             .collect();
-        self.serving.recent.offer(partition.number, &messages);
+        if from == 0 {
+            self.serving.recent.offer(partition.number, &messages);
+        }
         let mut first = from;
-        while let Some(part) = messages.get(first..).map(bounded).filter(|part| !part.is_empty()) {
+        // A new plugin that does badly is not to hold the worker up for long.
+        let most = if self.generation.probation().is_some() { PROBATION_BATCH } else { usize::MAX };
+        while let Some(part) = messages.get(first..).map(|rest| bounded(rest, most)).filter(|part| !part.is_empty()) {
             let messages = part;
             let part = BatchPart { batch, first, carried_bytes: &carried_bytes };
             if !self.process_part(part, messages, partition, delivery, shared)? {
@@ -128,7 +132,8 @@ impl Processing {
         shared: &Shared,
     ) -> bool {
         let generation = Arc::clone(&self.generation);
-        let Some(probation) = generation.probation.as_ref().filter(|probation| Instant::now() < probation.until) else {
+        let Some(probation) = generation.probation() else {
+            self.pipeline.measure(false);
             self.pipeline.process(partition, messages, &shared.totals, &mut self.output);
             return true;
         };
@@ -146,7 +151,7 @@ impl Processing {
     }
 
     fn measured(&self) -> impl Iterator<Item = (&str, Meter)> {
-        self.pipeline.measured().map(|(plugin, meter)| (plugin.label(), meter))
+        self.pipeline.measured().map(|(plugin, measured)| (plugin.label(), measured.logins))
     }
 
     fn tell(&self, shared: &Shared) {
@@ -167,14 +172,14 @@ impl Processing {
     }
 }
 
-/// As many of the messages as may go at once, at least one.
-fn bounded<'a, 'm>(messages: &'a [Message<'m>]) -> &'a [Message<'m>] {
+/// As many of the messages as may go at once, at least one and at most so many.
+fn bounded<'a, 'm>(messages: &'a [Message<'m>], most: usize) -> &'a [Message<'m>] {
     let mut bytes = 0;
     let fits = |message: &&Message<'_>| {
         bytes += message.payload.map_or(0, <[u8]>::len);
         bytes <= MAX_BATCH_BYTES
     };
-    let count = messages.iter().take_while(fits).count().max(1).min(messages.len());
+    let count = messages.iter().take(most).take_while(fits).count().max(1).min(messages.len());
     messages.get(..count).unwrap_or_default()
 }
 
@@ -191,11 +196,12 @@ mod tests {
         let mut parts = Vec::new();
         let mut rest = &messages[..];
         while !rest.is_empty() {
-            let part = bounded(rest);
+            let part = bounded(rest, usize::MAX);
             parts.push(part.len());
             rest = &rest[part.len()..];
         }
         assert_eq!(parts, [1, 1, 6]);
-        assert!(bounded(&[]).is_empty());
+        assert!(bounded(&[], usize::MAX).is_empty());
+        assert_eq!(bounded(&messages[3..], 2).len(), 2);
     }
 }

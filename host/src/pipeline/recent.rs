@@ -3,6 +3,7 @@
 //! Invariants: it is bounded, and keeping it costs a worker a copy of a few messages ten times a second at most.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use super::batch::Message;
 /// How often some messages are taken.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The most messages that are taken at once.
+/// The most messages, and the most bytes of them, that are taken at once.
 const MOST_AT_ONCE: usize = 500;
+const MOST_BYTES_AT_ONCE: usize = 1 << 20;
 
 /// The most messages, and the most bytes of them, that are kept.
 const MOST_MESSAGES: usize = 5000;
@@ -66,9 +68,12 @@ impl OwnedMessage {
     }
 }
 
-/// The messages that were taken last.
+/// The messages that were taken last, from when somebody wants them.
 #[derive(Default)]
-pub struct Recent(Mutex<Kept>);
+pub struct Recent {
+    is_wanted: AtomicBool,
+    kept: Mutex<Kept>,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -79,32 +84,45 @@ struct Kept {
 }
 
 impl Recent {
-    /// Takes some of the messages of a batch, if it is time to, and nobody else is at it.
+    /// From now on some are kept.
+    pub fn want(&self) {
+        self.is_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes some of the messages of a batch, if they are wanted, it is time to, and nobody else is at it.
     pub fn offer(&self, partition: i32, messages: &[Message<'_>]) {
-        let Ok(mut kept) = self.0.try_lock() else { return };
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(mut kept) = self.kept.try_lock() else { return };
         if messages.is_empty() || kept.taken.is_some_and(|taken| taken.elapsed() < INTERVAL) {
             return;
         }
         kept.taken = Some(Instant::now());
-        let some = messages.get(..MOST_AT_ONCE).unwrap_or(messages);
-        kept.add(RecentBatch::of(partition, some));
+        let mut bytes = 0;
+        let fits = |message: &&Message<'_>| {
+            bytes += message.payload.map_or(0, <[u8]>::len);
+            bytes <= MOST_BYTES_AT_ONCE
+        };
+        let count = messages.iter().take(MOST_AT_ONCE).take_while(fits).count();
+        kept.add(RecentBatch::of(partition, messages.get(..count).unwrap_or_default()));
     }
 
     /// What is kept now, the oldest first.
     pub fn batches(&self) -> Vec<Arc<RecentBatch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).batches.iter().cloned().collect()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).batches.iter().cloned().collect()
     }
 }
 
 impl Kept {
-    /// A partition that comes again, after a rebalance say, begins before what was kept of it: that is given up.
+    /// What is done again, after a rebalance say, is there already.
     fn add(&mut self, batch: RecentBatch) {
-        let begin = batch.messages.first().map_or(0, |message| message.offset);
-        let is_behind = |kept: &RecentBatch| {
+        let Some(begin) = batch.messages.first().map(|message| message.offset) else { return };
+        let is_known = |kept: &RecentBatch| {
             kept.partition == batch.partition && kept.messages.last().is_some_and(|message| message.offset >= begin)
         };
-        if self.batches.iter().any(|kept| is_behind(kept)) {
-            self.batches.retain(|kept| kept.partition != batch.partition);
+        if self.batches.iter().any(|kept| is_known(kept)) {
+            return;
         }
         self.batches.push_back(Arc::new(batch));
         loop {
@@ -152,12 +170,15 @@ mod tests {
         kept.add(batch(1, 0, 10, b"x"));
         kept.add(batch(0, 50, 10, b"x"));
         kept.add(batch(0, 55, 10, b"x"));
-        assert_eq!(offsets(&kept), [(1, 0), (0, 55)]);
+        assert_eq!(offsets(&kept), [(0, 0), (1, 0), (0, 50)], "what comes again is there already");
     }
 
     #[test]
     fn what_is_offered_too_soon_is_not_taken_and_what_is_taken_is_the_same() {
         let recent = Recent::default();
+        recent.offer(2, &[Message::default()]);
+        assert!(recent.batches().is_empty(), "nobody wants any");
+        recent.want();
         let message =
             Message { offset: 7, payload: Some(b"p"), key: Some(b"k"), timestamp_ms: Some(1), header_bytes: 3 };
         recent.offer(2, &[message]);

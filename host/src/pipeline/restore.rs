@@ -133,14 +133,15 @@ impl<K: Clients> Restorer<K> {
 }
 
 /// Reads partitions here and now, for whoever looks into them or writes them anew. Nothing is claimed. Partitions whose changelog
-/// makes no state are among the answers, each with its error.
+/// makes no state are among the answers, each with its error. `turned` is called each turn.
 ///
 /// # Errors
-/// What keeps all of them from being read.
+/// What keeps all of them from being read, and those of `turned`.
 pub fn read_all<K: Clients>(
     source: Source<K>,
     partitions: &[i32],
     catalog: Arc<Catalog>,
+    turned: &mut dyn FnMut() -> Result<()>,
 ) -> Result<BTreeMap<i32, Result<Found>>> {
     let open = partitions.iter().map(|partition| {
         let assigned = Assigned { partition: *partition, committed: None, next_offset: None };
@@ -157,6 +158,7 @@ pub fn read_all<K: Clients>(
             Turn::After(time) => K::sleep(time),
             Turn::Done => break,
         }
+        turned()?;
     }
     let is_damaged = |error: &anyhow::Error| error.is::<RestoreError>();
     let results = results.try_iter().map(|(partition, found): (i32, Result<Found>)| match found {

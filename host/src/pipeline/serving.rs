@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use loginscope_wasm::Meter;
 
-use super::batch::Output;
+use super::batch::{Output, PluginFailure, Rejected};
 use super::chain::Chain;
 use super::recent::Recent;
 
@@ -27,37 +27,58 @@ pub struct Generation {
     pub probation: Option<Probation>,
 }
 
+impl Generation {
+    /// What it may do, if it is still new.
+    pub fn probation(&self) -> Option<&Probation> {
+        self.probation.as_ref().filter(|probation| Instant::now() < probation.until)
+    }
+
+    /// The chain that has proved itself: this one, or the one before it.
+    pub fn proven(&self) -> &Arc<Chain> {
+        self.probation().map_or(&self.chain, |probation| &probation.fallback)
+    }
+}
+
 /// What a chain may do while it is new.
 pub struct Probation {
     /// The chain that takes over again.
     pub fallback: Arc<Chain>,
     /// When it is over.
-    pub until: Instant,
-    /// The plugins that are new, by their place in the chain.
-    pub plugins: Vec<OnProbation>,
-    /// Logins and windows on which new plugins have failed so far, and the messages that were judged.
-    failures: AtomicU64,
+    until: Instant,
+    /// The plugins that are new.
+    plugins: Vec<OnProbation>,
+    /// The messages that were judged so far.
     messages: AtomicU64,
 }
 
 /// What a new plugin may do.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct OnProbation {
+pub struct Allowed {
     /// Its place in the chain.
     pub plugin: usize,
-    /// The most CPU time a login.
-    pub most_cpu_time: Duration,
-    /// On how many logins it may fail.
-    pub max_failures: u64,
-    /// The share of logins on which it may fail beside that, as the plugin before it did.
+    /// The most CPU time a login, beside what a call takes whatever it is about.
+    pub cpu_time_per_login: Duration,
+    /// On how many logins and windows it may fail.
+    pub failures: u64,
+    /// The share of logins on which the plugin before it failed.
     pub failing_share: f64,
+    /// Whether the plugin before it failed on windows.
+    pub fails_on_windows: bool,
+}
+
+/// A new plugin.
+struct OnProbation {
+    allowed: Allowed,
+    /// On how many logins and windows it has failed so far.
+    failures: AtomicU64,
 }
 
 impl Probation {
     /// It begins now.
-    pub fn new(fallback: Arc<Chain>, time: Duration, plugins: Vec<OnProbation>) -> Self {
-        let (failures, messages) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { fallback, until: Instant::now() + time, plugins, failures, messages }
+    pub fn new(fallback: Arc<Chain>, time: Duration, plugins: impl IntoIterator<Item = Allowed>) -> Self {
+        let new = |allowed| OnProbation { allowed, failures: AtomicU64::new(0) };
+        let plugins = plugins.into_iter().map(new).collect();
+        Self { fallback, until: Instant::now() + time, plugins, messages: AtomicU64::new(0) }
     }
 
     /// Why the chain has done worse than it may, in a sentence: counts what a batch of so many messages came to, and looks at
@@ -70,37 +91,50 @@ impl Probation {
     ) -> Option<String> {
         let messages = self.messages.fetch_add(messages as u64, Ordering::Relaxed) + messages as u64;
         let measured: Vec<(&str, Meter)> = measured.collect();
-        for on_probation in &self.plugins {
-            let OnProbation { plugin, most_cpu_time, max_failures, failing_share } = *on_probation;
-            let Some((which, Meter { cpu_time, rows })) = measured.get(plugin) else { continue };
-            let new = failures(output, plugin);
-            let failures = self.failures.fetch_add(new, Ordering::Relaxed) + new;
-            if new > 0 && failures as f64 > max_failures as f64 + failing_share * messages as f64 {
-                let reason = output.failures.iter().find(|failure| failure.plugin == plugin);
+        self.plugins.iter().find_map(|OnProbation { allowed, failures }| {
+            let (which, meter) = measured.get(allowed.plugin)?;
+            let new = allowed.failures_in(output);
+            let failures = failures.fetch_add(new, Ordering::Relaxed) + new;
+            if new > 0 && failures > allowed.failures_among(messages) {
+                let reason = output.failures.iter().find(|failure| failure.plugin == allowed.plugin);
                 let reason = reason.map_or("", |failure| &failure.reason);
                 return Some(format!("{which} has failed {failures} times: {reason}"));
             }
-            let cpu_time = *cpu_time / u32::try_from(*rows).unwrap_or(u32::MAX).max(1);
-            if *rows >= ENOUGH_ROWS && cpu_time > most_cpu_time {
-                return Some(format!(
+            let is_slow = meter.rows >= ENOUGH_ROWS && meter.exceeds(allowed.cpu_time_per_login);
+            is_slow.then(|| {
+                format!(
                     "{which} takes {} ns of CPU time a login, and may take {}",
-                    cpu_time.as_nanos(),
-                    most_cpu_time.as_nanos()
-                ));
-            }
-        }
-        None
+                    meter.per_row().as_nanos(),
+                    allowed.cpu_time_per_login.as_nanos()
+                )
+            })
+        })
     }
 }
 
-/// On how many logins a plugin has failed, or at least that it has failed on windows.
-fn failures(output: &Output, plugin: usize) -> u64 {
-    let logins = output
-        .rejected
-        .iter()
-        .filter(|(_, rejected)| rejected.plugin == Some(plugin) && rejected.rejection.code == "plugin_failed");
-    let has_failed = output.failures.iter().any(|failure| failure.plugin == plugin);
-    (logins.count() as u64).max(u64::from(has_failed))
+impl Allowed {
+    /// On how many logins and windows it has failed here that the plugin before it might not have; a failed call counts at least
+    /// once, also where no login was at fault.
+    fn failures_in(&self, output: &Output) -> u64 {
+        let is_its_own = |rejected: &Rejected| {
+            rejected.plugin == Some(self.plugin) && rejected.rejection.code == "plugin_failed"
+        };
+        let logins = output.rejected.iter().filter(|(_, rejected)| is_its_own(rejected)).count() as u64;
+        let calls = |on_window| {
+            let of_kind = |failure: &&PluginFailure| failure.plugin == self.plugin && failure.on_window == on_window;
+            output.failures.iter().filter(of_kind).count() as u64
+        };
+        let windows = if self.fails_on_windows { 0 } else { calls(true) };
+        logins.max(calls(false).min(1)) + windows
+    }
+
+    /// On how many of so many messages it may fail: as many as the plugin before it would have, and so many more as chance brings (three
+    /// standard deviations, and three for small numbers).
+    fn failures_among(&self, messages: u64) -> u64 {
+        let expected = self.failing_share * messages as f64;
+        let chance = if expected > 0.0 { 3.0 * expected.sqrt() + 3.0 } else { 0.0 };
+        self.failures.saturating_add((expected + chance) as u64)
+    }
 }
 
 /// The chain that serves. Each worker looks between two batches whether there is a newer one.
@@ -141,13 +175,13 @@ mod tests {
     use loginscope_login::decode::InputFormat;
 
     use super::*;
-    use crate::pipeline::batch::PluginFailure;
-    use crate::pipeline::{Rejected, Stage};
+    use crate::pipeline::Stage;
 
-    fn probation(max_failures: u64, failing_share: f64) -> Probation {
-        let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), 1, None).unwrap());
-        let plugin = OnProbation { plugin: 1, most_cpu_time: Duration::from_micros(2), max_failures, failing_share };
-        Probation::new(fallback, Duration::from_mins(1), vec![plugin])
+    fn probation(failures: u64, failing_share: f64) -> Probation {
+        let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), 1).unwrap());
+        let cpu_time_per_login = Duration::from_micros(2);
+        let allowed = Allowed { plugin: 1, cpu_time_per_login, failures, failing_share, fails_on_windows: false };
+        Probation::new(fallback, Duration::from_mins(1), [allowed])
     }
 
     /// Where this plugin failed on so many logins.
@@ -156,12 +190,12 @@ mod tests {
             let rejection = Rejection::new("plugin_failed", "it trapped");
             (message, Rejected { rejection, stage: Stage::Enrich, plugin: Some(plugin) })
         };
-        let failures = vec![PluginFailure { plugin, reason: "it trapped".to_owned() }];
+        let failures = vec![PluginFailure { plugin, reason: "it trapped".to_owned(), on_window: logins == 0 }];
         Output { rejected: (0..logins).map(rejected).collect(), failures, ..Output::default() }
     }
 
     fn measured(nanoseconds: u64, rows: u64) -> impl Iterator<Item = (&'static str, Meter)> {
-        let took = |nanoseconds| Meter { cpu_time: Duration::from_nanos(nanoseconds * rows), rows };
+        let took = |nanoseconds| Meter { cpu_time: Duration::from_nanos(nanoseconds * rows), rows, calls: 0 };
         [("old@0.1.0", took(1_000_000)), ("new@0.2.0", took(nanoseconds))].into_iter()
     }
 
@@ -178,15 +212,27 @@ mod tests {
     #[test]
     fn a_plugin_may_fail_on_the_share_of_logins_on_which_the_one_before_did() {
         let probation = probation(0, 0.02);
+        // Also where chance brings many at first.
+        assert_eq!(probation.verdict(1, &failing(1, 1), measured(10, 5000)), None);
+        assert_eq!(probation.verdict(1, &failing(1, 1), measured(10, 5000)), None);
         for _ in 0..50 {
             assert_eq!(probation.verdict(100, &failing(1, 2), measured(10, 5000)), None);
         }
-        assert!(probation.verdict(100, &failing(1, 4), measured(10, 5000)).is_some());
+        let mut more = (0..50).map(|_| probation.verdict(100, &failing(1, 4), measured(10, 5000)));
+        assert!(more.any(|verdict| verdict.is_some()), "twice as many are no chance");
     }
 
     #[test]
     fn a_plugin_that_fails_on_windows_alone_is_found_out() {
         assert!(probation(0, 0.0).verdict(100, &failing(1, 0), measured(10, 5000)).is_some());
+    }
+
+    #[test]
+    fn small_batches_make_nobody_slow() {
+        let probation = probation(0, 0.0);
+        let one_by_one = Meter { cpu_time: Duration::from_micros(5 * 5000), rows: 5000, calls: 5000 };
+        let measured = [("old@0.1.0", Meter::default()), ("new@0.2.0", one_by_one)].into_iter();
+        assert_eq!(probation.verdict(1, &Output::default(), measured), None);
     }
 
     #[test]

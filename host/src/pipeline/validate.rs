@@ -6,21 +6,22 @@
 use loginscope_login::{Logins, Rejection};
 use loginscope_wasm::Instance;
 
-use super::batch::{Rejected, Stage};
+use super::batch::{PluginFailure, Rejected, Stage};
 use super::chain::{Chain, ChainValidator};
 
-/// Judges a batch. `rejected[row]` tells which logins are out; verdicts are added to it.
+/// Judges a batch. `rejected[row]` tells which logins are out; verdicts are added to it, and calls that fail to `failures`.
 pub(super) fn validate(
     chain: &Chain,
     instances: &mut [Instance],
     logins: &Logins,
     scratch: &mut Logins,
     rejected: &mut [Option<Rejected>],
+    failures: &mut Vec<PluginFailure>,
 ) {
     for validator in &chain.validators {
         let Some(instance) = instances.get_mut(validator.plugin) else { continue };
         let rows: Vec<u32> = open_rows(rejected);
-        let mut judge = Judge { validator, instance, logins, scratch, rejected };
+        let mut judge = Judge { validator, instance, logins, scratch, rejected, failures };
         judge.judge(&rows);
     }
 }
@@ -35,6 +36,7 @@ struct Judge<'a> {
     logins: &'a Logins,
     scratch: &'a mut Logins,
     rejected: &'a mut [Option<Rejected>],
+    failures: &'a mut Vec<PluginFailure>,
 }
 
 impl Judge<'_> {
@@ -55,15 +57,22 @@ impl Judge<'_> {
                 }
             }
             Err(failure) if rows.len() == 1 && was_fresh => {
-                self.reject(rows.first(), Rejection::new("plugin_failed", &failure.to_string()));
+                let reason = failure.to_string();
+                self.reject(rows.first(), Rejection::new("plugin_failed", &reason));
+                self.failed(reason);
             }
-            Err(_) => {
+            Err(failure) => {
+                self.failed(failure.to_string());
                 // Alone on an instance that has served others, a login isn't at fault yet: the same again, fresh.
                 let (first, second) = rows.split_at(if rows.len() == 1 { 0 } else { rows.len() / 2 });
                 self.judge(first);
                 self.judge(second);
             }
         }
+    }
+
+    fn failed(&mut self, reason: String) {
+        self.failures.push(PluginFailure { plugin: self.validator.plugin, reason, on_window: false });
     }
 
     fn reject(&mut self, row: Option<&u32>, rejection: Rejection) {

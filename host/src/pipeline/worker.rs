@@ -166,7 +166,9 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
 
     fn take_over(&mut self) -> anyhow::Result<()> {
         self.work.take_over()?;
-        for partition in self.partitions.values_mut() {
+        for (number, partition) in &mut self.partitions {
+            // Those that go are told no more.
+            self.shared.telemetry.kept(*number, partition.state.kept(), false);
             partition.state.adopt(Arc::clone(self.work.catalog()));
         }
         Ok(())

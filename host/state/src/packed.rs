@@ -57,6 +57,11 @@ impl Packed {
                 ascending(registers)
             }
         };
+        if BYTES_OF_FEW * registers.len() > 1 << precision {
+            let mut union = Union::new(precision);
+            registers.into_iter().for_each(|register| union.raise(register));
+            return Self { precision, registers: Registers::All(union.ranks) };
+        }
         Self { precision, registers: Registers::Few(registers) }
     }
 
@@ -137,6 +142,8 @@ impl Union {
             }
             return;
         }
+        // What another process has sent may have more ranks than it says.
+        let ranks = ranks.iter().take(1 << precision);
         for (register, rank) in (0..).zip(ranks).filter(|(_, rank)| **rank > 0) {
             self.raise(fold((register, *rank), precision, self.precision));
         }
@@ -163,5 +170,32 @@ impl Union {
             }
             Registers::All(all) => self.add_all(all, precision),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::encode;
+    use loginscope_login::{Slot, Value};
+
+    #[test]
+    fn a_sketch_takes_no_more_than_there_is_room_for() {
+        let mut set = Set::default();
+        for number in 0..200 {
+            let mut member = Vec::new();
+            encode(Slot::IP, Value::Text(&format!("10.0.0.{number}")), &mut member);
+            set.insert(&member);
+        }
+        assert!(matches!(Packed::of(&set, LEAST_PRECISION).registers, Registers::All(_)));
+        assert!(matches!(Packed::of(&set, PRECISION).registers, Registers::Few(_)));
+    }
+
+    #[test]
+    fn ranks_without_a_register_count_for_nothing() {
+        let forged = Packed { precision: PRECISION, registers: Registers::All(vec![1; 1 << 17]) };
+        let small = Packed { precision: LEAST_PRECISION, registers: Registers::Few(Vec::new()) };
+        let different = different_members(&[Share::Sent(1, Some(&forged)), Share::Sent(1, Some(&small))]);
+        assert!((1..=2).contains(&different));
     }
 }

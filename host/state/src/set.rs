@@ -26,6 +26,8 @@ const MEMBERS_WITHOUT_SKETCH: u64 = 256;
 pub(crate) const SET_PARTS: usize = PARTS_BY_SIZE;
 /// What the bytes of a set begin with that has an estimate in place of its members. No encoded value begins with it.
 const ESTIMATED: u8 = 0x7f;
+/// No set has had more members than these; what says so is damaged.
+const MOST_MEMBERS: u64 = 1 << 48;
 
 /// A set of encoded values. (A combination of values is one value.)
 #[derive(Clone, Debug)]
@@ -337,7 +339,11 @@ impl<'de> Deserialize<'de> for Set {
             fn visit_bytes<E: serde::de::Error>(self, mut bytes: &[u8]) -> Result<Set, E> {
                 let mut set = Set::default();
                 if let [ESTIMATED, bytes @ ..] = bytes {
-                    let (at_least, registers) = Estimated::read(&mut Input(bytes)).map_err(E::custom)?;
+                    let mut input = Input(bytes);
+                    let (at_least, registers) = Estimated::read(&mut input).map_err(E::custom)?;
+                    if !input.is_empty() || at_least > MOST_MEMBERS {
+                        return Err(E::custom("the estimate of a set is malformed"));
+                    }
                     set.learn(at_least, &registers);
                     return Ok(set);
                 }
@@ -364,6 +370,21 @@ mod tests {
     #[test]
     fn a_set_takes_24_bytes() {
         assert_eq!(size_of::<Set>(), 24);
+    }
+
+    #[test]
+    fn an_estimate_of_an_absurd_size_or_with_something_behind_it_is_refused() {
+        let is_read = |at_least: u64, behind: &[u8]| {
+            let mut bytes = vec![ESTIMATED];
+            crate::wire::put(&mut bytes, at_least);
+            // No register has risen.
+            bytes.push(0);
+            bytes.extend_from_slice(behind);
+            postcard::from_bytes::<Set>(&[&[bytes.len() as u8][..], &bytes[..]].concat()).is_ok()
+        };
+        assert!(is_read(5, &[]) && is_read(MOST_MEMBERS, &[]));
+        assert!(!is_read(MOST_MEMBERS + 1, &[]) && !is_read(u64::MAX, &[]));
+        assert!(!is_read(5, &[0]));
     }
 
     fn member(number: u16, kind: u8) -> Vec<u8> {

@@ -338,6 +338,7 @@ fn a_user_who_is_forgotten_is_in_no_record_of_the_state_any_more() {
     let forgotten = state(&scene, &config, &["forget", user]);
     assert_eq!(forgotten.code, Some(0), "{}{}", forgotten.output, forgotten.log);
     assert!(forgotten.output.contains("removed"), "{}", forgotten.output);
+    assert!(forgotten.output.contains("rejected records have the bytes of the input"), "{}", forgotten.output);
     assert!(state(&scene, &config, &["user", user]).output.is_empty());
     assert!(!occurs(&scene, &scene.changelog) && !occurs(&scene, &totals));
     let progress = |shown: &str| {

@@ -28,7 +28,8 @@ pub(super) fn run(config: &Config, user: &str) -> Result<Exit> {
     let missing = config.create_topics.then_some(config.pipeline.max_message_bytes);
     prepare_state_topics(&topics, state_topics, partitions, missing)?;
     let (mut forgotten, mut states) = (BTreeMap::<(String, String), u64>::new(), BTreeMap::new());
-    for (number, found) in stored::read(config, &chain.catalog, stored::Read::Finished)? {
+    let stored = stored::read(config, &chain.catalog, stored::Read::Finished, &mut || member.check())?;
+    for (number, found) in stored {
         let found = found?;
         let Some(restored) = found.restored else { continue };
         let mut state = restored.partition;
@@ -56,10 +57,11 @@ pub(super) fn run(config: &Config, user: &str) -> Result<Exit> {
     }
     writeln!(
         output,
-        "sums that don't name the user stay as they are; so do the topics {}, {} and {}",
-        config.topics.input, config.topics.processed, config.topics.insights
+        "sums that don't name the user stay as they are, and sets that were given up for an estimate keep the user's share in it, which \
+         names nobody; the topics {}, {}, {} and {} stay, too, and may still hold the user (rejected records have the bytes of the input)",
+        config.topics.input, config.topics.processed, config.topics.rejected, config.topics.insights
     )?;
-    if let Some(error) = not_deleted.0.first() {
+    if let Some(error) = not_deleted.first() {
         bail!("the user is in the state no more, but in old records that could not be deleted: {error}");
     }
     Ok(Exit::Done)

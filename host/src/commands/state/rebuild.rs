@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use loginscope_kafka::Topics;
 use loginscope_state::{Partition, RestoreError, Restored, Term};
 
 use super::fold::{Counted, Fold, Source};
 use super::homes::Homes;
 use super::look::show;
-use super::rewrite::{NewState, Rewrite, connect, write};
+use super::rewrite::{NewState, NotDeleted, Rewrite, connect, write};
 use super::sole::SoleMember;
 use super::stored;
 use crate::application::{TopicLimits, prepare_state_topics, topic_limits};
@@ -63,6 +63,18 @@ struct Plan {
     windows: Windows,
     /// The highest term in its changelog.
     term: Term,
+    /// Whether its changelog is damaged.
+    is_damaged: bool,
+}
+
+/// What is there of the former state of a partition.
+#[derive(Default)]
+struct Former {
+    restored: Option<Restored>,
+    /// The highest term in its changelog.
+    term: Term,
+    /// Whether its changelog is damaged, so that nothing is known from there.
+    is_damaged: bool,
 }
 
 /// Rebuilds the state.
@@ -81,15 +93,18 @@ pub(super) fn run(config: &Config, rebuild: Rebuild) -> Result<Exit> {
     }
     let limits = topic_limits(&topics, &config.kafka, &config.topics, former.map(|_| state_topics))?;
     let job = Job { config, from: rebuild.from, chain, topics: &topics, partitions, homes, limits };
-    let plans = job.plan(former.is_some(), &member)?;
-    let states = job.count(plans, &mut member)?;
+    let plans = job.plan(former.is_some(), &mut member)?;
+    let was_damaged = plans.values().any(|plan| plan.is_damaged);
+    let states = job.count(plans, &mut member).context("nothing was changed")?;
     let written = write(states, limits, member.membership()?.generation())?;
+    let mut not_deleted = NotDeleted::default();
     if !rebuild.dry_run {
         let missing = config.create_topics.then_some(config.pipeline.max_message_bytes);
         prepare_state_topics(&topics, state_topics, partitions, missing)?;
         let mut rewrite =
             Rewrite { config, state_topics, topics: &topics, member: &mut member, input_partitions: partitions };
-        rewrite.run(&written)?.warn();
+        not_deleted = rewrite.run(&written)?;
+        not_deleted.warn();
     }
     let mut output = std::io::stdout().lock();
     let shown: BTreeMap<i32, Restored> =
@@ -99,6 +114,12 @@ pub(super) fn run(config: &Config, rebuild: Rebuild) -> Result<Exit> {
         writeln!(output, "nothing was written")?;
     }
     output.flush()?;
+    if was_damaged && let Some(error) = not_deleted.first_of_changelog() {
+        bail!(
+            "the new state is written, but old records of the changelog could not be deleted, and runs can't read the damaged ones \
+             among them: {error}; when that is put right, do this again"
+        );
+    }
     Ok(Exit::Done)
 }
 
@@ -116,18 +137,29 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Finds out how far the group has come in each partition, and what is there of its windows.
-    fn plan(&self, has_changelog: bool, member: &SoleMember) -> Result<BTreeMap<i32, Plan>> {
+    fn plan(&self, has_changelog: bool, member: &mut SoleMember) -> Result<BTreeMap<i32, Plan>> {
         let Config { group, topics, .. } = self.config;
         let mut stored = BTreeMap::new();
         if has_changelog {
-            stored = stored::read(self.config, &self.chain.catalog, stored::Read::Anytime)?;
+            let (catalog, when) = (&self.chain.catalog, stored::Read::Anytime);
+            stored = stored::read(self.config, catalog, when, &mut || member.check())?;
         }
         let mut plans = BTreeMap::new();
         let mut has_come_anywhere = false;
         for number in 0..self.partitions {
             let (begin, _) = self.topics.watermarks(&topics.input, number)?;
-            let (former, term) = stored.remove(&number).map_or(Ok((None, Term::default())), former)?;
+            let former = stored.remove(&number).map_or(Ok(Former::default()), former)?;
+            let Former { restored: former, term, is_damaged } = former;
             let position = former.as_ref().map(|former| former.head.next_offset).or(member.committed(number));
+            if is_damaged && position.is_none() {
+                bail!(
+                    "how far the group {group} has come in partition {number} of {input} isn't known: its changelog is damaged, and \
+                     the group has no offset; set one (kafka-consumer-groups.sh --reset-offsets --group {group} --topic \
+                     {input}:{number} --to-offset OFFSET --execute) and do this again, or use another group to process all logins \
+                     again",
+                    input = topics.input
+                );
+            }
             has_come_anywhere |= position.is_some();
             let is_from_input = self.from == LoginsFrom::Input;
             if begin > 0 && is_from_input && position.is_some() {
@@ -142,7 +174,7 @@ impl Job<'_> {
                 (None, Some(_)) if begin == 0 && is_from_input => Windows::Counted,
                 (None, Some(_)) => Windows::Skipped,
             };
-            plans.insert(number, Plan { next_offset: position.unwrap_or(begin), windows, term });
+            plans.insert(number, Plan { next_offset: position.unwrap_or(begin), windows, term, is_damaged });
         }
         if !has_come_anywhere {
             bail!("the group {group} has read nothing of {} yet, so there is nothing to rebuild", topics.input);
@@ -156,7 +188,7 @@ impl Job<'_> {
         self.tell(counted);
         let mut own = self.count_windows(&plans, counted, member)?;
         let mut states = BTreeMap::new();
-        for (number, Plan { next_offset, windows, term }) in plans {
+        for (number, Plan { next_offset, windows, term, .. }) in plans {
             let Some(mut state) = totals.remove(&number) else { continue };
             match windows {
                 Windows::Former(former) => state.take_windows_of(*former),
@@ -168,9 +200,8 @@ impl Job<'_> {
                     }
                 }
                 Windows::Skipped => {
-                    // There can't have been more windows than fit into so many messages.
-                    let number_of_window =
-                        next_offset.unsigned_abs() / u64::from(self.config.pipeline.insight_every) + 1;
+                    // However long its windows were, each had at least one login.
+                    let number_of_window = next_offset.unsigned_abs().saturating_add(1);
                     state.skip_to_window(number_of_window, next_offset.checked_sub(1));
                     tracing::warn!(
                         "how many windows partition {number} had is not known: it goes on with window {number_of_window}, and the \
@@ -275,15 +306,15 @@ impl Job<'_> {
 }
 
 /// What is there of the former state, and the highest term in its changelog.
-fn former(found: Result<Found>) -> Result<(Option<Restored>, Term)> {
+fn former(found: Result<Found>) -> Result<Former> {
     match found {
-        Ok(found) => Ok((found.restored, found.term)),
+        Ok(found) => Ok(Former { restored: found.restored, term: found.term, is_damaged: false }),
         // It is whole, but for another version.
         Err(error) if matches!(error.downcast_ref(), Some(RestoreError::Record { .. })) => Err(error),
         Err(error) => {
             tracing::warn!("the former state is not used: {error:#}");
             // What is written from here on is not to be taken for something older, however old that was.
-            Ok((None, Term { era: u32::MAX >> 1, generation: 0 }))
+            Ok(Former { restored: None, term: Term { era: u32::MAX >> 1, generation: 0 }, is_damaged: true })
         }
     }
 }

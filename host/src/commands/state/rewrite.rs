@@ -6,6 +6,7 @@
 //! instances read it that a rebuild has begun, and that is taken back in the transaction.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -21,6 +22,9 @@ use crate::pipeline::elsewhere::REBUILD;
 /// How long one call may take before it is made again.
 const STEP: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether the brokers have taken all messages.
+const FLUSH_POLL: Duration = Duration::from_millis(20);
+
 /// How long brokers may take to begin with transactions.
 const BEGIN_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -30,6 +34,15 @@ const BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// The longest transaction that brokers allow by default.
 const LONGEST_TRANSACTION: Duration = Duration::from_mins(15);
+
+/// So long a transaction may take.
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+
+/// What has become of the state when something failed.
+const UNCHANGED: &str = "nothing was changed";
+const REFUSED: &str = "the state is as it was, but its changelog is being given more partitions, so that runs are refused until \
+                       `loginscope state rebuild --from-beginning` is finished: do it again";
+const IN_DOUBT: &str = "it isn't known whether the state was changed: do it again";
 
 /// A partition as it is to be.
 pub(super) struct NewState {
@@ -72,9 +85,17 @@ pub(super) fn write(
     partitions.into_iter().map(write).collect()
 }
 
-/// What of the former state could not be deleted, and why.
+/// What of the former state could not be deleted.
 #[derive(Debug, Default)]
-pub(super) struct NotDeleted(pub(super) Vec<Error>);
+pub(super) struct NotDeleted(Vec<Failure>);
+
+/// Why old records of a topic could not be deleted.
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    /// Which topic, where that is the one of the totals.
+    totals: Option<String>,
+}
 
 /// Puts a state in the place of the one there is. The topics that keep the state are there.
 pub(super) struct Rewrite<'a> {
@@ -91,31 +112,32 @@ pub(super) struct Rewrite<'a> {
 }
 
 impl Rewrite<'_> {
-    /// Does it. When it fails, the former state is there as it was; where it isn't known whether it failed, the error says so.
+    /// Does it. When it fails, the former state is there as it was; where it isn't known whether it failed, or runs are refused until it
+    /// is done again, the error says so.
     pub(super) fn run(&mut self, partitions: &BTreeMap<i32, Written>) -> Result<NotDeleted> {
         let mut producer = self.producer(partitions)?;
         let changelog = &self.state_topics.changelog;
         let found = self.topics.partitions(changelog)?.unwrap_or(0);
         // With no partition for a state to be in, none can have been left behind.
         let needs_more = partitions.keys().last().is_some_and(|last| *last >= found);
+        let (changelogs, as_before) = if needs_more { (self.input_partitions, REFUSED) } else { (found, UNCHANGED) };
         if needs_more {
             tracing::info!("{changelog} gets {} partitions", self.input_partitions);
-            self.announce(&mut producer)?;
-            self.topics.add_partitions(changelog, self.input_partitions)?;
+            self.make_room(&mut producer).context(as_before)?;
         }
-        let ends = self.ends(partitions)?;
+        let ends = self.ends(changelogs).context(as_before)?;
         tracing::info!("writing the state of {} partitions", partitions.len());
-        let committed = self.commit(&mut producer, partitions);
-        if let Err(error) = committed {
+        if let Err(error) = self.fill(&mut producer, partitions) {
             // Where that isn't possible, the brokers do it by themselves.
-            let aborted = producer.abort(STEP);
-            let is_known = aborted.is_ok() && !matches!(error.downcast_ref(), Some(TransactionError::Doubtful { .. }));
-            let what = if is_known {
-                "nothing was changed"
-            } else {
-                "it isn't known whether the state was changed: do it again"
-            };
-            return Err(error.context(what));
+            producer.abort(STEP).ok();
+            return Err(error.context(as_before));
+        }
+        if let Err(error) = self.end(&mut producer, TransactionalProducer::commit) {
+            // Then the commit was not asked for yet, as not all messages had arrived.
+            let was_not_asked =
+                matches!(error.downcast_ref::<TransactionError>(), None | Some(TransactionError::Retriable { .. }));
+            let is_known = producer.abort(STEP).is_ok() || was_not_asked;
+            return Err(error.context(if is_known { as_before } else { IN_DOUBT }));
         }
         drop(producer);
         Ok(self.delete(&ends))
@@ -126,8 +148,10 @@ impl Rewrite<'_> {
         let bytes: u64 = partitions.values().map(|written| written.restored.snapshot_bytes).sum();
         let timeout = LEAST_TRANSACTION + Duration::from_secs(bytes / BYTES_PER_SECOND);
         let mut kafka = self.config.kafka.clone();
-        let timeout = timeout.min(LONGEST_TRANSACTION).as_millis().to_string();
-        kafka.properties.insert("transaction.timeout.ms".to_owned(), timeout);
+        // What else is set may be as long as the user's own, and not longer than the one that counts.
+        let own = kafka.properties.get(TRANSACTION_TIMEOUT).and_then(|own| own.parse::<u128>().ok());
+        let timeout = timeout.min(LONGEST_TRANSACTION).as_millis().max(own.unwrap_or_default());
+        kafka.properties.insert(TRANSACTION_TIMEOUT.to_owned(), timeout.to_string());
         let id = format!("{}-rebuild", self.config.group);
         let mut producer = TransactionalProducer::new(&kafka, ProducerOptions::default(), id)?;
         let begun = Instant::now();
@@ -145,6 +169,12 @@ impl Rewrite<'_> {
         }
     }
 
+    /// Gives the changelog as many partitions as the input has.
+    fn make_room(&mut self, producer: &mut TransactionalProducer) -> Result<()> {
+        self.announce(producer)?;
+        Ok(self.topics.add_partitions(&self.state_topics.changelog, self.input_partitions)?)
+    }
+
     /// Says to all instances that a rebuild has begun.
     fn announce(&mut self, producer: &mut TransactionalProducer) -> Result<()> {
         self.member.check()?;
@@ -152,7 +182,8 @@ impl Rewrite<'_> {
         self.end(producer, TransactionalProducer::commit)
     }
 
-    fn commit(&mut self, producer: &mut TransactionalProducer, partitions: &BTreeMap<i32, Written>) -> Result<()> {
+    /// Puts everything into the transaction, and asks for no commit yet.
+    fn fill(&mut self, producer: &mut TransactionalProducer, partitions: &BTreeMap<i32, Written>) -> Result<()> {
         for (number, Written { messages, totals, .. }) in partitions {
             for message in messages {
                 let record = Record {
@@ -162,20 +193,36 @@ impl Rewrite<'_> {
                     ..Record::default()
                 };
                 producer.send(&record, &|| false)?;
+                self.member.check()?;
             }
             if self.has_totals() {
                 self.send_to_totals(producer, &number.to_string(), Some(totals))?;
             }
-            self.member.check()?;
         }
         if self.has_totals() {
             self.send_to_totals(producer, REBUILD, None)?;
         }
+        self.flush(producer)?;
         let offset = |(number, written): (&i32, &Written)| (*number, written.restored.head.next_offset);
         let offsets: Vec<(i32, i64)> = partitions.iter().map(offset).collect();
         let (topic, membership) = (&self.config.topics.input, self.member.membership()?);
-        self.end(producer, |producer, step| producer.send_offsets(topic, &offsets, &membership, step))?;
-        self.end(producer, TransactionalProducer::commit)
+        self.end(producer, |producer, step| producer.send_offsets(topic, &offsets, &membership, step))
+    }
+
+    /// Waits until the brokers have taken all messages, so that little time is between the offsets and the commit.
+    fn flush(&mut self, producer: &mut TransactionalProducer) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            producer.serve()?;
+            self.member.check()?;
+            match producer.in_flight() {
+                0 => return Ok(()),
+                left if begun.elapsed() >= LONGEST_TRANSACTION => {
+                    bail!("the brokers have not taken the last {left} messages of the state in time")
+                }
+                _ => std::thread::sleep(FLUSH_POLL),
+            }
+        }
     }
 
     /// Makes a call again until it is done.
@@ -186,12 +233,12 @@ impl Rewrite<'_> {
     ) -> Result<()> {
         let begun = Instant::now();
         loop {
+            let has_time = begun.elapsed() < LONGEST_TRANSACTION;
             match call(producer, STEP) {
                 Ok(()) => return Ok(()),
-                Err(TransactionError::Retriable { .. } | TransactionError::Doubtful { .. })
-                    if begun.elapsed() < LONGEST_TRANSACTION =>
-                {
-                    // What has been asked to commit can't be taken back, whoever joins.
+                Err(TransactionError::Retriable { .. }) if has_time => self.member.check()?,
+                // What has been asked to commit can't be taken back, whoever joins.
+                Err(TransactionError::Doubtful { .. }) if has_time => {
                     self.member.check().ok();
                 }
                 Err(error) => return Err(error.into()),
@@ -210,9 +257,10 @@ impl Rewrite<'_> {
         self.input_partitions > 1
     }
 
-    /// Where what is there now ends, in each partition of each topic.
-    fn ends(&self, partitions: &BTreeMap<i32, Written>) -> Result<Vec<(String, i32, i64)>> {
-        let changelog = partitions.keys().map(|number| (&self.state_topics.changelog, *number));
+    /// Where what is there now ends, in each of so many partitions of the changelog, whether or not they hold a state, and in the topic
+    /// of the totals.
+    fn ends(&self, changelogs: i32) -> Result<Vec<(String, i32, i64)>> {
+        let changelog = (0..changelogs).map(|number| (&self.state_topics.changelog, number));
         let totals = self.has_totals().then_some((&self.state_topics.totals, 0));
         let end =
             |(topic, number): (&String, i32)| Ok((topic.clone(), number, self.topics.watermarks(topic, number)?.1));
@@ -225,7 +273,8 @@ impl Rewrite<'_> {
         for (topic, number, end) in ends.iter().filter(|(_, _, end)| *end > 0) {
             // The transaction's end may come to the log a moment after its answer, but is not waited for by what was before it.
             if let Err(error) = self.topics.delete_before(topic, &[(*number, *end)]) {
-                failed.0.push(error);
+                let totals = (*topic == self.state_topics.totals).then(|| topic.clone());
+                failed.0.push(Failure { error, totals });
             }
         }
         failed
@@ -235,9 +284,34 @@ impl Rewrite<'_> {
 impl NotDeleted {
     /// Says what could not be deleted.
     pub(super) fn warn(&self) {
-        for error in &self.0 {
-            tracing::warn!("what is no longer needed was not deleted: {error}");
+        for failure in &self.0 {
+            tracing::warn!("what is no longer needed was not deleted: {failure}");
         }
+    }
+
+    /// Why something could not be deleted.
+    pub(super) fn first(&self) -> Option<String> {
+        self.0.first().map(Failure::to_string)
+    }
+
+    /// Why something of the changelog could not be deleted.
+    pub(super) fn first_of_changelog(&self) -> Option<String> {
+        self.0.iter().find(|failure| failure.totals.is_none()).map(Failure::to_string)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.error)?;
+        if let (Some(topic), Error::Failed { .. }) = (&self.totals, &self.error) {
+            write!(
+                formatter,
+                "; where an earlier version has made {topic}, it only compacts: let it delete, too (kafka-configs.sh --alter \
+                 --entity-type topics --entity-name {topic} --add-config 'cleanup.policy=[compact,delete],retention.ms=-1'), and do \
+                 this again"
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -77,7 +77,7 @@ impl SoleMember {
         self.check()?;
         match self.consumer.group_metadata() {
             Some(membership) => Ok(membership),
-            None => bail!("the membership in the group {} has ended; nothing was changed", self.group),
+            None => bail!("the membership in the group {} has ended: try again", self.group),
         }
     }
 
@@ -90,12 +90,13 @@ impl SoleMember {
                 }
                 Ok(())
             }
-            Polled::Revoked(_) | Polled::Lost(_) => {
-                bail!(
-                    "somebody else has joined the group {}; nothing was changed: stop all instances first",
-                    self.group
-                )
-            }
+            Polled::Revoked(_) => bail!("somebody else has joined the group {}: stop all instances first", self.group),
+            Polled::Lost(_) => bail!(
+                "the group {} has gone on without this command, which did not come to poll it for longer than max.poll.interval.ms, or \
+                 was not heard by the brokers for longer than session.timeout.ms: make sure that all instances are stopped, and try \
+                 again",
+                self.group
+            ),
             Polled::Batch(_) | Polled::Nothing => Ok(()),
         }
     }

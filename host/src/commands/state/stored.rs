@@ -24,11 +24,16 @@ pub(super) enum Read {
     Finished,
 }
 
-/// The partitions, and for each what is found of it, or why that makes no state.
+/// The partitions, and for each what is found of it, or why that makes no state. `turned` is called often meanwhile.
 ///
 /// # Errors
-/// Where there is no changelog, or it can't be read.
-pub(super) fn read(config: &Config, catalog: &Arc<Catalog>, when: Read) -> Result<BTreeMap<i32, Result<Found>>> {
+/// Where there is no changelog, or it can't be read, and those of `turned`.
+pub(super) fn read(
+    config: &Config,
+    catalog: &Arc<Catalog>,
+    when: Read,
+    turned: &mut dyn FnMut() -> Result<()>,
+) -> Result<BTreeMap<i32, Result<Found>>> {
     let topics = Topics::connect(&config.kafka, TIMEOUT)?;
     let StateTopics { changelog, totals } = config.kept_state()?;
     let count = topics.partitions(changelog)?;
@@ -52,5 +57,5 @@ pub(super) fn read(config: &Config, catalog: &Arc<Catalog>, when: Read) -> Resul
         patience: 0,
         totals: TotalsBoard::default(),
     };
-    read_all(source, &(0..count).collect::<Vec<i32>>(), Arc::clone(catalog))
+    read_all(source, &(0..count).collect::<Vec<i32>>(), Arc::clone(catalog), turned)
 }

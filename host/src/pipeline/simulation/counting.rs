@@ -13,7 +13,7 @@ use loginscope_state::{
     Catalog, Definition, Dimension, ListingShape, Measure, Partition, Period, Reader, Span, TakeEntries,
 };
 
-use super::batch::Batch;
+use super::batch::{Batch, BatchMessage};
 use super::model::Model;
 use super::world::{Input, with};
 use crate::pipeline::batch::PartitionState;
@@ -131,6 +131,17 @@ impl Counting {
         Self { worker, catalog, wanted: catalog, logins: Logins::new(&Schema::default()) }
     }
 
+    /// Counts messages, and takes that back: the plugins at hand do badly, and others are to serve.
+    fn do_badly(&mut self, state: &mut Partition, messages: &[BatchMessage]) {
+        state.savepoint();
+        for message in messages {
+            state.begin_next_window();
+            self.observe(state, message.offset, std::str::from_utf8(&message.payload).unwrap());
+        }
+        state.rollback();
+        self.wanted = (self.catalog + 1) % CATALOGS;
+    }
+
     fn observe(&mut self, state: &mut Partition, offset: i64, user: &str) {
         self.logins.clear();
         for (slot, column) in self.logins.columns_mut().iter_mut().enumerate() {
@@ -186,13 +197,14 @@ impl Work<Model> for Counting {
     fn process(
         &mut self,
         batch: &Batch,
-        _: usize,
+        from: usize,
         partition: &mut PartitionState,
         delivery: &mut Delivery<Model>,
         shared: &Shared,
     ) -> Result<Judged, Error> {
-        with(|world| {
-            let (first, last) = (batch.messages[0].offset, batch.messages.last().map(|last| last.offset));
+        let messages = &batch.messages[from..];
+        let gives_up_at = with(|world| {
+            let (first, last) = (messages[0].offset, batch.messages.last().map(|last| last.offset));
             world.say(|| format!("partition {}: {first}..={last:?}", batch.partition));
             world.inputs[batch.partition as usize].taker = world.member_of(self.worker);
             let input = &world.inputs[batch.partition as usize];
@@ -200,9 +212,15 @@ impl Work<Model> for Counting {
             if !world.settings.starts_at_latest || world.is_member(self.worker) {
                 judge(&partition.state, input, input.before(first));
             }
+            let gives_up = world.settings.changes_plugins && world.chance.one_in(8);
+            gives_up.then(|| world.chance.below(messages.len()))
         });
         close_window(partition, delivery, shared)?;
-        for message in &batch.messages {
+        for (place, message) in messages.iter().enumerate() {
+            if gives_up_at == Some(place) {
+                self.do_badly(&mut partition.state, &messages[place..]);
+                return Ok(Judged::UpTo(from + place));
+            }
             let user = std::str::from_utf8(&message.payload).unwrap();
             self.observe(&mut partition.state, message.offset, user);
             send(delivery, &format!("m {} {}", batch.partition, message.offset))?;
