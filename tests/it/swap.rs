@@ -184,7 +184,18 @@ fn what_was_swapped_in_before_is_on_probation_still_when_something_else_is() {
     running.judge(["a", "b"]);
     running.swap(&chain(json!({ "how": "trap", "when_user": "poison", "role": "enricher" })));
     running.judge(["a"]);
-    running.swapper.swap(|plugins| Ok(plugins.iter().take(3).zip(&good.plugins).map(|(_, good)| good.clone()).chain(plugins.get(3).cloned()).collect())).unwrap();
+    running
+        .swapper
+        .swap(|plugins| {
+            Ok(plugins
+                .iter()
+                .take(3)
+                .zip(&good.plugins)
+                .map(|(_, good)| good.clone())
+                .chain(plugins.get(3).cloned())
+                .collect())
+        })
+        .unwrap();
     assert_eq!(running.serving.load().number, 3);
     running.judge(["b"]);
     running.judge(["poison", "a"]);

@@ -110,13 +110,18 @@ impl Instance {
         let table = self.plugin.declaration(Role::Validator).map_or(&[][..], |declaration| &declaration.table);
         self.batch.batch(logins, table, more, &[]);
         let malformed_timestamps = lower::malformed_timestamps(logins);
-        serve(&self.plugin, &mut self.running, (self.measured.as_mut().map(|measured| &mut measured.logins), rows), |Running { sandbox, guests, .. }| {
-            let batch = self.batch.as_batch(rows, &malformed_timestamps);
-            let rejections = sandbox.call(limits.batch_cpu(rows), |store, _| {
-                guest(guests.validator.as_ref(), Role::Validator)?.call_validate(store, batch)
-            })?;
-            lift::rejections(rejections, rows)
-        })
+        serve(
+            &self.plugin,
+            &mut self.running,
+            (self.measured.as_mut().map(|measured| &mut measured.logins), rows),
+            |Running { sandbox, guests, .. }| {
+                let batch = self.batch.as_batch(rows, &malformed_timestamps);
+                let rejections = sandbox.call(limits.batch_cpu(rows), |store, _| {
+                    guest(guests.validator.as_ref(), Role::Validator)?.call_validate(store, batch)
+                })?;
+                lift::rejections(rejections, rows)
+            },
+        )
     }
 
     /// Enriches a batch. `more` are the slots of the fields that the enricher declared to read, `history` the answers to
@@ -130,17 +135,22 @@ impl Instance {
         let (table, sets) = declaration.map_or((&[][..], &[][..]), |it| (&it.table, &it.sets));
         self.batch.batch(logins, table, more, history);
         let malformed_timestamps = lower::malformed_timestamps(logins);
-        serve(&self.plugin, &mut self.running, (self.measured.as_mut().map(|measured| &mut measured.logins), rows), |Running { sandbox, guests, .. }| {
-            let batch = self.batch.as_batch(rows, &malformed_timestamps);
-            let enrichment = sandbox.call(limits.batch_cpu(rows), |store, _| {
-                guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, batch)
-            })?;
-            Ok(Enrichment {
-                fields: lift::columns(&enrichment.fields, sets, rows)?,
-                insights: lift::login_insights(enrichment.insights, rows, limits)?,
-                rejections: lift::rejections(enrichment.rejections, rows)?,
-            })
-        })
+        serve(
+            &self.plugin,
+            &mut self.running,
+            (self.measured.as_mut().map(|measured| &mut measured.logins), rows),
+            |Running { sandbox, guests, .. }| {
+                let batch = self.batch.as_batch(rows, &malformed_timestamps);
+                let enrichment = sandbox.call(limits.batch_cpu(rows), |store, _| {
+                    guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, batch)
+                })?;
+                Ok(Enrichment {
+                    fields: lift::columns(&enrichment.fields, sets, rows)?,
+                    insights: lift::login_insights(enrichment.insights, rows, limits)?,
+                    rejections: lift::rejections(enrichment.rejections, rows)?,
+                })
+            },
+        )
     }
 
     /// Makes the insights of a window. The plugin reads aggregates through `reader`, which comes back whether the call
@@ -156,14 +166,18 @@ impl Instance {
         let limits = self.plugin.limits();
         // Lent to the store for the call; where the call doesn't come to that, it is still here.
         let mut here: Option<Box<dyn AggregateReader>> = Some(reader);
-        let answer =
-            serve(&self.plugin, &mut self.running, (self.measured.as_mut().map(|measured| &mut measured.windows), 1), |Running { sandbox, guests, .. }| {
+        let answer = serve(
+            &self.plugin,
+            &mut self.running,
+            (self.measured.as_mut().map(|measured| &mut measured.windows), 1),
+            |Running { sandbox, guests, .. }| {
                 let answer = sandbox.call_with_aggregates(limits.generate_cpu, &mut here, |store, _| {
                     guest(guests.insight_generator.as_ref(), Role::InsightGenerator)?
                         .call_generate(store, lower::window(window))
                 })?;
                 lift::insights(answer, limits)
-            });
+            },
+        );
         (answer, given_back(here))
     }
 }

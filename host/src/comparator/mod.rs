@@ -117,10 +117,15 @@ impl Side {
                 self.failures.entry(plugin).or_default().logins += 1;
             }
         }
+        for plugin in 0..self.pipeline.chain().plugins.len() {
+            let windows = self.output.failed_windows(plugin);
+            if windows > 0 {
+                self.failures.entry(plugin).or_default().windows += windows;
+            }
+        }
         for failure in &self.output.failures {
             let failures = self.failures.entry(failure.plugin).or_default();
             failures.calls += 1;
-            failures.windows += u64::from(failure.on_window);
             failures.first_reason.get_or_insert_with(|| failure.reason.clone());
         }
     }

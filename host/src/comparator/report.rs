@@ -314,12 +314,12 @@ impl fmt::Display for Report {
 
 fn write_use(formatter: &mut fmt::Formatter<'_>, name: &str, old: Option<&Use>, new: &Use) -> fmt::Result {
     write!(formatter, "  {name}@{}:", new.version)?;
-    for (what, spent, before) in [
-        ("login", new.logins, old.map(|old| old.logins)),
-        ("window", new.windows, old.map(|old| old.windows)),
-    ] {
+    for (what, spent, before) in
+        [("login", new.logins, old.map(|old| old.logins)), ("window", new.windows, old.map(|old| old.windows))]
+    {
         if spent.calls > 0 {
-            let before = before.map_or_else(String::new, |old| format!(" ({} before)", old.meter().per_row().as_nanos()));
+            let before =
+                before.map_or_else(String::new, |old| format!(" ({} before)", old.meter().per_row().as_nanos()));
             write!(formatter, " {} ns a {what}{before}", spent.meter().per_row().as_nanos())?;
         }
     }

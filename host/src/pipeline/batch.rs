@@ -107,11 +107,19 @@ pub struct PluginFailure {
     pub plugin: usize,
     /// What happened, in a sentence.
     pub reason: String,
-    /// Whether it was about a window, not logins.
-    pub on_window: bool,
+    /// The number of the window that it was about; none where it was about logins.
+    pub window: Option<u64>,
 }
 
 impl Output {
+    /// On how many windows a plugin has failed, also where another try went well.
+    pub fn failed_windows(&self, plugin: usize) -> u64 {
+        let of_plugin = self.failures.iter().filter(|failure| failure.plugin == plugin);
+        let mut windows: Vec<u64> = of_plugin.filter_map(|failure| failure.window).collect();
+        windows.dedup();
+        windows.len() as u64
+    }
+
     /// Takes everything out, keeping the memory.
     pub fn clear(&mut self) {
         self.processed.clear();
@@ -299,7 +307,7 @@ impl Pipeline {
                     output.failures.extend(rejected.plugin.map(|plugin| PluginFailure {
                         plugin,
                         reason,
-                        on_window: false,
+                        window: None,
                     }));
                     if rows.len() == 1 && fresh {
                         self.reject_row(rows.first(), rejected);

@@ -144,7 +144,7 @@ fn ask(
             Ok(insights) => return insights,
             Err(failure) => failure.to_string(),
         };
-        output.failures.push(PluginFailure { plugin, reason: reason.clone(), on_window: true });
+        output.failures.push(PluginFailure { plugin, reason: reason.clone(), window: Some(window.number) });
         if fresh {
             let data = serde_json::json!({ "reason": reason }).to_string();
             return vec![wasm::Insight { kind: "plugin_failed".to_owned(), severity: wasm::Severity::High, data }];

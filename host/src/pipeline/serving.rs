@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use loginscope_wasm::Meter;
 
-use super::batch::{Output, PluginFailure, Rejected};
+use super::batch::{Output, Rejected};
 use super::chain::Chain;
 use super::recent::Recent;
 
@@ -116,16 +116,13 @@ impl Allowed {
     /// On how many logins and windows it has failed here that the plugin before it might not have; a failed call counts at least
     /// once, also where no login was at fault.
     fn failures_in(&self, output: &Output) -> u64 {
-        let is_its_own = |rejected: &Rejected| {
-            rejected.plugin == Some(self.plugin) && rejected.rejection.code == "plugin_failed"
-        };
+        let is_its_own =
+            |rejected: &Rejected| rejected.plugin == Some(self.plugin) && rejected.rejection.code == "plugin_failed";
         let logins = output.rejected.iter().filter(|(_, rejected)| is_its_own(rejected)).count() as u64;
-        let calls = |on_window| {
-            let of_kind = |failure: &&PluginFailure| failure.plugin == self.plugin && failure.on_window == on_window;
-            output.failures.iter().filter(of_kind).count() as u64
-        };
-        let windows = if self.fails_on_windows { 0 } else { calls(true) };
-        logins.max(calls(false).min(1)) + windows
+        let has_failed =
+            output.failures.iter().any(|failure| failure.plugin == self.plugin && failure.window.is_none());
+        let windows = if self.fails_on_windows { 0 } else { output.failed_windows(self.plugin) };
+        logins.max(u64::from(has_failed)) + windows
     }
 
     /// On how many of so many messages it may fail: as many as the plugin before it would have, and so many more as chance brings (three
@@ -176,6 +173,7 @@ mod tests {
 
     use super::*;
     use crate::pipeline::Stage;
+    use crate::pipeline::batch::PluginFailure;
 
     fn probation(failures: u64, failing_share: f64) -> Probation {
         let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), 1).unwrap());
@@ -190,7 +188,8 @@ mod tests {
             let rejection = Rejection::new("plugin_failed", "it trapped");
             (message, Rejected { rejection, stage: Stage::Enrich, plugin: Some(plugin) })
         };
-        let failures = vec![PluginFailure { plugin, reason: "it trapped".to_owned(), on_window: logins == 0 }];
+        let failures =
+            vec![PluginFailure { plugin, reason: "it trapped".to_owned(), window: (logins == 0).then_some(1) }];
         Output { rejected: (0..logins).map(rejected).collect(), failures, ..Output::default() }
     }
 
@@ -230,7 +229,7 @@ mod tests {
     #[test]
     fn small_batches_make_nobody_slow() {
         let probation = probation(0, 0.0);
-        let one_by_one = Meter { cpu_time: Duration::from_micros(5 * 5000), rows: 5000, calls: 5000 };
+        let one_by_one = Meter { cpu_time: Duration::from_millis(25), rows: 5000, calls: 5000 };
         let measured = [("old@0.1.0", Meter::default()), ("new@0.2.0", one_by_one)].into_iter();
         assert_eq!(probation.verdict(1, &Output::default(), measured), None);
     }

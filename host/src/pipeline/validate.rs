@@ -72,7 +72,7 @@ impl Judge<'_> {
     }
 
     fn failed(&mut self, reason: String) {
-        self.failures.push(PluginFailure { plugin: self.validator.plugin, reason, on_window: false });
+        self.failures.push(PluginFailure { plugin: self.validator.plugin, reason, window: None });
     }
 
     fn reject(&mut self, row: Option<&u32>, rejection: Rejection) {

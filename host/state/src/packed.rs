@@ -59,7 +59,9 @@ impl Packed {
         };
         if BYTES_OF_FEW * registers.len() > 1 << precision {
             let mut union = Union::new(precision);
-            registers.into_iter().for_each(|register| union.raise(register));
+            for register in registers {
+                union.raise(register);
+            }
             return Self { precision, registers: Registers::All(union.ranks) };
         }
         Self { precision, registers: Registers::Few(registers) }
