@@ -13,6 +13,9 @@ use crate::pipeline::serving::Allowed;
 /// How many examples are kept of what differs in one way.
 const EXAMPLES: usize = 20;
 
+/// How many examples of a kind of change are shown to people; machines get all that are kept.
+const SHOWN_OF_A_KIND: usize = 3;
+
 /// A plugin that was handed fewer logins than this isn't judged by its time.
 const ENOUGH_ROWS: u64 = 1000;
 
@@ -301,7 +304,13 @@ impl fmt::Display for Report {
         for (name, new) in &self.new {
             write_use(formatter, name, self.old.get(name), new)?;
         }
+        let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
         for Example { partition, offset, kind, change } in &self.examples {
+            let of_kind = shown.entry(kind).or_default();
+            *of_kind += 1;
+            if *of_kind > SHOWN_OF_A_KIND {
+                continue;
+            }
             let change = match change {
                 Change::Judged { old, new } => format!("{} → {}", as_json(old), as_json(new)),
                 Change::Fields { fields } => as_json(fields),
@@ -313,25 +322,24 @@ impl fmt::Display for Report {
 }
 
 fn write_use(formatter: &mut fmt::Formatter<'_>, name: &str, old: Option<&Use>, new: &Use) -> fmt::Result {
-    write!(formatter, "  {name}@{}:", new.version)?;
+    let mut parts = Vec::new();
     for (what, spent, before) in
         [("login", new.logins, old.map(|old| old.logins)), ("window", new.windows, old.map(|old| old.windows))]
     {
         if spent.calls > 0 {
-            let before =
-                before.map_or_else(String::new, |old| format!(" ({} before)", old.meter().per_row().as_nanos()));
-            write!(formatter, " {} ns a {what}{before}", spent.meter().per_row().as_nanos())?;
+            let nanoseconds = |spent: Spent| spent.meter().per_row().as_nanos();
+            let before = before.map_or_else(String::new, |old| format!(" ({} before)", nanoseconds(old)));
+            parts.push(format!("{} ns a {what}{before}", nanoseconds(spent)));
         }
     }
-    if new.failed_calls > 0 {
-        let reason = new.first_failure.as_deref().unwrap_or_default();
-        let Use { failed_logins, failed_windows, failed_calls, .. } = new;
-        write!(
-            formatter,
-            ", fails on {failed_logins} logins and {failed_windows} windows in {failed_calls} calls: {reason}"
-        )?;
+    let Use { version, failed_logins, failed_windows, failed_calls, first_failure, .. } = new;
+    if *failed_calls > 0 {
+        let reason = first_failure.as_deref().unwrap_or_default();
+        parts.push(format!(
+            "fails on {failed_logins} logins and {failed_windows} windows in {failed_calls} calls: {reason}"
+        ));
     }
-    writeln!(formatter)
+    writeln!(formatter, "  {name}@{version}: {}", parts.join(", "))
 }
 
 fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
