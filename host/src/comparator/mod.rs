@@ -112,15 +112,12 @@ impl Side {
         });
         self.output.clear();
         self.pipeline.process(partition, messages, &self.totals, &mut self.output);
-        for (_, rejected) in &self.output.rejected {
-            if let Some(plugin) = rejected.plugin.filter(|_| rejected.rejection.code == "plugin_failed") {
-                self.failures.entry(plugin).or_default().logins += 1;
-            }
-        }
         for plugin in 0..self.pipeline.chain().plugins.len() {
-            let windows = self.output.failed_windows(plugin);
-            if windows > 0 {
-                self.failures.entry(plugin).or_default().windows += windows;
+            let (logins, windows) = (self.output.failed_logins(plugin), self.output.failed_windows(plugin));
+            if logins + windows > 0 {
+                let failures = self.failures.entry(plugin).or_default();
+                failures.logins += logins;
+                failures.windows += windows;
             }
         }
         for failure in &self.output.failures {

@@ -112,6 +112,15 @@ pub struct PluginFailure {
 }
 
 impl Output {
+    /// How many logins were rejected because a plugin failed on them.
+    pub fn failed_logins(&self, plugin: usize) -> u64 {
+        let failed = self
+            .rejected
+            .iter()
+            .filter(|(_, rejected)| rejected.plugin == Some(plugin) && rejected.rejection.code == "plugin_failed");
+        failed.count() as u64
+    }
+
     /// On how many windows a plugin has failed, also where another try went well.
     pub fn failed_windows(&self, plugin: usize) -> u64 {
         let of_plugin = self.failures.iter().filter(|failure| failure.plugin == plugin);

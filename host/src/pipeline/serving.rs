@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use loginscope_wasm::Meter;
 
-use super::batch::{Output, Rejected};
+use super::batch::Output;
 use super::chain::Chain;
 use super::recent::Recent;
 
@@ -116,9 +116,7 @@ impl Allowed {
     /// On how many logins and windows it has failed here that the plugin before it might not have; a failed call counts at least
     /// once, also where no login was at fault.
     fn failures_in(&self, output: &Output) -> u64 {
-        let is_its_own =
-            |rejected: &Rejected| rejected.plugin == Some(self.plugin) && rejected.rejection.code == "plugin_failed";
-        let logins = output.rejected.iter().filter(|(_, rejected)| is_its_own(rejected)).count() as u64;
+        let logins = output.failed_logins(self.plugin);
         let has_failed =
             output.failures.iter().any(|failure| failure.plugin == self.plugin && failure.window.is_none());
         let windows = if self.fails_on_windows { 0 } else { output.failed_windows(self.plugin) };
@@ -172,8 +170,8 @@ mod tests {
     use loginscope_login::decode::InputFormat;
 
     use super::*;
-    use crate::pipeline::Stage;
     use crate::pipeline::batch::PluginFailure;
+    use crate::pipeline::{Rejected, Stage};
 
     fn probation(failures: u64, failing_share: f64) -> Probation {
         let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), 1).unwrap());

@@ -1,6 +1,5 @@
 //! State outlives the process: windows and totals go on where they stopped, and resume where the state says.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use loginscope::generator::Options;
@@ -9,50 +8,20 @@ use loginscope_tests::fold::Fold;
 use loginscope_tests::instance::PATIENCE;
 use loginscope_tests::kafka::{Scene, cluster, header, logins};
 
-use super::{configuration, well_formed};
+use super::{configuration, id_of_insight, last_of_each, quick_configuration, well_formed};
 
 const COMMITS: &str = "loginscope_commits_total";
-
-fn config(delivery: &str) -> String {
-    format!(
-        "
-delivery = \"{delivery}\"
-source_headers = true
-[kafka]
-session.timeout.ms = 6000
-transaction.timeout.ms = 3000
-"
-    )
-}
-
-/// The last one of those that were made several times.
-fn last_of_each(records: Vec<OwnedRecord>, name: impl Fn(&OwnedRecord) -> String) -> Vec<OwnedRecord> {
-    let mut places = BTreeMap::new();
-    let mut kept: Vec<Option<OwnedRecord>> = Vec::new();
-    for record in records {
-        if let Some(before) = places.insert(name(&record), kept.len()) {
-            kept[before] = None;
-        }
-        kept.push(Some(record));
-    }
-    kept.into_iter().flatten().collect()
-}
 
 fn source(record: &OwnedRecord) -> String {
     let part = |name| header(record, name).unwrap();
     format!("{}/{}", part("loginscope-source-partition"), part("loginscope-source-offset"))
 }
 
-fn id_of_insight(record: &OwnedRecord) -> String {
-    let insight: serde_json::Value = serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
-    insight["id"].to_string()
-}
-
 #[test]
 fn a_restart_forgets_nothing() {
     let mut kafka = cluster();
     for delivery in ["exactly_once", "at_least_once"] {
-        let (_folder, config) = configuration(&config(delivery));
+        let (_folder, config) = configuration(&quick_configuration(delivery));
         let mut scene = Scene::new(&mut kafka, &format!("restarted-{delivery}"), 3);
         let load = logins(7_531, Options { seed: 5, malformed: 0.02, ..Options::default() });
         let mut outputs = None;
@@ -95,7 +64,7 @@ fn in_memory_only_a_restart_goes_on_in_the_topic_and_counts_anew() {
 #[test]
 fn at_least_once_repeats_outputs_but_counts_each_login_once() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("at_least_once"));
+    let (_folder, config) = configuration(&quick_configuration("at_least_once"));
     let mut scene = Scene::new(&mut kafka, "killed-durable", 3);
     let load = well_formed(20_000, 6);
     let mut outputs = None;
@@ -135,7 +104,7 @@ fn set_offset(scene: &Scene, offset: i64) {
 #[test]
 fn an_offset_that_was_changed_by_hand_is_refused_with_what_to_do() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("exactly_once"));
+    let (_folder, config) = configuration(&quick_configuration("exactly_once"));
     let mut scene = Scene::new(&mut kafka, "by-hand", 1);
     let arguments = ["--config", config.as_str(), "--workers", "1"];
     let mut instance = scene.run_with_partitions(&arguments);

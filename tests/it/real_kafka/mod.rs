@@ -15,9 +15,11 @@ mod secured;
 mod soak;
 mod transactions;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use loginscope::generator::Options;
+use loginscope_kafka::OwnedRecord;
 use loginscope_tests::kafka::{Message, logins};
 use tempfile::TempDir;
 
@@ -40,4 +42,35 @@ fn plugin_files() -> Vec<PathBuf> {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"), PathBuf::from);
     let names = ["validate_logins.wasm", "enrich_logins.wasm", "summarize_logins.wasm"];
     names.map(|name| folder.join(name)).to_vec()
+}
+
+/// Sources in headers, and whoever dies is noticed within seconds.
+fn quick_configuration(delivery: &str) -> String {
+    format!(
+        "
+delivery = \"{delivery}\"
+source_headers = true
+[kafka]
+session.timeout.ms = 6000
+transaction.timeout.ms = 3000
+"
+    )
+}
+
+/// The last one of those that were made several times.
+fn last_of_each(records: Vec<OwnedRecord>, name: impl Fn(&OwnedRecord) -> String) -> Vec<OwnedRecord> {
+    let mut places = BTreeMap::new();
+    let mut kept: Vec<Option<OwnedRecord>> = Vec::new();
+    for record in records {
+        if let Some(before) = places.insert(name(&record), kept.len()) {
+            kept[before] = None;
+        }
+        kept.push(Some(record));
+    }
+    kept.into_iter().flatten().collect()
+}
+
+fn id_of_insight(record: &OwnedRecord) -> String {
+    let insight: serde_json::Value = serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
+    insight["id"].to_string()
 }

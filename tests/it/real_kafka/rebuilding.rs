@@ -9,21 +9,9 @@ use loginscope_tests::fold::Fold;
 use loginscope_tests::instance::{Ended, PATIENCE, wait_until};
 use loginscope_tests::kafka::{Message, Outputs, Scene, cluster, logins};
 
-use super::configuration;
+use super::{configuration, quick_configuration};
 
 const REBUILD: [&str; 2] = ["rebuild", "--from-beginning"];
-
-fn config(delivery: &str) -> String {
-    format!(
-        "
-delivery = \"{delivery}\"
-source_headers = true
-[kafka]
-session.timeout.ms = 6000
-transaction.timeout.ms = 3000
-"
-    )
-}
 
 /// Logins of few users, so that each has many.
 fn load(count: usize) -> Vec<Message> {
@@ -72,7 +60,7 @@ fn assert_right(scene: &Scene, outputs: &mut Outputs, past: usize) {
 fn users_take_their_state_along_when_partitions_are_added() {
     let mut kafka = cluster();
     for delivery in ["exactly_once", "at_least_once"] {
-        let (_folder, config) = configuration(&config(delivery));
+        let (_folder, config) = configuration(&quick_configuration(delivery));
         let mut scene = Scene::new(&mut kafka, &format!("grown-{delivery}"), 2);
         let (load, mut outputs) = (load(16_000), None);
         scene.write(&load[..9_050]);
@@ -105,7 +93,7 @@ fn users_take_their_state_along_when_partitions_are_added() {
 fn a_changelog_that_was_lost_or_damaged_is_counted_anew_and_the_run_goes_on() {
     let mut kafka = cluster();
     for (delivery, partitions, is_damaged) in [("exactly_once", 2, false), ("at_least_once", 1, true)] {
-        let (_folder, config) = configuration(&config(delivery));
+        let (_folder, config) = configuration(&quick_configuration(delivery));
         let mut scene = Scene::new(&mut kafka, &format!("lost-{delivery}"), partitions);
         let (load, mut outputs) = (load(9_000), None);
         scene.write(&load[..5_555]);
@@ -133,7 +121,7 @@ fn a_changelog_that_was_lost_or_damaged_is_counted_anew_and_the_run_goes_on() {
 #[test]
 fn users_are_at_home_also_where_partitions_were_added_and_the_changelog_is_lost() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("exactly_once"));
+    let (_folder, config) = configuration(&quick_configuration("exactly_once"));
     let mut scene = Scene::new(&mut kafka, "grown-lost", 1);
     let (load, mut outputs) = (load(9_000), None);
     scene.write(&load[..4_321]);
@@ -152,7 +140,7 @@ fn users_are_at_home_also_where_partitions_were_added_and_the_changelog_is_lost(
 #[test]
 fn accepted_logins_say_the_same_as_those_that_came_in() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("exactly_once"));
+    let (_folder, config) = configuration(&quick_configuration("exactly_once"));
     let mut scene = Scene::new(&mut kafka, "from-processed", 2);
     let (load, mut outputs) = (load(9_000), None);
     scene.write(&load[..5_000]);
@@ -169,7 +157,7 @@ fn accepted_logins_say_the_same_as_those_that_came_in() {
 #[test]
 fn a_group_that_runs_is_left_alone() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("exactly_once"));
+    let (_folder, config) = configuration(&quick_configuration("exactly_once"));
     let mut scene = Scene::new(&mut kafka, "running", 2);
     let mut instance = scene.run_with_partitions(&["--config", &config]);
     for what in [&REBUILD[..], &["forget", "somebody"]] {
@@ -188,7 +176,7 @@ fn a_group_that_runs_is_left_alone() {
 #[test]
 fn a_run_does_not_go_on_before_a_rebuild_that_has_begun_is_done() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("exactly_once"));
+    let (_folder, config) = configuration(&quick_configuration("exactly_once"));
     let mut scene = Scene::new(&mut kafka, "unfinished", 2);
     let (load, mut outputs) = (load(2_000), None);
     scene.write(&load[..1_000]);
@@ -209,7 +197,7 @@ fn a_run_does_not_go_on_before_a_rebuild_that_has_begun_is_done() {
 #[test]
 fn logins_that_are_still_to_be_read_where_their_users_are_no_more_are_told() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("exactly_once"));
+    let (_folder, config) = configuration(&quick_configuration("exactly_once"));
     let mut scene = Scene::new(&mut kafka, "unread", 2);
     let load = load(1_500);
     scene.write(&load[..1_000]);
@@ -229,7 +217,7 @@ fn logins_that_are_still_to_be_read_where_their_users_are_no_more_are_told() {
 #[test]
 fn where_keys_do_not_say_where_users_are_each_login_stays_where_it_is() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("exactly_once"));
+    let (_folder, config) = configuration(&quick_configuration("exactly_once"));
     let mut scene = Scene::new(&mut kafka, "by-hand-partitioned", 2);
     let load: Vec<Message> =
         (0..).zip(load(1_000)).map(|(number, message)| Message { partition: Some(number % 2), ..message }).collect();
@@ -282,7 +270,7 @@ fn goes_on(scene: &Scene, config: &str) -> bool {
 #[test]
 fn a_rebuild_that_is_killed_leaves_the_former_state_or_the_new_one() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("exactly_once"));
+    let (_folder, config) = configuration(&quick_configuration("exactly_once"));
     let mut scene = Scene::new(&mut kafka, "killed-rebuild", 2);
     let (load, mut outputs) = (load(30_000), None);
     scene.write(&load[..20_000]);
@@ -310,7 +298,7 @@ fn a_rebuild_that_is_killed_leaves_the_former_state_or_the_new_one() {
 #[test]
 fn a_user_who_is_forgotten_is_in_no_record_of_the_state_any_more() {
     let mut kafka = cluster();
-    let (_folder, config) = configuration(&config("exactly_once"));
+    let (_folder, config) = configuration(&quick_configuration("exactly_once"));
     let mut scene = Scene::new(&mut kafka, "forgotten", 2);
     let user = "the-one-who-wants-to-be-forgotten";
     let mut load = load(6_000);

@@ -14,7 +14,7 @@ use loginscope_tests::instance::Instance;
 use loginscope_tests::kafka::{Message, Outputs, Scene, cluster, id, quick};
 use xtask::kafka::Kafka;
 
-use super::{configuration, well_formed};
+use super::{configuration, id_of_insight, last_of_each, well_formed};
 
 /// Whoever dies is noticed within a second or two, so that much can happen in a minute.
 const CONFIGURATION: &str = "
@@ -218,10 +218,10 @@ fn judge(scene: &Scene, outputs: &mut Outputs, promise: Promise) -> usize {
                 },
             );
             // Of windows that came again, the first are judged, and here the last.
-            let mut latest = firsts(insights.iter().rev().cloned().collect(), insight_id, |_, _| {});
+            let mut latest = last_of_each(insights.clone(), id_of_insight);
             latest.sort_by_key(window_number);
             Fold::new(&processed).check(&latest, 100);
-            insights = firsts(insights, insight_id, |_, _| {});
+            insights = firsts(insights, id_of_insight, |_, _| {});
             insights.sort_by_key(window_number);
         }
     }
@@ -231,10 +231,6 @@ fn judge(scene: &Scene, outputs: &mut Outputs, promise: Promise) -> usize {
 
 fn insight(record: &OwnedRecord) -> serde_json::Value {
     serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap()
-}
-
-fn insight_id(record: &OwnedRecord) -> String {
-    insight(record)["id"].as_str().unwrap().to_owned()
 }
 
 fn window_number(record: &OwnedRecord) -> u64 {
