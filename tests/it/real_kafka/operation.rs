@@ -17,12 +17,16 @@ fn an_unkeyed_topic_with_several_partitions_is_warned_of_once_and_counted() {
     let mut messages = well_formed(2000, 11);
     for (partition, message) in (0..4).cycle().zip(&mut messages) {
         message.partition = Some(partition);
-        // Every fifth is keyed as it should be.
+        // Every fourth is keyed as it should be.
         message.key = message.key.take().filter(|_| partition == 0);
     }
-    scene.write(&messages);
+    let (keyed, unkeyed) = messages.into_iter().partition::<Vec<_>, _>(|message| message.key.is_some());
+    scene.write(&unkeyed);
     let mut instance = scene.run_with_partitions(&["--workers", "2"]);
     let mut outputs = scene.outputs();
+    outputs.wait_for(1500);
+    // What comes now is known to be partial by what the other partitions have committed.
+    scene.write(&keyed);
     outputs.wait_for(2000);
     instance.metric_reaches("loginscope_logins_processed_total", 2000);
     assert_eq!(instance.metric("loginscope_unkeyed_logins_total"), 1500);
