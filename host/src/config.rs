@@ -9,6 +9,7 @@ mod kafka;
 mod key;
 pub mod keys;
 pub mod logins;
+mod policy;
 mod said;
 mod sources;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use loginscope_login::decode::{Decoder, FormatError, InputFormat, TimestampForma
 use crate::application::{StateTopics, TopicNames};
 use crate::comparator::report::Tolerance;
 use crate::pipeline::delivery::Guarantee;
+use crate::pipeline::policy::Policies;
 pub use key::{Key, Place, Shape};
 pub use said::{Origin, Said};
 pub use sources::{Environment, Sources};
@@ -51,6 +53,8 @@ pub struct PipelineConfig {
     pub plugins_named: Option<Origin>,
     /// The settings of plugins, by name.
     pub settings: BTreeMap<String, PluginSettings>,
+    /// What is decided about plugins, by name.
+    pub policies: Policies,
     /// Accepted logins in a window.
     pub insight_every: u32,
     /// How many different values of a key are counted exactly.
@@ -125,6 +129,7 @@ impl PipelineConfig {
             plugins: plugins.unwrap_or_default(),
             plugins_named,
             settings: plugin_settings(sources)?,
+            policies: policy::policies(sources)?,
             insight_every: sources.value(&keys::INSIGHT_EVERY, |said| number(said, 1, u32::MAX))?,
             exact_distinct: sources.value(&keys::EXACT_DISTINCT, |said| number(said, 1, u32::MAX))?,
             max_message_bytes,

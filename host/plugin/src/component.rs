@@ -8,6 +8,7 @@ use wasmtime::component::InstancePre;
 
 use crate::bindings::loginscope::plugin::types::Description;
 use crate::contract::{self, ContractVersion, Role};
+use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::guests::{GuestIndices, Guests};
@@ -30,6 +31,9 @@ pub struct Component {
 }
 
 struct Inner {
+    source: String,
+    bytes: Arc<[u8]>,
+    digest: Digest,
     pre: InstancePre<HostState>,
     indices: GuestIndices,
     contract: ContractVersion,
@@ -68,6 +72,21 @@ impl Component {
     /// The version of the contract it is built against.
     pub fn contract(&self) -> ContractVersion {
         self.inner.contract
+    }
+
+    /// Where it comes from: the name that it was loaded under.
+    pub fn source(&self) -> &str {
+        &self.inner.source
+    }
+
+    /// Its bytes, as they were loaded.
+    pub fn bytes(&self) -> &Arc<[u8]> {
+        &self.inner.bytes
+    }
+
+    /// The digest of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.inner.digest
     }
 
     /// Gives the plugin its settings, a JSON object, and learns what it needs.
@@ -147,8 +166,7 @@ fn not_componentized(reason: &str) -> Problem {
 }
 
 fn compile(engine: &Engine, bytes: &[u8], source: &str) -> Result<Component, Problem> {
-    let bytes = to_component(bytes)?;
-    let compiled = wasmtime::component::Component::new(engine.inner(), bytes)
+    let compiled = wasmtime::component::Component::new(engine.inner(), to_component(bytes)?)
         .map_err(|error| Problem::NotCompiled { reason: printable(&format!("{error:#}"), MAX_REASON_BYTES) })?;
     let component_type = compiled.component_type();
     contract::check_imports(component_type.imports(engine.inner()).map(|(name, _)| name))?;
@@ -163,7 +181,10 @@ fn compile(engine: &Engine, bytes: &[u8], source: &str) -> Result<Component, Pro
     let (_, _, described) = start(&pre, &indices, &roles, Limits::default(), log)?;
     let Description { name, version } = agree(described)?;
     let label = format!("{name}@{version}");
-    Ok(Component { inner: Arc::new(Inner { pre, indices, contract, roles, name, version, label }) })
+    let (source, digest, bytes) = (source.to_owned(), Digest::of(bytes), bytes.into());
+    Ok(Component {
+        inner: Arc::new(Inner { source, bytes, digest, pre, indices, contract, roles, name, version, label }),
+    })
 }
 
 /// Starts an instance and asks each role who it is.

@@ -9,6 +9,7 @@
 //! - [`plugin`]: a component with its settings, and what it declares.
 //! - [`instance`]: what a worker calls: `validate`, `enrich`, `generate`.
 //! - [`declaration`], [`answer`], [`aggregates`], [`listing`]: the contract's records as plain values.
+//! - [`digest`]: what identifies a plugin's bytes.
 //! - [`limits`], [`failure`], [`load_error`]: what a plugin may use, and how it fails.
 //! - `sandbox`: a store with its CPU time, memory and copying. `lower` and `lift`: values into a plugin and, checked, out
 //!   of it. `guests` and `bindings`: a component's functions. `log`: what plugins write.
@@ -19,6 +20,7 @@ mod bindings;
 pub mod component;
 pub mod contract;
 pub mod declaration;
+pub mod digest;
 pub mod engine;
 pub mod failure;
 mod guests;
@@ -40,6 +42,7 @@ pub use declaration::{
     Aggregate, Condition, Declaration, Dimension, HistoryRequest, LookUp, Measure, Ranking, Retention, Span,
     TableField, TimeBuckets, TypedField,
 };
+pub use digest::{Digest, NoDigest};
 pub use engine::{Engine, EngineError};
 pub use failure::Failure;
 pub use instance::{Instance, Measured, Meter};

@@ -1,6 +1,7 @@
 //! Why a plugin can't be loaded.
 
 use crate::contract::{ContractVersion, Role};
+use crate::digest::Digest;
 use crate::failure::Failure;
 
 /// Why a plugin can't be loaded; shown, it is one sentence that names the plugin.
@@ -26,6 +27,14 @@ pub enum Problem {
         bytes: usize,
         /// How many it may have.
         allowed: usize,
+    },
+    /// Its bytes are others than those that are pinned.
+    #[error("its digest is {digest}, and the configuration pins {pinned}")]
+    OtherDigest {
+        /// The digest that it has.
+        digest: Digest,
+        /// The one that it must have.
+        pinned: Digest,
     },
     /// The core module can't be turned into a component.
     #[error("it is a WebAssembly module that can't be made a component ({reason}); is it built with the plugin SDK?")]

@@ -65,6 +65,16 @@ impl Plugin {
         self.inner.component.label()
     }
 
+    /// The component that it is made of.
+    pub fn component(&self) -> &Component {
+        &self.inner.component
+    }
+
+    /// Its settings, a JSON object.
+    pub fn settings(&self) -> &str {
+        &self.inner.settings
+    }
+
     /// Whether both are handles of one plugin, loaded once.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::said::{Origin, Said, Words};
-use super::{ConfigError, keys};
+use super::{ConfigError, keys, policy};
 
 /// What the file says. Values may be secrets, so it can't be shown.
 pub(super) struct ConfigFile {
@@ -48,6 +48,14 @@ impl ConfigFile {
         self.sections.iter().map(|(name, node)| (name.as_str(), self.said_by(&format!("[{name}]"), node)))
     }
 
+    /// What it says in the sections `[policy.NAME]`: name, key, and what is said.
+    pub(super) fn policies(&self) -> impl Iterator<Item = (&str, &str, Said)> {
+        self.values.iter().filter_map(|(path, node)| {
+            let (name, key) = path.strip_prefix("policy.")?.split_once('.')?;
+            Some((name, key, self.said_by(path, node)))
+        })
+    }
+
     fn said_by(&self, key: &str, node: &Node) -> Said {
         let origin = Origin::File { file: self.path.clone(), line: node.line, key: key.to_owned() };
         Said { words: Words::Toml(node.value.clone()), origin }
@@ -73,6 +81,7 @@ impl<'a> Reader<'a> {
             match name {
                 "input" => self.input(entry, &mut file.values)?,
                 "swap" => self.section(entry, "swap", &mut file.values)?,
+                "policy" => self.policies(entry, &mut file.values)?,
                 "kafka" => self.flatten("kafka", self.table(entry, "kafka")?, &mut file.values)?,
                 _ if top.iter().any(|key| key == name) => {
                     file.values.insert(name.to_owned(), self.node(entry)?);
@@ -82,7 +91,7 @@ impl<'a> Reader<'a> {
                 }
                 _ => {
                     let allowed = format!(
-                        "{}, the sections [input], [input.fields], [swap] and [kafka], and one for each plugin under its name",
+                        "{}, the sections [input], [input.fields], [swap] and [kafka], [policy.NAME] for the plugin NAME, and one for its settings under its name",
                         top.join(", ")
                     );
                     return Err(self.unknown(entry, name, &allowed));
@@ -124,6 +133,20 @@ impl<'a> Reader<'a> {
                 return Err(self.unknown(inner, &format!("{section}.{name}"), &within.join(", ")));
             }
             values.insert(format!("{section}.{name}"), self.node(inner)?);
+        }
+        Ok(())
+    }
+
+    fn policies(&self, entry: Entry<'_, 'a>, values: &mut BTreeMap<String, Node>) -> Result<(), ConfigError> {
+        for plugin in self.table(entry, "policy")? {
+            let section = format!("policy.{}", plugin.0.get_ref());
+            for inner in self.table(plugin, &section)? {
+                let key = inner.0.get_ref().as_ref();
+                if !policy::KEYS.contains(&key) {
+                    return Err(self.unknown(inner, &format!("{section}.{key}"), &policy::KEYS.join(", ")));
+                }
+                values.insert(format!("{section}.{key}"), self.node(inner)?);
+            }
         }
         Ok(())
     }

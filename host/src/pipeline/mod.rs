@@ -27,6 +27,7 @@ pub mod elsewhere;
 pub mod insight;
 pub mod outputs;
 pub mod plugins;
+pub mod policy;
 pub mod processing;
 pub mod recent;
 pub mod restore;

@@ -9,6 +9,7 @@ use loginscope_state::Catalog;
 use loginscope_wasm::{Engine, Limits, LoadError, Plugin, Problem};
 
 use super::chain::Chain;
+use super::policy::{Policies, Policy};
 use crate::config::{ConfigError, Origin, PipelineConfig, PluginSettings};
 
 /// The plugins that the host carries inside, by file name, in their order.
@@ -45,7 +46,7 @@ impl PluginSource {
 /// All plugins of a run: where they come from, and their settings.
 pub struct PluginSet {
     engine: Engine,
-    limits: Limits,
+    policies: Policies,
     sources: Vec<PluginSource>,
     /// The settings by plugin name, each a JSON object.
     settings: BTreeMap<String, serde_json::Value>,
@@ -67,7 +68,7 @@ impl PluginSet {
     ) -> Result<Self> {
         Ok(Self {
             engine: Engine::new()?,
-            limits: Limits::default(),
+            policies: Policies::new(),
             sources,
             settings,
             format,
@@ -90,6 +91,7 @@ impl PluginSet {
             named: config.plugins_named.clone().filter(|_| !config.plugins.is_empty()),
             settings_origins: config.settings.iter().map(origin).collect(),
             exact_distinct: config.exact_distinct.into(),
+            policies: config.policies.clone(),
             ..Self::new(sources, settings, config.format.clone())?
         })
     }
@@ -157,7 +159,15 @@ impl PluginSet {
 
     fn configure(&self, bytes: &[u8], source: &str) -> Result<Plugin> {
         let component = self.engine.load(bytes, source)?;
+        let policy = self.policies.get(component.name());
+        if let Some(pinned) = policy.and_then(|policy| policy.digest)
+            && pinned != component.digest()
+        {
+            let problem = Problem::OtherDigest { digest: component.digest(), pinned };
+            return Err(LoadError { plugin: component.label().to_owned(), problem }.into());
+        }
         let settings = self.settings.get(component.name()).map_or_else(|| "{}".to_owned(), ToString::to_string);
-        Ok(component.configure(&settings, &self.limits)?)
+        let limits = policy.map_or_else(Limits::default, |policy: &Policy| policy.limits);
+        Ok(component.configure(&settings, &limits)?)
     }
 }

@@ -54,6 +54,21 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "--commit-interval: \"6s\" can't be used; allowed is a time from 1ms to 5s, such as 100ms".into(),
         ),
         (
+            file("[policy.a]\non_failure = \"panic\""),
+            "loginscope.toml line 2: policy.a.on_failure: \"panic\" can't be used; allowed is reject, bypass or stop".into(),
+        ),
+        (
+            file("[policy.a]\ndigest = \"abc\""),
+            "loginscope.toml line 2: policy.a.digest: \"abc\" can't be used; allowed is sha256: and 64 hexadecimal digits"
+                .into(),
+        ),
+        (
+            file("[policy.a]\nmemory = 1"),
+            "loginscope.toml line 2: policy.a.memory: there is no such key; allowed are on_failure, digest, cpu_ms_per_batch, \
+             cpu_us_per_login, memory_mib, output_mib"
+                .into(),
+        ),
+        (
             file("[swap]\nmax_change = 1"),
             "loginscope.toml line 2: swap.max_change: there is no such key; allowed are max_changed_share, max_slowdown, max_failures, probation"
                 .into(),
@@ -158,7 +173,7 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "loginscope.toml line 1: workrs: there is no such key; allowed are brokers, input_topic, processed_topic, insights_topic, \
              rejected_topic, plugins, insight_every, exact_distinct, max_message_bytes, group, instance, state_in, changelog_topic, totals_topic, from, workers, \
              memory_limit, delivery, watch, listen, create_topics, source_headers, commit_interval, drain_timeout, status_interval, the sections \
-             [input], [input.fields], [swap] and [kafka], and one for each plugin under its name".into(),
+             [input], [input.fields], [swap] and [kafka], [policy.NAME] for the plugin NAME, and one for its settings under its name".into(),
         ),
         (
             file("[input]\n\ntimestamp = \"rfc3339\""),
