@@ -12,6 +12,7 @@ use loginscope_state::{Kept, Restored};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::comparator::report::Report;
+use crate::pipeline::serving::history::Cause;
 use crate::pipeline::{Chain, InsightRecord};
 
 /// How many different rejection codes are told apart: plugins make codes of their own.
@@ -191,9 +192,9 @@ impl Telemetry {
     }
 
     /// New plugins were refused; the old ones go on serving.
-    pub fn swap_refused(&self, path: &str, reason: &str) {
+    pub fn swap_refused(&self, cause: &Cause, reason: &str) {
         counter!("loginscope_plugin_swaps_total", "outcome" => "refused").increment(1);
-        tracing::error!(path, "plugin not swapped, the old one goes on serving: {reason}");
+        tracing::error!(by = cause.by, "{}: plugins not swapped, those before go on serving: {reason}", cause.what);
     }
 
     /// Accepted logins of a topic with several partitions had another key than their user id.

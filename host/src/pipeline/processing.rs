@@ -11,6 +11,7 @@ use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
+use super::serving::history::Cause;
 use super::serving::{Generation, Serving};
 use super::worker::{Judged, Shared, Work};
 
@@ -144,7 +145,9 @@ impl Processing {
             return true;
         };
         partition.state.rollback();
-        if let Some(number) = self.serving.replace(generation.number, Arc::clone(&probation.fallback), None) {
+        let fallback = Arc::clone(&probation.fallback);
+        let cause = Cause { what: format!("rolled back: {reason}"), by: "loginscope".to_owned() };
+        if let Some(number) = self.serving.replace(generation.number, fallback, None, cause) {
             shared.telemetry.rolled_back(number, &probation.fallback, &reason);
         }
         false
