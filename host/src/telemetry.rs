@@ -97,6 +97,10 @@ impl Telemetry {
         );
         describe_counter!("loginscope_commits_total", "Commits of input offsets");
         describe_histogram!("loginscope_restore_seconds", "How long it took to restore a partition from its changelog");
+        describe_histogram!(
+            "loginscope_plugin_swap_pause_seconds",
+            "How long a worker takes to go over to new plugins, from its last batch on the old ones to its first on the new ones"
+        );
         describe_gauge!("loginscope_lag_messages", "Messages of a partition that are still to be read");
         describe_gauge!("loginscope_window_logins", "Accepted logins in the window that a partition is filling");
         describe_gauge!("loginscope_plugin_generation", "The generation of plugins that is serving, from 1");
@@ -171,6 +175,11 @@ impl Telemetry {
         counter!("loginscope_plugin_swaps_total", "outcome" => "done").increment(1);
         gauge!("loginscope_plugin_generation").set(generation as f64);
         tracing::info!(generation, "plugins swapped: {}", chain.labels());
+    }
+
+    /// A worker went over to the newest plugins, between two batches.
+    pub fn took_over(&self, pause: Duration) {
+        histogram!("loginscope_plugin_swap_pause_seconds").record(pause.as_secs_f64());
     }
 
     /// New plugins were tried beside those that serve.

@@ -52,6 +52,7 @@ impl Work<Librdkafka> for Processing {
         self.generation = Arc::clone(&self.serving.load());
         self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
         self.pipeline.measure(self.generation.probation.is_some());
+        self.pipeline.start_instances();
         Ok(())
     }
 
