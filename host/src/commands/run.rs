@@ -84,6 +84,8 @@ pub fn run(config: &Config) -> Result<Exit> {
         tracing::info!("draining: finishing what has begun, then committing");
     }
     let stopped = application.stop(config.drain_timeout);
+    // A deployment that is tried on live messages waits for ones that won't come.
+    runtime.shutdown_background();
     let counts = telemetry.counts();
     tracing::info!(
         "ended: {} accepted, {} rejected, {} insights",

@@ -20,7 +20,7 @@ use crate::pipeline::Chain;
 use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::chain::Keep;
 use crate::pipeline::recent::RecentBatch;
-use crate::pipeline::serving::history::{Cause, Event};
+use crate::pipeline::serving::history::{Cause, Event, Standing};
 use crate::pipeline::serving::{Generation, Probation, Serving};
 use crate::telemetry::Telemetry;
 
@@ -159,18 +159,19 @@ impl Swapper {
     }
 
     /// Has the plugins of an earlier generation serve again, at once and without trying them: they did before. Without a number,
-    /// those that served before the present ones.
+    /// those that served before the present ones and were not rolled back themselves. It doesn't wait for swaps that are under way: whoever
+    /// wants it can't wait.
     ///
     /// # Errors
-    /// There is no such generation any more.
+    /// There is no such generation any more, or it failed.
     pub fn roll_back(&self, to: Option<u64>, by: &str) -> Result<Swapped, Refusal> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..ATTEMPTS {
             let before = self.serving.load();
-            let number = to.unwrap_or(before.number.saturating_sub(1));
-            let chain = self.earlier(&before, number)?;
+            let (number, plugins) = self.earlier(&before, to)?;
+            let chain = Arc::new(before.chain.next(plugins, Keep::All).map_err(anyhow::Error::from)?);
             let cause = Cause { what: format!("roll-back to generation {number}"), by: by.to_owned() };
             if let Some(generation) = self.serving.replace(before.number, Arc::clone(&chain), None, cause) {
+                self.serving.history.mark(number + 1..=before.number, Standing::LeftBehind);
                 self.telemetry.swapped(generation, &chain);
                 let (end, labels) = (End::Serving, chain.labels());
                 return Ok(Swapped { end, generation, labels, report: Report::default() });
@@ -179,11 +180,25 @@ impl Swapper {
         Err(changing().into())
     }
 
-    /// The chain of the plugins of an earlier generation.
-    fn earlier(&self, before: &Generation, number: u64) -> Result<Arc<Chain>> {
-        let plugins = self.serving.history.plugins_of(number).filter(|_| number < before.number);
-        let plugins = plugins.with_context(|| format!("generation {number} can't be gone back to"))?;
-        Ok(Arc::new(before.chain.next(plugins, Keep::All)?))
+    /// The generation that is gone back to, and its plugins.
+    fn earlier(&self, before: &Generation, to: Option<u64>) -> Result<(u64, Vec<Plugin>)> {
+        let mut earlier = self.serving.history.generations();
+        earlier.retain(|(number, ..)| *number < before.number);
+        if let Some(to) = to {
+            let found = earlier.into_iter().find(|(number, ..)| *number == to);
+            return match found.with_context(|| format!("generation {to} can't be gone back to"))? {
+                (_, _, Standing::Failed) => {
+                    bail!("generation {to} failed on its probation: deploy it to have it tried again")
+                }
+                (number, plugins, Standing::Good | Standing::LeftBehind) => Ok((number, plugins)),
+            };
+        }
+        let mut good = earlier.into_iter().filter(|(_, plugins, standing)| {
+            *standing == Standing::Good && !are_the_same(plugins, &before.chain.plugins)
+        });
+        good.next()
+            .map(|(number, plugins, _)| (number, plugins))
+            .context("there is no earlier generation to go back to")
     }
 
     fn verified(

@@ -11,7 +11,6 @@ use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
-use super::serving::history::Cause;
 use super::serving::{Generation, Serving};
 use super::worker::{Judged, Shared, Work};
 
@@ -146,9 +145,7 @@ impl Processing {
             return true;
         };
         partition.state.rollback();
-        let fallback = Arc::clone(&probation.fallback);
-        let cause = Cause { what: format!("rolled back: {reason}"), by: "loginscope".to_owned() };
-        if let Some(number) = self.serving.replace(generation.number, fallback, None, cause) {
+        if let Some(number) = self.serving.take_out(&generation, probation, &reason) {
             shared.telemetry.rolled_back(number, &probation.fallback, &reason);
         }
         false

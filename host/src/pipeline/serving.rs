@@ -16,7 +16,7 @@ use loginscope_wasm::Meter;
 use super::batch::Output;
 use super::chain::Chain;
 use super::recent::Recent;
-use history::{Cause, Event, History};
+use history::{Cause, Event, History, Standing};
 
 /// A plugin that was handed fewer logins than this isn't judged by its time yet.
 const ENOUGH_ROWS: u64 = 1000;
@@ -178,6 +178,15 @@ impl Serving {
             self.history.add(Event::of(&next));
             number + 1
         })
+    }
+
+    /// Takes a generation out of service that has done worse than it may: the one before serves again. Answers the number of that, unless
+    /// somebody else was first.
+    pub fn take_out(&self, generation: &Generation, probation: &Probation, reason: &str) -> Option<u64> {
+        let cause = Cause { what: format!("rolled back: {reason}"), by: "loginscope".to_owned() };
+        let number = self.replace(generation.number, Arc::clone(&probation.fallback), None, cause)?;
+        self.history.mark(generation.number..=generation.number, Standing::Failed);
+        Some(number)
     }
 }
 

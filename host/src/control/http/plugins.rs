@@ -26,7 +26,7 @@ use super::Served;
 use crate::comparator::report::Report;
 use crate::control::deploy::Deployer;
 use crate::control::swap::{self, End, Refusal, Swapped};
-use crate::pipeline::serving::history::{Event, Outcome};
+use crate::pipeline::serving::history::{Event, Outcome, Standing};
 
 /// The largest request: a component of the largest size in base64, and its settings.
 const MOST_BYTES: usize = MAX_BYTES / 3 * 4 + (2 << 20);
@@ -297,8 +297,9 @@ struct Happened {
 impl From<Event> for Happened {
     fn from(Event { at, cause, outcome }: Event) -> Self {
         let (generation, plugins, can_return, refused) = match outcome {
-            Outcome::Served { generation, labels, plugins } => {
-                (Some(generation), Some(labels), !plugins.is_empty(), None)
+            Outcome::Served { generation, labels, plugins, standing } => {
+                let can_return = !plugins.is_empty() && standing != Standing::Failed;
+                (Some(generation), Some(labels), can_return, None)
             }
             Outcome::Refused(reason) => (None, None, false, Some(reason)),
         };

@@ -1,6 +1,7 @@
 //! What has served, what led to it, and what was refused: for people to read, and to go back to.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -45,9 +46,23 @@ pub enum Outcome {
         labels: String,
         /// The plugins; empty where it can't be gone back to any more.
         plugins: Vec<Plugin>,
+        /// What became of it.
+        standing: Standing,
     },
     /// It was refused, for this reason.
     Refused(String),
+}
+
+/// What became of a generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It serves, or has served well.
+    #[default]
+    Good,
+    /// Somebody went back to one before it.
+    LeftBehind,
+    /// It did worse on its probation than it may.
+    Failed,
 }
 
 impl Event {
@@ -55,7 +70,7 @@ impl Event {
     pub fn of(generation: &Generation) -> Self {
         let chain = &generation.chain;
         let (labels, plugins) = (chain.labels(), chain.plugins.clone());
-        let outcome = Outcome::Served { generation: generation.number, labels, plugins };
+        let outcome = Outcome::Served { generation: generation.number, labels, plugins, standing: Standing::Good };
         Self { at: generation.since, cause: generation.cause.clone(), outcome }
     }
 
@@ -89,12 +104,27 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// The plugins of a generation, where it can still be gone back to.
-    pub fn plugins_of(&self, number: u64) -> Option<Vec<Plugin>> {
-        self.events().into_iter().find_map(|event| match event.outcome {
-            Outcome::Served { generation, plugins, .. } if generation == number && !plugins.is_empty() => Some(plugins),
+    /// The generations that can still be gone back to, the latest first: number, plugins and what became of it.
+    pub fn generations(&self) -> Vec<(u64, Vec<Plugin>, Standing)> {
+        let served = |event: Event| match event.outcome {
+            Outcome::Served { generation, plugins, standing, .. } if !plugins.is_empty() => {
+                Some((generation, plugins, standing))
+            }
             _ => None,
-        })
+        };
+        self.events().into_iter().rev().filter_map(served).collect()
+    }
+
+    /// So much became of the generations with these numbers.
+    pub fn mark(&self, numbers: RangeInclusive<u64>, became: Standing) {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in events.iter_mut() {
+            if let Outcome::Served { generation, standing: standing @ Standing::Good, .. } = &mut event.outcome
+                && numbers.contains(generation)
+            {
+                *standing = became;
+            }
+        }
     }
 }
 
