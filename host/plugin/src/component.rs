@@ -166,8 +166,11 @@ fn not_componentized(reason: &str) -> Problem {
 }
 
 fn compile(engine: &Engine, bytes: &[u8], source: &str) -> Result<Component, Problem> {
-    let compiled = wasmtime::component::Component::new(engine.inner(), to_component(bytes)?)
-        .map_err(|error| Problem::NotCompiled { reason: printable(&format!("{error:#}"), MAX_REASON_BYTES) })?;
+    let digest = Digest::of(bytes);
+    let compiled = engine.compiler().code(engine.inner(), digest, || {
+        wasmtime::component::Component::new(engine.inner(), to_component(bytes)?)
+            .map_err(|error| Problem::NotCompiled { reason: printable(&format!("{error:#}"), MAX_REASON_BYTES) })
+    })?;
     let component_type = compiled.component_type();
     contract::check_imports(component_type.imports(engine.inner()).map(|(name, _)| name))?;
     let (contract, roles) = contract::roles(component_type.exports(engine.inner()).map(|(name, _)| name))?;
@@ -181,7 +184,7 @@ fn compile(engine: &Engine, bytes: &[u8], source: &str) -> Result<Component, Pro
     let (_, _, described) = start(&pre, &indices, &roles, Limits::default(), log)?;
     let Description { name, version } = agree(described)?;
     let label = format!("{name}@{version}");
-    let (source, digest, bytes) = (source.to_owned(), Digest::of(bytes), bytes.into());
+    let (source, bytes) = (source.to_owned(), bytes.into());
     Ok(Component {
         inner: Arc::new(Inner { source, bytes, digest, pre, indices, contract, roles, name, version, label }),
     })

@@ -5,6 +5,7 @@
 //!
 //! - [`engine`]: the engine that all plugins share, and the clock that interrupts them.
 //! - [`contract`]: roles, imports and versions of the plugin contract.
+//! - [`compile_cache`], `compiler`: machine code, which is made once and kept on disk.
 //! - [`component`]: bytes → a compiled component that has been checked and has said who it is.
 //! - [`plugin`]: a component with its settings, and what it declares.
 //! - [`instance`]: what a worker calls: `validate`, `enrich`, `generate`.
@@ -17,6 +18,8 @@
 pub mod aggregates;
 pub mod answer;
 mod bindings;
+pub mod compile_cache;
+mod compiler;
 pub mod component;
 pub mod contract;
 pub mod declaration;
@@ -36,6 +39,7 @@ mod sandbox;
 
 pub use aggregates::{AggregateReader, Period, Summary};
 pub use answer::{Enrichment, Insight, Severity, Window, WindowFacts};
+pub use compile_cache::{CacheError, CompileCache};
 pub use component::{Component, componentize};
 pub use contract::{ContractVersion, Role};
 pub use declaration::{
