@@ -9,6 +9,7 @@ use wasmtime::component::InstancePre;
 use crate::bindings::loginscope::plugin::types::Description;
 use crate::contract::{self, ContractVersion, Role};
 use crate::digest::Digest;
+use crate::effort;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::guests::{GuestIndices, Guests};
@@ -168,7 +169,9 @@ fn not_componentized(reason: &str) -> Problem {
 fn compile(engine: &Engine, bytes: &[u8], source: &str) -> Result<Component, Problem> {
     let digest = Digest::of(bytes);
     let compiled = engine.compiler().code(engine.inner(), digest, || {
-        wasmtime::component::Component::new(engine.inner(), to_component(bytes)?)
+        let component = to_component(bytes)?;
+        effort::check(&component)?;
+        wasmtime::component::Component::new(engine.inner(), component)
             .map_err(|error| Problem::NotCompiled { reason: printable(&format!("{error:#}"), MAX_REASON_BYTES) })
     })?;
     let component_type = compiled.component_type();

@@ -6,6 +6,7 @@
 //! - [`engine`]: the engine that all plugins share, and the clock that interrupts them.
 //! - [`contract`]: roles, imports and versions of the plugin contract.
 //! - [`compile_cache`], `compiler`: machine code, which is made once and kept on disk.
+//! - `effort`: how much work a component makes the compiler.
 //! - [`component`]: bytes → a compiled component that has been checked and has said who it is.
 //! - [`plugin`]: a component with its settings, and what it declares.
 //! - [`instance`]: what a worker calls: `validate`, `enrich`, `generate`.
@@ -24,6 +25,7 @@ pub mod component;
 pub mod contract;
 pub mod declaration;
 pub mod digest;
+mod effort;
 pub mod engine;
 pub mod failure;
 mod guests;
