@@ -27,7 +27,7 @@ const MAX_EFFORT: u64 = 2_000_000_000;
 /// The most bytes to which the definitions of components may unfold, core modules and custom sections aside.
 const MAX_UNFOLDED_BYTES: u64 = 16 << 20;
 
-/// Refuses a component that would keep the compiler busy for too long.
+/// Refuses a component, or a module, that would keep the compiler busy for too long, or that can't be read to its end.
 pub(crate) fn check(component: &[u8]) -> Result<(), Problem> {
     let mut estimate = Estimate::default();
     for payload in Parser::new(0).parse_all(component) {

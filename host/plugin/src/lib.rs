@@ -12,7 +12,7 @@
 //! - [`instance`]: what a worker calls: `validate`, `enrich`, `generate`.
 //! - [`declaration`], [`answer`], [`aggregates`], [`listing`]: the contract's records as plain values.
 //! - [`digest`]: what identifies a plugin's bytes.
-//! - [`limits`], [`failure`], [`load_error`]: what a plugin may use, and how it fails.
+//! - [`limits`], [`usage`], [`failure`], [`load_error`]: what a plugin may use, how much it used, and how it fails.
 //! - `sandbox`: a store with its CPU time, memory and copying. `lower` and `lift`: values into a plugin and, checked, out
 //!   of it. `guests` and `bindings`: a component's functions. `log`: what plugins write.
 
@@ -38,6 +38,7 @@ mod log;
 mod lower;
 pub mod plugin;
 mod sandbox;
+pub mod usage;
 
 pub use aggregates::{AggregateReader, Period, Summary};
 pub use answer::{Enrichment, Insight, Severity, Window, WindowFacts};
@@ -56,3 +57,4 @@ pub use limits::Limits;
 pub use listing::{Listing, ListingShape};
 pub use load_error::{LoadError, Problem};
 pub use plugin::Plugin;
+pub use usage::Usage;
