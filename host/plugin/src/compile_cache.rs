@@ -27,7 +27,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use sha2::{Digest as _, Sha256};
 
-use crate::digest::{Digest, shown_as_hexadecimal};
+use crate::digest::{Digest, Hexadecimal};
 
 /// The most files that are kept.
 const MAX_FILES: usize = 100;
@@ -87,7 +87,7 @@ impl Key {
     }
 
     fn file_name(&self) -> String {
-        format!("{}{SUFFIX}", shown_as_hexadecimal(&self.0))
+        format!("{}{SUFFIX}", Hexadecimal(&self.0))
     }
 
     /// What a file of this key with this content begins with.

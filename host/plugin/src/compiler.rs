@@ -113,9 +113,9 @@ impl AtHand {
 mod tests {
     use super::*;
 
-    fn code(compiler: &Compiler, engine: &wasmtime::Engine, plugin: &[u8], compiled: &mut usize) {
+    fn code(compiler: &Compiler, engine: &wasmtime::Engine, plugin: &[u8], times: &mut usize) {
         let component = compiler.code(engine, Digest::of(plugin), || {
-            *compiled += 1;
+            *times += 1;
             Component::new(engine, wat::parse_str("(component)").unwrap())
         });
         component.unwrap();
@@ -123,33 +123,33 @@ mod tests {
 
     #[test]
     fn a_plugin_is_compiled_once_in_a_process() {
-        let (engine, mut compiled) = (wasmtime::Engine::default(), 0);
+        let (engine, mut times) = (wasmtime::Engine::default(), 0);
         let compiler = Compiler::new(None);
         for plugin in [b"a", b"b", b"a", b"b"] {
-            code(&compiler, &engine, plugin, &mut compiled);
+            code(&compiler, &engine, plugin, &mut times);
         }
-        assert_eq!(compiled, 2);
+        assert_eq!(times, 2);
         for other in 0..MAX_COMPONENTS as u8 - 1 {
-            code(&compiler, &engine, &[other], &mut compiled);
-            code(&compiler, &engine, b"a", &mut compiled);
+            code(&compiler, &engine, &[other], &mut times);
+            code(&compiler, &engine, b"a", &mut times);
         }
-        assert_eq!(compiled, MAX_COMPONENTS + 1, "what is used stays at hand");
-        code(&compiler, &engine, b"b", &mut compiled);
-        assert_eq!(compiled, MAX_COMPONENTS + 2, "what isn't is forgotten");
+        assert_eq!(times, MAX_COMPONENTS + 1, "what is used stays at hand");
+        code(&compiler, &engine, b"b", &mut times);
+        assert_eq!(times, MAX_COMPONENTS + 2, "what isn't is forgotten");
     }
 
     #[test]
     fn what_another_process_compiled_is_not_compiled_again_but_by_another_engine() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Compiler::new(Some(CompileCache::open(folder.path()).unwrap()));
-        let (engine, mut compiled) = (wasmtime::Engine::default(), 0);
-        code(&open(), &engine, b"a", &mut compiled);
-        code(&open(), &engine, b"a", &mut compiled);
-        assert_eq!(compiled, 1);
+        let (engine, mut times) = (wasmtime::Engine::default(), 0);
+        code(&open(), &engine, b"a", &mut times);
+        code(&open(), &engine, b"a", &mut times);
+        assert_eq!(times, 1);
         let mut config = wasmtime::Config::new();
         config.epoch_interruption(true);
-        code(&open(), &wasmtime::Engine::new(&config).unwrap(), b"a", &mut compiled);
-        assert_eq!(compiled, 2);
+        code(&open(), &wasmtime::Engine::new(&config).unwrap(), b"a", &mut times);
+        assert_eq!(times, 2);
     }
 
     #[test]

@@ -19,13 +19,17 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "sha256:{}", shown_as_hexadecimal(&self.0))
+        write!(formatter, "sha256:{}", Hexadecimal(&self.0))
     }
 }
 
-/// Two hexadecimal digits for each byte.
-pub(crate) fn shown_as_hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Bytes, shown as two hexadecimal digits each.
+pub(crate) struct Hexadecimal<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Hexadecimal<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
 }
 
 impl fmt::Debug for Digest {

@@ -31,7 +31,7 @@ const MAX_UNFOLDED_BYTES: u64 = 16 << 20;
 pub(crate) fn check(component: &[u8]) -> Result<(), Problem> {
     let mut estimate = Estimate::default();
     for payload in Parser::new(0).parse_all(component) {
-        estimate.add(payload.map_err(malformed)?)?;
+        estimate.add(payload.map_err(|error| malformed(&error))?)?;
     }
     let definitions = (component.len() as u64).saturating_sub(estimate.other_bytes);
     match estimate.times.saturating_mul(definitions) {
@@ -40,7 +40,7 @@ pub(crate) fn check(component: &[u8]) -> Result<(), Problem> {
     }
 }
 
-fn malformed(error: BinaryReaderError) -> Problem {
+fn malformed(error: &BinaryReaderError) -> Problem {
     Problem::NotCompiled { reason: printable(&error.to_string(), 1024) }
 }
 
@@ -92,7 +92,8 @@ impl Estimate {
             },
             Payload::ComponentInstanceSection(instances) => {
                 for instance in instances {
-                    let is_unfolded = matches!(instance.map_err(malformed)?, ComponentInstance::Instantiate { .. });
+                    let is_unfolded =
+                        matches!(instance.map_err(|error| malformed(&error))?, ComponentInstance::Instantiate { .. });
                     if let (true, Some(component)) = (is_unfolded, self.open.last_mut()) {
                         component.instantiations += 1;
                     }
@@ -113,7 +114,7 @@ impl Estimate {
         if function.range().len() > MAX_FUNCTION_BYTES {
             return Err(too_complex("it has a function of more than 1 MiB"));
         }
-        let effort = effort(function).map_err(malformed)?;
+        let effort = effort(function).map_err(|error| malformed(&error))?;
         self.functions = self.functions.saturating_add(effort);
         if effort > MAX_FUNCTION_EFFORT {
             return Err(too_complex("it has a function with too many branches and local variables"));

@@ -31,7 +31,7 @@ pub struct EngineError {
 /// interrupts those that run too long. A cheap handle; the clock ends when nothing of the engine is left.
 #[derive(Clone)]
 pub struct Engine {
-    engine: wasmtime::Engine,
+    inner: wasmtime::Engine,
     linkers: Arc<Linkers>,
     compiler: Arc<Compiler>,
 }
@@ -56,10 +56,10 @@ impl Engine {
     /// This machine's processor isn't supported, or there is no thread to be had.
     pub fn with_cache(cache: Option<CompileCache>) -> Result<Self, EngineError> {
         let failed = |reason: String| EngineError { reason };
-        let engine = wasmtime::Engine::new(&config()).map_err(|error| failed(format!("{error:#}")))?;
-        let v0_1_0 = linker_v0_1_0(&engine).map_err(|error| failed(format!("{error:#}")))?;
-        start_clock(&engine).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { engine, linkers: Arc::new(Linkers { v0_1_0 }), compiler: Arc::new(Compiler::new(cache)) })
+        let inner = wasmtime::Engine::new(&config()).map_err(|error| failed(format!("{error:#}")))?;
+        let v0_1_0 = linker_v0_1_0(&inner).map_err(|error| failed(format!("{error:#}")))?;
+        start_clock(&inner).map_err(|error| failed(error.to_string()))?;
+        Ok(Self { inner, linkers: Arc::new(Linkers { v0_1_0 }), compiler: Arc::new(Compiler::new(cache)) })
     }
 
     /// Compiles and checks a plugin, a component or a core module, and asks it who it is. `source` says in messages where
@@ -73,7 +73,7 @@ impl Engine {
 
     /// The engine itself.
     pub(crate) fn inner(&self) -> &wasmtime::Engine {
-        &self.engine
+        &self.inner
     }
 
     /// What compiles plugins.
