@@ -112,6 +112,9 @@ fn announce(config: &Config, chain: &crate::pipeline::Chain) {
         config.guarantee.as_str(),
         chain.labels(),
     );
+    for plugin in &chain.plugins {
+        tracing::info!("plugin {} is {}", plugin.label(), plugin.component().digest());
+    }
     if config.state_topics.is_none() {
         tracing::warn!(
             "the state is in memory only (state_in): a partition that starts here, after a restart or a rebalance, begins its \

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use loginscope_kafka::{Batch, Error};
 use loginscope_state::Catalog;
-use loginscope_wasm::Meter;
+use loginscope_wasm::{Meter, Usage};
 
 use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::clients::Librdkafka;
@@ -13,6 +13,7 @@ use super::delivery::Delivery;
 use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
 use super::serving::{Generation, Serving};
 use super::worker::{Judged, Shared, Work};
+use crate::telemetry::Telemetry;
 
 /// The most bytes of messages that go through the chain at once: columns count in 32 bits, and memory is to stay bounded.
 const MAX_BATCH_BYTES: usize = 16 << 20;
@@ -53,6 +54,13 @@ impl Work<Librdkafka> for Processing {
         self.pipeline.measure(self.generation.probation.is_some());
         self.pipeline.start_instances();
         Ok(())
+    }
+
+    fn tell_usage(&self, worker: usize, telemetry: &Telemetry, is_serving: bool) {
+        for (plugin, usage) in self.pipeline.usage() {
+            let usage = if is_serving { *usage } else { Usage::default() };
+            telemetry.plugin_usage(worker, plugin, &usage);
+        }
     }
 
     fn process(
