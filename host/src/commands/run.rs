@@ -47,7 +47,7 @@ pub fn run(config: &Config) -> Result<Exit> {
     let mut memory = Memory::with_limit(config.memory_limit)?;
     let readiness = Readiness::default();
     if let Some(address) = config.listen {
-        let bound = runtime.block_on(http::serve(address, readiness.clone(), metrics))?;
+        let bound = runtime.block_on(http::serve(address, readiness.clone(), Arc::clone(&telemetry), metrics))?;
         tracing::info!("health and metrics at http://{bound}/healthz, /readyz and /metrics");
     }
     let (partitions, limits) = prepare_topics(

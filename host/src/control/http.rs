@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::telemetry::Telemetry;
 
-/// Whether this process takes logins: its workers run, and are not draining.
+/// Whether the workers of this process run, and are not draining.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
@@ -40,11 +40,17 @@ pub fn install_metrics() -> Result<PrometheusHandle> {
 #[derive(Clone)]
 struct Served {
     readiness: Readiness,
+    telemetry: Arc<Telemetry>,
     metrics: PrometheusHandle,
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until the process ends. Returns the address that is listened at.
-pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: PrometheusHandle) -> Result<SocketAddr> {
+pub async fn serve(
+    address: SocketAddr,
+    readiness: Readiness,
+    telemetry: Arc<Telemetry>,
+    metrics: PrometheusHandle,
+) -> Result<SocketAddr> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen at {address} for health and metrics; another address is set by --listen")
     })?;
@@ -53,7 +59,7 @@ pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Prometheu
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
-        .with_state(Served { readiness, metrics });
+        .with_state(Served { readiness, telemetry, metrics });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!("health and metrics are no longer served: {error}");
@@ -62,8 +68,13 @@ pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Prometheu
     Ok(bound)
 }
 
+/// Whether this process takes logins: its workers run, and none of its partitions stands still.
 async fn ready(State(served): State<Served>) -> impl IntoResponse {
-    if served.readiness.get() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+    let reason = if served.readiness.get() { served.telemetry.what_is_stopped() } else { Some(String::new()) };
+    match reason {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{reason}")),
+    }
 }
 
 async fn render(State(served): State<Served>) -> impl IntoResponse {
