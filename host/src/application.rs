@@ -1,6 +1,6 @@
 //! The running application: workers on threads of their own, started and stopped together. `run` and `demo` share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -24,6 +24,7 @@ use crate::pipeline::outputs::{OutputTopics, Sender};
 use crate::pipeline::processing::Processing;
 use crate::pipeline::restore::{PATIENCE, PartitionsAdded, Restorer, Source};
 use crate::pipeline::serving::Serving;
+use crate::pipeline::stops::Stops;
 use crate::pipeline::transaction::Transactions;
 use crate::pipeline::worker::{Durable, Shared, Worker};
 use crate::pipeline::{Output, Pipeline, TotalsBoard};
@@ -411,8 +412,10 @@ fn worker(
             source_headers: settings.source_headers,
             insights_limit: settings.limits.insights as usize,
             output: Output::default(),
+            left_alone: BTreeSet::new(),
         },
         partitions: BTreeMap::new(),
+        stops: Stops::default(),
         last_progress: Instant::now(),
     })
 }

@@ -74,6 +74,8 @@ pub struct Telemetry {
     partitions: Mutex<BTreeMap<i32, Progress>>,
     latest_insight: Mutex<Option<InsightRecord>>,
     unkeyed_warned: AtomicBool,
+    /// The partitions that stand still, each with the offset and the reason.
+    stopped: Mutex<BTreeMap<i32, (i64, String)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,6 +93,15 @@ impl Telemetry {
             "loginscope_plugin_failures_total",
             "Calls of a plugin that trapped, ran out of a limit or broke the contract"
         );
+        describe_counter!(
+            "loginscope_logins_bypassed_total",
+            "Logins that went on without a plugin, as it failed on them or too often"
+        );
+        describe_gauge!(
+            "loginscope_plugin_circuit_open",
+            "In how many workers a plugin is left alone for a while, as it failed too often"
+        );
+        describe_gauge!("loginscope_partitions_stopped", "Partitions that stand still until a plugin succeeds");
         describe_counter!("loginscope_plugin_swaps_total", "Hot-swaps of plugins by outcome");
         describe_counter!(
             "loginscope_unkeyed_logins_total",
@@ -174,14 +185,62 @@ impl Telemetry {
         lock(&self.latest_insight).clone()
     }
 
-    /// A call of a plugin failed.
-    pub fn plugin_failed(&self, plugin: &str, reason: &str) {
+    /// A call of a plugin failed; without a reason, that is told elsewhere.
+    pub fn plugin_failed(&self, plugin: &str, reason: Option<&str>) {
         let before = self.plugin_failures.fetch_add(1, Ordering::Relaxed);
         counter!("loginscope_plugin_failures_total", "plugin" => plugin.to_owned()).increment(1);
         // The first hundred are told one by one, then every thousandth.
-        if before < 100 || before.is_multiple_of(1000) {
+        if let Some(reason) = reason.filter(|_| before < 100 || before.is_multiple_of(1000)) {
             tracing::warn!(plugin, failures = before + 1, "plugin call failed: {reason}");
         }
+    }
+
+    /// Logins went on without a plugin.
+    pub fn bypassed(&self, plugin: &str, logins: u64) {
+        if logins > 0 {
+            counter!("loginscope_logins_bypassed_total", "plugin" => plugin.to_owned()).increment(logins);
+        }
+    }
+
+    /// A worker leaves a plugin alone, or asks it again.
+    pub fn circuit(&self, plugin: &str, is_open: bool) {
+        let gauge = gauge!("loginscope_plugin_circuit_open", "plugin" => plugin.to_owned());
+        if is_open {
+            gauge.increment(1.0);
+            tracing::error!(plugin, "the plugin fails too often: logins go on without it, until a try succeeds");
+        } else {
+            gauge.decrement(1.0);
+            tracing::info!(plugin, "the plugin is asked about all logins again");
+        }
+    }
+
+    /// A partition stands still before the message at this offset, and is tried again after this time.
+    pub fn stopped(&self, partition: i32, offset: i64, reason: &str, pause: Duration) {
+        let mut stopped = lock(&self.stopped);
+        stopped.insert(partition, (offset, reason.to_owned()));
+        gauge!("loginscope_partitions_stopped").set(stopped.len() as f64);
+        tracing::error!(partition, offset, "the partition is stopped, and tried again in {pause:.1?}: {reason}");
+    }
+
+    /// A partition that stood still goes on.
+    pub fn goes_on(&self, partition: i32) {
+        self.no_longer_stopped(&[partition]);
+        tracing::info!(partition, "the partition goes on");
+    }
+
+    /// Which partitions stand still and why, a line each; none if none does.
+    pub fn what_is_stopped(&self) -> Option<String> {
+        let stopped = lock(&self.stopped);
+        let line = |(partition, (offset, reason)): (&i32, &(i64, String))| {
+            format!("partition {partition} is stopped at offset {offset}: {reason}\n")
+        };
+        (!stopped.is_empty()).then(|| stopped.iter().map(line).collect())
+    }
+
+    fn no_longer_stopped(&self, partitions: &[i32]) {
+        let mut stopped = lock(&self.stopped);
+        stopped.retain(|partition, _| !partitions.contains(partition));
+        gauge!("loginscope_partitions_stopped").set(stopped.len() as f64);
     }
 
     /// Plugins were swapped.
@@ -303,6 +362,7 @@ impl Telemetry {
             gauge!("loginscope_lag_messages", "partition" => partition.to_string()).set(0.0);
         }
         gauge!("loginscope_partitions_owned").set(owned.len() as f64);
+        self.no_longer_stopped(partitions);
         tracing::info!(worker, ?partitions, "partitions given up");
     }
 

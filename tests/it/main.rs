@@ -4,6 +4,7 @@
 mod batching;
 mod comparator;
 mod control;
+mod failing;
 mod golden;
 mod readme;
 mod real_kafka;

@@ -12,19 +12,28 @@ use loginscope::pipeline::Chain;
 use loginscope::pipeline::batch::OutputLimits;
 use loginscope::pipeline::delivery::Guarantee;
 use loginscope::pipeline::plugins::DEFAULTS;
+use loginscope::pipeline::policy::{OnFailure, Policies};
 use loginscope::pipeline::serving::Serving;
 use loginscope::telemetry::Telemetry;
 use loginscope_kafka::{EmbeddedBroker, Producer, ProducerOptions, Read, ReadFrom, Reader, Record, StartPosition};
 use loginscope_tests::guests::misbehave;
-use loginscope_tests::in_process::plugin_set;
+use loginscope_tests::in_process::{plugin_set, policy};
 use loginscope_tests::instance::{PATIENCE, wait_until};
 use loginscope_wasm::Plugin;
 use serde_json::{Value, json};
 
 /// The default plugins and the guest with these settings.
 fn chain(guest: Value) -> Chain {
+    chain_with(guest, &Policies::new())
+}
+
+/// The same with policies.
+fn chain_with(guest: Value, policies: &Policies) -> Chain {
     let plugins: Vec<&'static [u8]> = DEFAULTS.iter().map(|(_, bytes)| *bytes).chain([misbehave()]).collect();
-    plugin_set(&plugins, BTreeMap::from([("misbehave".to_owned(), guest)])).load().unwrap()
+    plugin_set(&plugins, BTreeMap::from([("misbehave".to_owned(), guest)]))
+        .with_policies(policies.clone())
+        .load()
+        .unwrap()
 }
 
 /// An application on a broker of its own, with a swapper that tolerates any time.
@@ -86,8 +95,8 @@ impl Running {
         self.swapper.swap(&Request::new("a test", "nobody"), |_| Ok(new.plugins.clone())).unwrap();
     }
 
-    /// Writes logins of these users and waits until they were judged.
-    fn judge<'u>(&mut self, users: impl IntoIterator<Item = &'u str>) {
+    /// Writes logins of these users.
+    fn write<'u>(&mut self, users: impl IntoIterator<Item = &'u str>) {
         for user in users {
             let login = json!({ "user_id": user, "timestamp": 1_694_479_551, "ip": "198.51.100.7" }).to_string();
             let record = Record { topic: "user-login", payload: Some(login.as_bytes()), ..Record::default() };
@@ -95,6 +104,11 @@ impl Running {
             self.written += 1;
         }
         self.producer.flush(PATIENCE).unwrap();
+    }
+
+    /// Writes logins of these users and waits until all were judged.
+    fn judge<'u>(&mut self, users: impl IntoIterator<Item = &'u str>) {
+        self.write(users);
         wait_until(
             "all logins to be judged",
             || format!("{:?}", self.telemetry.counts()),
@@ -198,4 +212,34 @@ fn what_was_swapped_in_before_is_on_probation_still_when_something_else_is() {
     assert_eq!(running.telemetry.counts().rejected_total(), 0);
     let told: Vec<Value> = running.end().iter().map(|login| login["user_logins"].clone()).collect();
     assert_eq!(told, [1, 1, 2, 2, 1, 3]);
+}
+
+#[test]
+fn a_stopped_partition_goes_on_as_soon_as_other_plugins_serve_and_nothing_is_lost_or_doubled() {
+    let bad = json!({ "how": "trap", "when_user": "poison", "role": "enricher" });
+    let mut running = Running::start(chain_with(bad, &policy("misbehave", OnFailure::Stop)));
+    let users: Vec<String> = (0..250).map(|number| format!("user-{}", number % 10)).collect();
+    running.judge(users.iter().map(String::as_str));
+    running.write(["poison"].into_iter().chain(users.iter().map(String::as_str)));
+    let telemetry = Arc::clone(&running.telemetry);
+    let why = wait_until(
+        "the partition to be stopped",
+        || format!("{:?}", telemetry.counts()),
+        || telemetry.what_is_stopped(),
+    );
+    assert!(why.contains("partition 0 is stopped at offset 250: misbehave@0.1.0 fails on it: "), "{why}");
+    let before = telemetry.counts();
+    assert_eq!((before.processed, before.rejected_total()), (250, 0));
+    wait_until("further tries", String::new, || {
+        (telemetry.counts().plugin_failures > before.plugin_failures + 2).then_some(())
+    });
+    assert_eq!(telemetry.counts().processed, 250, "nothing of it or behind it goes out");
+    running.swap(&chain(json!({})));
+    running.judge([]);
+    assert_eq!(telemetry.what_is_stopped(), None);
+    let processed = running.end();
+    let order: Vec<&str> = processed.iter().map(|login| login["user_id"].as_str().unwrap()).collect();
+    let expected: Vec<&str> =
+        users.iter().map(String::as_str).chain(["poison"]).chain(users.iter().map(String::as_str)).collect();
+    assert_eq!(order, expected);
 }

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use loginscope::pipeline::{Chain, Output, TotalsBoard};
@@ -18,7 +19,7 @@ pub(crate) fn bench(criterion: &mut Criterion, chain: &Arc<Chain>) {
         let (mut pipeline, mut partition) = (pipeline(chain).unwrap(), partition(chain));
         let (totals, mut output) = (TotalsBoard::default(), Output::default());
         // Every user is known by then, whatever the batch size.
-        pipeline.process(&mut partition, &messages(0, &payloads), &totals, &mut output);
+        pipeline.process(&mut partition, &messages(0, &payloads), &totals, Instant::now(), &mut output);
         assert_eq!(output.processed.len(), LOGINS, "every login of the benchmarks is accepted");
         let mut batches = payloads.chunks_exact(size).cycle();
         let mut offset = payloads.len() as i64;
@@ -28,7 +29,7 @@ pub(crate) fn bench(criterion: &mut Criterion, chain: &Arc<Chain>) {
                 let messages = messages(offset, batches.next().unwrap());
                 offset += messages.len() as i64;
                 output.clear();
-                pipeline.process(&mut partition, black_box(&messages), &totals, &mut output);
+                pipeline.process(&mut partition, black_box(&messages), &totals, Instant::now(), &mut output);
                 black_box(output.processed.len())
             });
         });

@@ -114,7 +114,7 @@ fn complete_window(chain: &Arc<Chain>, logins: usize) -> (Window, Box<Partition>
     for (number, batch) in before.chunks(1_000).enumerate() {
         output.clear();
         let batch = messages(1_000 * number as i64, batch);
-        pipeline.process(&mut partition, &batch, &TotalsBoard::default(), &mut output);
+        pipeline.process(&mut partition, &batch, &TotalsBoard::default(), std::time::Instant::now(), &mut output);
     }
     let (last, _) = decoded(chain, last).unwrap();
     partition.state.observe(&last);

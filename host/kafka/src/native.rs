@@ -131,7 +131,7 @@ unsafe extern "C" fn raise(_client: *mut RDKafka, signal: *mut c_void) {
     unsafe { &*signal.cast::<Signal>() }.queue();
 }
 
-/// Messages of one partition in offset order; at least one. It lends librdkafka's own memory and gives it back when dropped,
+/// Messages of one partition in offset order. It lends librdkafka's own memory and gives it back when dropped,
 /// so don't keep many: the consumer fetches no more once its queue limits are reached.
 pub struct Batch {
     partition: i32,
@@ -153,7 +153,7 @@ impl Batch {
         self.messages.len()
     }
 
-    /// Whether there is none; never true for a batch that a consumer hands out.
+    /// Whether there is none: never true for a batch that a consumer hands out, but for one that was truncated to nothing.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
@@ -171,6 +171,14 @@ impl Batch {
     /// The offset to commit when all of these messages are done: the last one's, plus 1.
     pub fn next_offset(&self) -> i64 {
         self.get(self.len().saturating_sub(1)).map_or(0, |last| last.offset() + 1)
+    }
+
+    /// Gives back all messages but the first so many.
+    pub fn truncate(&mut self, count: usize) {
+        for message in self.messages.drain(count.min(self.messages.len())..) {
+            // SAFETY: by this module's invariants each is valid, and destroyed once: here, as it is no longer in the batch.
+            unsafe { librdkafka::rd_kafka_message_destroy(message) };
+        }
     }
 
     /// Takes the entries out that aren't messages: errors, and the end of the partition.

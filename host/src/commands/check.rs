@@ -6,7 +6,7 @@ mod report;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use loginscope_kafka::read::last_records;
@@ -128,7 +128,7 @@ fn judge(config: &Config, chain: &Arc<Chain>, topics: &[OutputTopic], records: V
         value_bytes: config.pipeline.max_message_bytes as usize,
         record_bytes: processed_limit(config, topics) as usize,
     };
-    let mut pipeline = Pipeline::new(Arc::clone(chain), limits)?;
+    let mut pipeline = Pipeline::new(Arc::clone(chain), limits)?.without_stops();
     let totals = TotalsBoard::default();
     let mut by_partition: BTreeMap<i32, Vec<OwnedRecord>> = BTreeMap::new();
     for record in records {
@@ -147,7 +147,7 @@ fn judge(config: &Config, chain: &Arc<Chain>, topics: &[OutputTopic], records: V
         for batch in records.chunks(MAX_BATCH) {
             let messages: Vec<Message<'_>> = batch.iter().map(message).collect();
             output.clear();
-            pipeline.process(&mut partition, &messages, &totals, &mut output);
+            pipeline.process(&mut partition, &messages, &totals, Instant::now(), &mut output);
             count(&mut verdicts, &pipeline, batch, &output);
         }
     }

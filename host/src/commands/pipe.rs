@@ -4,7 +4,7 @@
 //! end with LF alone; an empty one is a message, too, and so is a last one without LF.
 //!
 //! A signal ends it between two lines: what has been judged is written and the state saved, and what came of an unfinished
-//! line is left to the next run.
+//! line is left to the next run. So does a plugin that fails on a line, where its policy is to stop: nobody could mend it meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
@@ -40,7 +40,7 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Files {
     /// Where insights go; nowhere if not given.
     pub insights: Option<PathBuf>,
-    /// Where rejected lines go; counted on standard error if not given.
+    /// Where rejected lines go; counted on standard error if not given, or where logins went on without a plugin.
     pub rejected: Option<PathBuf>,
     /// The folder in which the state is kept from run to run.
     pub state: Option<PathBuf>,
@@ -68,13 +68,14 @@ pub fn run(config: &PipelineConfig, files: &Files) -> Result<Exit> {
         next_offset,
         output: Output::default(),
         sinks: Sinks::open(files)?,
+        stopped: None,
     };
     let exit = pipe.read_to_end(io::stdin().lock(), &signals)?;
     pipe.sinks.finish();
     if let Some(file) = stored {
         file.save(pipe.next_offset, &pipe.partition.state)?;
     }
-    Ok(exit)
+    pipe.stopped.map_or(Ok(exit), |reason| Err(anyhow::anyhow!(reason)))
 }
 
 struct Pipe {
@@ -84,13 +85,15 @@ struct Pipe {
     next_offset: i64,
     output: Output,
     sinks: Sinks,
+    /// Why it was stopped before the line at `next_offset`.
+    stopped: Option<String>,
 }
 
 impl Pipe {
     /// Judges all lines, or those until a signal comes.
     fn read_to_end(&mut self, mut input: impl Read + AsFd, signals: &Signals) -> Result<Exit> {
         let mut buffer: Vec<u8> = Vec::new();
-        loop {
+        while self.stopped.is_none() {
             if let Some(exit) = signals.received() {
                 return Ok(exit);
             }
@@ -108,7 +111,7 @@ impl Pipe {
                 buffer.drain(..=complete);
             }
         }
-        if !buffer.is_empty() {
+        if !buffer.is_empty() && self.stopped.is_none() {
             self.judge(&buffer)?;
         }
         Ok(Exit::Done)
@@ -121,8 +124,18 @@ impl Pipe {
             .map(|(offset, line)| Message { offset, payload: Some(line), ..Message::default() })
             .collect();
         self.output.clear();
-        self.pipeline.process(&mut self.partition, &messages, &self.totals, &mut self.output);
-        self.next_offset += messages.len() as i64;
+        self.pipeline.process(&mut self.partition, &messages, &self.totals, Instant::now(), &mut self.output);
+        let stopped = self.output.stopped.as_ref();
+        self.next_offset += stopped.map_or(messages.len(), |stopped| stopped.message) as i64;
+        self.stopped = stopped.map(|stopped| {
+            format!(
+                "{} fails on the line at offset {}, and its policy is on_failure = \"stop\": {}; all before that is done, and nothing \
+                 of it or behind it",
+                self.pipeline.plugin_label(stopped.plugin),
+                self.next_offset,
+                stopped.reason
+            )
+        });
         self.sinks.write(&self.pipeline, &messages, &self.output)
     }
 }
@@ -155,6 +168,8 @@ struct Sinks {
     processed_count: u64,
     insight_count: u64,
     rejected_count: BTreeMap<String, u64>,
+    /// By plugin, how many logins went on without it.
+    bypassed_count: BTreeMap<String, u64>,
 }
 
 impl Sinks {
@@ -172,6 +187,7 @@ impl Sinks {
             processed_count: 0,
             insight_count: 0,
             rejected_count: BTreeMap::new(),
+            bypassed_count: BTreeMap::new(),
         })
     }
 
@@ -198,6 +214,9 @@ impl Sinks {
         if let Some(file) = &mut self.rejected {
             file.flush().context("cannot write rejected logins")?;
         }
+        for (_, plugin) in &output.bypassed {
+            *self.bypassed_count.entry(pipeline.plugin_label(*plugin).into_owned()).or_default() += 1;
+        }
         for failure in &output.failures {
             tracing::warn!(plugin = %pipeline.plugin_label(failure.plugin), "plugin call failed: {}", failure.reason);
         }
@@ -205,13 +224,16 @@ impl Sinks {
     }
 
     fn finish(&self) {
-        if self.rejected.is_none() {
+        if self.rejected.is_none() || !self.bypassed_count.is_empty() {
+            let bypassed: Vec<String> =
+                self.bypassed_count.iter().map(|(plugin, count)| format!(", {count} without {plugin}")).collect();
+            let bypassed = bypassed.concat();
             let rejected: u64 = self.rejected_count.values().sum();
             let codes: Vec<String> =
                 self.rejected_count.iter().map(|(code, count)| format!("{code} {count}")).collect();
             let codes = if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) };
             eprintln!(
-                "loginscope: {} logins accepted, {rejected} rejected{codes}, {} insights",
+                "loginscope: {} logins accepted, {rejected} rejected{codes}, {} insights{bypassed}",
                 self.processed_count, self.insight_count
             );
         }

@@ -46,7 +46,13 @@ pub fn run(config: &Config) -> Result<Exit> {
     let readiness = Readiness::default();
     if let Some(address) = config.listen {
         let token = config.control_token.clone();
-        let served = Served { readiness: readiness.clone(), metrics, deployer: Arc::clone(&deployer), token };
+        let served = Served {
+            readiness: readiness.clone(),
+            telemetry: Arc::clone(&telemetry),
+            metrics,
+            deployer: Arc::clone(&deployer),
+            token,
+        };
         let bound = runtime.block_on(http::serve(address, served))?;
         tracing::info!("health and metrics at http://{bound}/healthz, /readyz and /metrics; plugins at /v1/plugins");
     }

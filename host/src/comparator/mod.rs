@@ -1,7 +1,7 @@
 //! What would change: an old and a new chain of plugins over the same messages, side by side, and nothing of it goes out.
 //!
 //! Each side has a state of its own, which begins empty and counts what is compared, so that both know the same past. Limits are
-//! on; a plugin that fails costs what it would cost in service. Nothing here knows where messages come from: a sample of
+//! on; a plugin that fails costs what it would cost in service, but nothing waits for it. Nothing here knows where messages come from: a sample of
 //! recent ones, live ones beside the workers, or a topic's history.
 //!
 //! - [`outcome`]: what became of a message on one side.
@@ -12,6 +12,7 @@ pub mod report;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use loginscope_state::Partition;
 
@@ -91,7 +92,7 @@ struct Failures {
 
 impl Side {
     fn new(chain: &Arc<Chain>, setting: &Setting) -> Result<Self, ChainError> {
-        let mut pipeline = Pipeline::new(Arc::clone(chain), setting.limits)?;
+        let mut pipeline = Pipeline::new(Arc::clone(chain), setting.limits)?.without_stops();
         pipeline.measure(true);
         Ok(Self {
             pipeline,
@@ -111,7 +112,7 @@ impl Side {
             state: Box::new(Partition::new(Arc::clone(&self.pipeline.chain().catalog), self.setting.insight_every)),
         });
         self.output.clear();
-        self.pipeline.process(partition, messages, &self.totals, &mut self.output);
+        self.pipeline.process(partition, messages, &self.totals, Instant::now(), &mut self.output);
         for plugin in 0..self.pipeline.chain().plugins.len() {
             let (logins, windows) = (self.output.failed_logins(plugin), self.output.failed_windows(plugin));
             if logins + windows > 0 {

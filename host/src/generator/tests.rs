@@ -54,7 +54,13 @@ fn codes(messages: &[Option<&[u8]>], timestamp_ms: Option<i64>) -> Vec<Option<St
         .map(|(offset, payload)| Message { offset, payload: *payload, timestamp_ms, ..Message::default() })
         .collect();
     let mut output = Output::default();
-    Pipeline::new(chain, limits).unwrap().process(&mut partition, &batch, &TotalsBoard::default(), &mut output);
+    Pipeline::new(chain, limits).unwrap().process(
+        &mut partition,
+        &batch,
+        &TotalsBoard::default(),
+        std::time::Instant::now(),
+        &mut output,
+    );
     let mut codes = vec![None; messages.len()];
     for (place, rejected) in output.rejected {
         codes[place] = Some(rejected.rejection.code.to_string());

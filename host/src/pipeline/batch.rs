@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use loginscope_login::decode::{Decoder, Layouts};
 use loginscope_login::encode::Encoder;
@@ -13,11 +14,14 @@ use loginscope_login::{Logins, Rejection};
 use loginscope_state::{Partition, PartitionTotals};
 use loginscope_wasm::{Instance, Measured, Plugin, Usage};
 
+use super::breaker::Breakers;
 use super::chain::{Chain, ChainError};
-use super::insight::{self, InsightRecord};
-use super::segment::{Attempt, Segment};
+use super::insight::InsightRecord;
+use super::passage::Passage;
+use super::policy::OnFailure;
+use super::segment::Segment;
 use super::totals::TotalsBoard;
-use super::validate::validate;
+use super::validate::{Asking, validate};
 
 /// A message as it came in.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,7 +85,20 @@ pub struct Processed {
     pub key_end: usize,
 }
 
-/// What a batch came to. Every message is in exactly one of `processed` and `rejected`.
+/// Where a batch was stopped: a plugin failed on a login that is not to go on without it, nor to be rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// The first message of which nothing has come, by its place in the batch.
+    pub message: usize,
+    /// The plugin, by its place in the chain.
+    pub plugin: usize,
+    /// What happened, in a sentence.
+    pub reason: String,
+    /// The number of the window that the plugin failed on, if it was that and not the login. The login completes it.
+    pub window: Option<u64>,
+}
+
+/// What a batch came to. Every message is in exactly one of `processed` and `rejected`, up to where it was stopped.
 #[derive(Debug, Default)]
 pub struct Output {
     /// The accepted logins, in offset order.
@@ -98,10 +115,15 @@ pub struct Output {
     pub failures: Vec<PluginFailure>,
     /// How many of the accepted logins are one of several partitions' and have another key than their user.
     pub unkeyed: u64,
+    /// The logins that went on without a plugin that failed on them, or too often: the message's place in the batch and the plugin's in the
+    /// chain, ascending, each once. A login may have been rejected by another plugin then.
+    pub bypassed: Vec<(usize, usize)>,
+    /// Where the batch was stopped; none if all of it was judged.
+    pub stopped: Option<Stopped>,
 }
 
 /// A call of a plugin that failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PluginFailure {
     /// The plugin, by its place in the chain.
     pub plugin: usize,
@@ -111,14 +133,55 @@ pub struct PluginFailure {
     pub window: Option<u64>,
 }
 
+/// How far an output was.
+pub(super) struct Mark {
+    processed: usize,
+    values: usize,
+    keys: usize,
+    insights: usize,
+    unkeyed: u64,
+}
+
 impl Output {
-    /// How many logins were rejected because a plugin failed on them.
+    /// On how many logins a plugin has failed, whatever became of them.
     pub fn failed_logins(&self, plugin: usize) -> u64 {
         let failed = self
             .rejected
             .iter()
             .filter(|(_, rejected)| rejected.plugin == Some(plugin) && rejected.rejection.code == "plugin_failed");
-        failed.count() as u64
+        let stopped = self.stopped.as_ref().filter(|stopped| stopped.plugin == plugin && stopped.window.is_none());
+        failed.count() as u64 + self.bypassed_logins(plugin) + u64::from(stopped.is_some())
+    }
+
+    /// How many logins went on without a plugin.
+    pub fn bypassed_logins(&self, plugin: usize) -> u64 {
+        self.bypassed.iter().filter(|(_, bypassed)| *bypassed == plugin).count() as u64
+    }
+
+    /// The plugins without which the login of a message went on, in the chain's order.
+    pub fn bypassed_by(&self, message: usize) -> impl Iterator<Item = usize> {
+        let first = self.bypassed.partition_point(|(of, _)| *of < message);
+        let bypassed = self.bypassed.get(first..).unwrap_or_default();
+        bypassed.iter().take_while(move |(of, _)| *of == message).map(|(_, plugin)| *plugin)
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            processed: self.processed.len(),
+            values: self.values.len(),
+            keys: self.keys.len(),
+            insights: self.insights.len(),
+            unkeyed: self.unkeyed,
+        }
+    }
+
+    /// Takes back what came of logins since then.
+    pub(super) fn take_back(&mut self, mark: &Mark) {
+        self.processed.truncate(mark.processed);
+        self.values.truncate(mark.values);
+        self.keys.truncate(mark.keys);
+        self.insights.truncate(mark.insights);
+        self.unkeyed = mark.unkeyed;
     }
 
     /// On how many windows a plugin has failed, also where another try went well.
@@ -138,6 +201,8 @@ impl Output {
         self.insights.clear();
         self.failures.clear();
         self.unkeyed = 0;
+        self.bypassed.clear();
+        self.stopped = None;
     }
 
     /// The processed logins with their message's place, value and key.
@@ -188,6 +253,8 @@ pub struct OutputLimits {
 pub struct Pipeline {
     pub(super) chain: Arc<Chain>,
     pub(super) instances: Vec<Instance>,
+    /// The plugins' breakers, by place in the chain.
+    pub(super) breakers: Vec<Breakers>,
     pub(super) encoder: Encoder,
     pub(super) limits: OutputLimits,
     /// Stands in for a partition's state while that is lent to a plugin's store.
@@ -196,11 +263,13 @@ pub struct Pipeline {
     logins: Logins,
     layouts: Layouts,
     scratch: Logins,
-    segment: Segment,
+    pub(super) segment: Segment,
+    /// Whether a batch may be stopped. Else a login that would stop it is rejected.
+    stops: bool,
     /// The message of each decoded row.
-    row_messages: Vec<usize>,
-    /// The verdict on each message, where it has been rejected.
-    verdicts: Vec<Option<Rejected>>,
+    pub(super) row_messages: Vec<usize>,
+    /// The verdict on each message, where it has been rejected, up to where the batch is stopped.
+    pub(super) verdicts: Vec<Option<Rejected>>,
 }
 
 impl Pipeline {
@@ -208,12 +277,14 @@ impl Pipeline {
     pub fn new(chain: Arc<Chain>, limits: OutputLimits) -> Result<Self, ChainError> {
         Ok(Self {
             instances: chain.plugins.iter().map(loginscope_wasm::Plugin::instance).collect(),
+            breakers: vec![Breakers::default(); chain.plugins.len()],
             encoder: Encoder::new(&chain.set_names),
             decoder: Decoder::new(&chain.format, &chain.schema, &chain.set_names)?,
             logins: Logins::new(&chain.schema),
             layouts: Layouts::default(),
             scratch: Logins::new(&chain.schema),
             segment: Segment::new(&chain.schema),
+            stops: true,
             row_messages: Vec::new(),
             verdicts: Vec::new(),
             limits,
@@ -227,9 +298,23 @@ impl Pipeline {
         &self.chain
     }
 
-    /// Goes over to another chain, between two batches. The partitions have to adopt its catalog, too.
+    /// The same for whoever only looks what would come of logins: none is waited for; where that is the policy, it is rejected.
+    #[must_use]
+    pub fn without_stops(self) -> Self {
+        Self { stops: false, ..self }
+    }
+
+    /// Goes over to another chain, between two batches. The partitions have to adopt its catalog, too. Plugins that stay are left alone as
+    /// long as they were to be.
     pub fn adopt(&mut self, chain: Arc<Chain>) -> Result<(), ChainError> {
-        *self = Self::new(chain, self.limits)?;
+        let mut next = Self { stops: self.stops, ..Self::new(chain, self.limits)? };
+        for (plugin, breaker) in next.chain.plugins.iter().zip(&mut next.breakers) {
+            let same = self.chain.plugins.iter().position(|known| known.is_same(plugin));
+            if let Some(known) = same.and_then(|place| self.breakers.get_mut(place)) {
+                *breaker = std::mem::take(known);
+            }
+        }
+        *self = next;
         Ok(())
     }
 
@@ -241,18 +326,34 @@ impl Pipeline {
         }
     }
 
-    /// Takes a batch of one partition all the way. `messages` are in offset order; `output` is added to.
+    /// The plugins that fail too often and are left alone for now, by their place in the chain.
+    pub fn left_alone(&self) -> impl Iterator<Item = usize> {
+        self.breakers.iter().enumerate().filter(|(_, breakers)| breakers.is_one_open()).map(|(plugin, _)| plugin)
+    }
+
+    /// What becomes of a login on which this plugin fails.
+    pub(super) fn on_failure(&self, plugin: usize) -> OnFailure {
+        match self.chain.on_failure(plugin) {
+            OnFailure::Stop if !self.stops => OnFailure::Reject,
+            policy => policy,
+        }
+    }
+
+    /// Takes a batch of one partition all the way, or to where it is stopped. `messages` are in offset order; `output` is added to.
     pub fn process(
         &mut self,
         partition: &mut PartitionState,
         messages: &[Message<'_>],
         totals: &TotalsBoard,
+        now: Instant,
         output: &mut Output,
     ) {
         self.decode(messages);
-        self.validate(output);
-        self.enrich_observe_encode(partition, messages, totals, output);
+        self.validate(now, output);
+        Passage { pipeline: self, partition, messages, totals, now, output }.enrich_observe_encode();
         self.give_back_rejected(output);
+        output.bypassed.sort_unstable();
+        output.bypassed.dedup();
     }
 
     fn decode(&mut self, messages: &[Message<'_>]) {
@@ -278,112 +379,51 @@ impl Pipeline {
         }
     }
 
-    fn validate(&mut self, output: &mut Output) {
-        let mut row_verdicts: Vec<Option<Rejected>> = vec![None; self.row_messages.len()];
-        let failures = &mut output.failures;
-        validate(&self.chain, &mut self.instances, &self.logins, &mut self.scratch, &mut row_verdicts, failures);
-        for (message, verdict) in self.row_messages.iter().zip(row_verdicts) {
-            if let (Some(place), Some(_)) = (self.verdicts.get_mut(*message), &verdict) {
-                *place = verdict;
+    fn validate(&mut self, now: Instant, output: &mut Output) {
+        let chain = Arc::clone(&self.chain);
+        for validator in &chain.validators {
+            let (plugin, on_failure) = (validator.plugin, self.on_failure(validator.plugin));
+            let open = self.valid_rows();
+            let (Some(instance), Some(breakers)) = (self.instances.get_mut(plugin), self.breakers.get_mut(plugin))
+            else {
+                continue;
+            };
+            let breaker = &mut breakers.validator;
+            let asking = Asking { validator, instance, breaker, on_failure, now };
+            let verdicts = validate(asking, &self.logins, &mut self.scratch, &open);
+            for (row, rejection) in verdicts.rejected {
+                self.reject_row(row, Rejected { rejection, stage: Stage::Validate, plugin: Some(plugin) });
+            }
+            for row in verdicts.bypassed {
+                output.bypassed.extend(self.message_of(row).map(|message| (message, plugin)));
+            }
+            let failure = |reason| PluginFailure { plugin, reason, window: None };
+            output.failures.extend(verdicts.failures.into_iter().map(failure));
+            let stopped = verdicts.stopped.and_then(|(row, reason)| Some((self.message_of(row)?, reason)));
+            if let Some((message, reason)) = stopped {
+                self.stop(message, failure(reason), output);
             }
         }
     }
 
-    /// Takes the valid logins through the enrichers in segments that never go over the end of a window, so that insights
-    /// are made from the state exactly as of the window's end.
-    ///
-    /// A segment passes as a whole or not at all. One that doesn't is cut short before the login at fault, or halved
-    /// where a plugin failed and the login isn't known: in the end that login stands first, with everything before
-    /// it counted, and is judged as if it had come alone.
-    fn enrich_observe_encode(
-        &mut self,
-        partition: &mut PartitionState,
-        messages: &[Message<'_>],
-        totals: &TotalsBoard,
-        output: &mut Output,
-    ) {
-        let valid = self.valid_rows();
-        let mut segment = std::mem::take(&mut self.segment);
-        let mut cutter = Cutter::new(valid.len());
-        let mut rejected_before = 0;
-        // Complete without a login of this batch, as windows were made smaller.
-        self.close_window(partition, totals, output);
-        while let Some(rows) = cutter.next_segment(&valid, partition.state.room(), self.chain.one_by_one) {
-            match segment.attempt(self, partition, messages, rows) {
-                Attempt::Passed => {
-                    rejected_before = self.accept(partition, messages, &mut segment, rejected_before, output);
-                    cutter.passed(rows.len());
-                    self.close_window(partition, totals, output);
-                }
-                Attempt::Rejected { index: 0, rejected } => {
-                    self.reject_row(rows.first(), rejected);
-                    cutter.rejected_first(rows.len());
-                }
-                Attempt::Rejected { index, .. } => cutter.cut_before(index),
-                Attempt::Failed { rejected, reason, fresh } => {
-                    output.failures.extend(rejected.plugin.map(|plugin| PluginFailure {
-                        plugin,
-                        reason,
-                        window: None,
-                    }));
-                    if rows.len() == 1 && fresh {
-                        self.reject_row(rows.first(), rejected);
-                        cutter.passed(1);
-                    } else {
-                        cutter.failed(rows.len());
-                    }
-                }
-            }
-        }
-        let rejected_after = self.count_rejected(rejected_before..messages.len());
-        partition.state.count_rejected(rejected_after);
-        self.segment = segment;
-    }
-
-    /// Makes the insights of the window if it is complete, and begins the next one.
-    fn close_window(&mut self, partition: &mut PartitionState, totals: &TotalsBoard, output: &mut Output) {
-        if partition.state.completed_window().is_some() {
-            insight::generate(self, partition, totals, output);
-            partition.state.begin_next_window();
-        }
+    /// Stops the batch at a message: it is as if that and those behind it had not been in the batch.
+    pub(super) fn stop(&mut self, message: usize, failure: PluginFailure, output: &mut Output) {
+        self.verdicts.truncate(message);
+        output.bypassed.retain(|(bypassed, _)| *bypassed < message);
+        let PluginFailure { plugin, reason, window } = failure;
+        output.stopped = Some(Stopped { message, plugin, reason, window });
     }
 
     /// The rows of the decoded logins that no validator has rejected.
-    fn valid_rows(&self) -> Vec<u32> {
+    pub(super) fn valid_rows(&self) -> Vec<u32> {
         let verdict = |message: &usize| self.verdicts.get(*message).is_some_and(Option::is_none);
         (0u32..).zip(&self.row_messages).filter(|(_, message)| verdict(message)).map(|(row, _)| row).collect()
     }
 
-    /// Counts a segment that has passed, with the rejected messages before its last login, and puts it out. Returns up to
-    /// which message the rejected ones have been counted.
-    fn accept(
-        &mut self,
-        partition: &mut PartitionState,
-        messages: &[Message<'_>],
-        segment: &mut Segment,
-        rejected_before: usize,
-        output: &mut Output,
-    ) -> usize {
-        let last = segment.rows().last().and_then(|row| self.row_messages.get(*row as usize)).copied();
-        let counted_to = last.unwrap_or(rejected_before);
-        partition.state.count_rejected(self.count_rejected(rejected_before..counted_to));
-        if partition.has_siblings {
-            let unkeyed = segment.count_unkeyed(messages, &self.row_messages);
-            output.unkeyed += unkeyed;
-            partition.state.set_unkeyed(unkeyed > 0 || partition.state.is_unkeyed());
-        }
-        segment.observe(partition);
-        segment.put_out(self, partition, &self.row_messages, output);
-        counted_to
-    }
-
-    fn count_rejected(&self, messages: std::ops::Range<usize>) -> u64 {
-        self.verdicts.get(messages).unwrap_or_default().iter().flatten().count() as u64
-    }
-
-    fn reject_row(&mut self, row: Option<&u32>, rejected: Rejected) {
-        let message = row.and_then(|row| self.row_messages.get(*row as usize));
-        if let Some(verdict) = message.and_then(|message| self.verdicts.get_mut(*message)) {
+    /// Rejects the login of a row.
+    pub(super) fn reject_row(&mut self, row: u32, rejected: Rejected) {
+        let message = self.message_of(row);
+        if let Some(verdict) = message.and_then(|message| self.verdicts.get_mut(message)) {
             *verdict = Some(rejected);
         }
     }
@@ -426,95 +466,5 @@ impl Pipeline {
     /// `name@version` of a plugin of the chain.
     pub fn plugin_label(&self, plugin: usize) -> Cow<'_, str> {
         self.chain.plugins.get(plugin).map_or(Cow::Borrowed("?"), |plugin| Cow::Borrowed(plugin.label()))
-    }
-}
-
-/// Decides how many of the remaining logins the next segment takes.
-struct Cutter {
-    /// The next login.
-    next: usize,
-    /// How many logins there are.
-    end: usize,
-    /// The most that a segment takes: halved by rejections, as all behind a rejected login is judged again, and doubled by
-    /// every segment that passes.
-    reach: usize,
-    /// A plugin failed on the logins before this one, and it isn't known yet on which.
-    suspect_end: Option<usize>,
-}
-
-impl Cutter {
-    fn new(end: usize) -> Self {
-        Self { next: 0, end, reach: usize::MAX, suspect_end: None }
-    }
-
-    fn next_segment<'r>(&self, rows: &'r [u32], room: usize, one_by_one: bool) -> Option<&'r [u32]> {
-        let mut take = (self.end - self.next).min(self.reach).min(room);
-        if let Some(suspect_end) = self.suspect_end {
-            take = take.min((suspect_end - self.next) / 2).max(1);
-        }
-        if one_by_one {
-            take = take.min(1);
-        }
-        rows.get(self.next..self.next + take).filter(|segment| !segment.is_empty())
-    }
-
-    fn passed(&mut self, logins: usize) {
-        self.next += logins;
-        self.reach = self.reach.saturating_mul(2);
-        if self.suspect_end.is_some_and(|end| end <= self.next) {
-            self.suspect_end = None;
-        }
-    }
-
-    fn rejected_first(&mut self, taken: usize) {
-        self.next += 1;
-        self.reach = (taken / 2).max(1);
-        if self.suspect_end.is_some_and(|end| end <= self.next) {
-            self.suspect_end = None;
-        }
-    }
-
-    fn cut_before(&mut self, index: usize) {
-        self.reach = index;
-    }
-
-    fn failed(&mut self, taken: usize) {
-        self.suspect_end = Some(self.next + taken);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Takes logins through a cutter; `faulty` are those whose segment fails. Returns (calls, found).
-    fn bisect(logins: usize, faulty: &[usize]) -> (usize, Vec<usize>) {
-        let rows: Vec<u32> = (0..logins as u32).collect();
-        let mut cutter = Cutter::new(logins);
-        let (mut calls, mut found) = (0, Vec::new());
-        while let Some(segment) = cutter.next_segment(&rows, usize::MAX, false) {
-            calls += 1;
-            if segment.iter().any(|row| faulty.contains(&(*row as usize))) {
-                if segment.len() == 1 {
-                    found.push(segment[0] as usize);
-                    cutter.passed(1);
-                } else {
-                    cutter.failed(segment.len());
-                }
-            } else {
-                cutter.passed(segment.len());
-            }
-        }
-        (calls, found)
-    }
-
-    #[test]
-    fn bisecting_finds_exactly_the_logins_at_fault_in_few_calls() {
-        for at in 0..100 {
-            let (calls, found) = bisect(100, &[at]);
-            assert_eq!(found, [at]);
-            assert!(calls <= 10, "{calls} calls for login {at}");
-        }
-        assert_eq!(bisect(64, &[0, 1, 40, 63]).1, [0, 1, 40, 63]);
     }
 }

@@ -14,6 +14,7 @@ use loginscope_state::{Catalog, CatalogError, Definition, HistoryPlan};
 use loginscope_wasm::{Plugin, Role};
 
 use super::convert;
+use super::policy::{OnFailure, Policies};
 
 /// Why plugins can't work together.
 #[derive(Debug, thiserror::Error)]
@@ -108,12 +109,19 @@ pub struct Chain {
     pub one_by_one: bool,
     /// How messages are read.
     pub format: InputFormat,
+    /// What operators have decided about plugins, also about such as may come.
+    policies: Policies,
 }
 
 impl Chain {
     /// The first chain, of these plugins, which counts so many different values of a key exactly.
-    pub fn new(plugins: Vec<Plugin>, format: InputFormat, exact_distinct: u64) -> Result<Self, ChainError> {
-        Self::build(plugins, format, exact_distinct, None)
+    pub fn new(
+        plugins: Vec<Plugin>,
+        format: InputFormat,
+        exact_distinct: u64,
+        policies: Policies,
+    ) -> Result<Self, ChainError> {
+        Self::build(plugins, format, exact_distinct, policies, None)
     }
 
     /// The chain of these plugins that takes over from this one.
@@ -121,13 +129,15 @@ impl Chain {
     /// # Errors
     /// Also where an aggregate that this one's plugins declare is declared otherwise.
     pub fn next(&self, plugins: Vec<Plugin>, keep: Keep) -> Result<Self, ChainError> {
-        Self::build(plugins, self.format.clone(), self.catalog.exact_distinct(), Some((self, keep)))
+        let (format, policies) = (self.format.clone(), self.policies.clone());
+        Self::build(plugins, format, self.catalog.exact_distinct(), policies, Some((self, keep)))
     }
 
     fn build(
         plugins: Vec<Plugin>,
         format: InputFormat,
         exact_distinct: u64,
+        policies: Policies,
         previous: Option<(&Self, Keep)>,
     ) -> Result<Self, ChainError> {
         refuse_same_names(&plugins)?;
@@ -158,6 +168,7 @@ impl Chain {
             counted,
             set_names,
             format,
+            policies,
         };
         chain.assign_roles()?;
         chain.names_set_twice =
@@ -169,6 +180,18 @@ impl Chain {
     /// The plugins as `name@version`, with commas.
     pub fn labels(&self) -> String {
         self.plugins.iter().map(Plugin::label).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What becomes of a login on which this plugin fails: it is decided for the plugin's name, whatever its version.
+    pub fn on_failure(&self, plugin: usize) -> OnFailure {
+        let policy = self.plugins.get(plugin).and_then(|plugin| self.policies.get(plugin.name()));
+        policy.map_or_else(OnFailure::default, |policy| policy.on_failure)
+    }
+
+    /// The plugins without which a login may go on.
+    pub fn bypassable(&self) -> impl Iterator<Item = &Plugin> {
+        let plugins = self.plugins.iter().enumerate();
+        plugins.filter(|(place, _)| self.on_failure(*place) == OnFailure::Bypass).map(|(_, plugin)| plugin)
     }
 
     fn assign_roles(&mut self) -> Result<(), ChainError> {

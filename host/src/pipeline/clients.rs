@@ -87,6 +87,8 @@ pub trait MessageBatch {
     fn first_offset(&self) -> Option<i64>;
     /// The offset of the last message, plus 1.
     fn next_offset(&self) -> i64;
+    /// Gives back all messages but the first so many.
+    fn truncate(&mut self, count: usize);
     /// The messages.
     fn messages(&self) -> impl Iterator<Item = LogMessage<'_>>;
 }
@@ -125,7 +127,7 @@ pub trait GroupConsumer {
 
     /// Waits for something to do.
     fn poll(&mut self, max_messages: usize, timeout: Duration) -> Result<Polled<Self::Batch>, Error>;
-    /// Holds a partition that was just assigned.
+    /// Holds a partition that was just assigned, or is.
     fn hold(&mut self, partition: i32);
     /// Starts a held partition.
     fn start(&mut self, partition: i32, offset: Option<i64>) -> Result<(), Error>;
@@ -256,6 +258,10 @@ impl MessageBatch for Batch {
 
     fn next_offset(&self) -> i64 {
         self.next_offset()
+    }
+
+    fn truncate(&mut self, count: usize) {
+        self.truncate(count);
     }
 
     fn messages(&self) -> impl Iterator<Item = LogMessage<'_>> {

@@ -67,6 +67,14 @@ impl<K: Clients> Delivery<K> {
         }
     }
 
+    /// A partition stands still: what of it was to be done again is read again instead, from where that is.
+    pub fn drop_again(&mut self, partition: i32) {
+        match self {
+            Self::AtLeastOnce { .. } => {}
+            Self::ExactlyOnce(transactions) => transactions.drop_again(partition),
+        }
+    }
+
     /// A partition comes, with its changelog and the offset that the group has for it.
     pub fn adopt(&mut self, partition: i32, changelog: Changelog, group_offset: Option<i64>) {
         match self {
@@ -105,8 +113,11 @@ impl<K: Clients> Delivery<K> {
         }
     }
 
-    /// All outputs of the batch that had begun have been sent.
+    /// All outputs of the batch that had begun have been sent. One of which nothing was judged is nothing done.
     pub fn done(&mut self, batch: K::Batch) {
+        if batch.count() == 0 {
+            return;
+        }
         match self {
             Self::AtLeastOnce { committer, .. } => committer.done(batch.partition(), batch.next_offset()),
             Self::ExactlyOnce(transactions) => transactions.done(batch),

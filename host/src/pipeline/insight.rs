@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::batch::{Output, PartitionState, Pipeline, PluginFailure};
 use super::convert;
+use super::policy::OnFailure;
 use super::totals::TotalsBoard;
 
 /// An insight as it goes out.
@@ -96,13 +97,16 @@ impl Serialize for AsOf {
 
 /// Lets every insight generator look at the window that is complete, and puts out what it has found. One that fails leaves
 /// an insight of the kind `plugin_failed` in its place.
+///
+/// # Errors
+/// One fails without which nothing is to go on: then nothing was put out.
 pub(super) fn generate(
     pipeline: &mut Pipeline,
     partition: &mut PartitionState,
     totals: &TotalsBoard,
     output: &mut Output,
-) {
-    let Some(window) = partition.state.completed_window() else { return };
+) -> Result<(), PluginFailure> {
+    let Some(window) = partition.state.completed_window() else { return Ok(()) };
     let others = Arc::new(totals.others(partition.number));
     let as_of = as_of(partition, &others);
     let partial = partition.state.is_unkeyed() || others.iter().any(|(_, totals)| totals.is_unkeyed);
@@ -110,15 +114,18 @@ pub(super) fn generate(
     let topic = Arc::clone(&partition.topic);
     let member = window_member(&topic, partition.number, &window);
     let mut numbers = Numbers::default();
+    let mut made = Vec::new();
     let chain = Arc::clone(&pipeline.chain);
     for plugin in &chain.generators {
         let label = pipeline.plugin_label(*plugin).into_owned();
-        for insight in ask(pipeline, partition, *plugin, &call, &others, output) {
+        for insight in ask(pipeline, partition, *plugin, &call, &others, output)? {
             let subject = format!("{topic}/{}/{}/{}", partition.number, window.number, insight.kind);
             let about = About { window: Some(&member), as_of: Some(&as_of), partial, login: None };
-            output.insights.extend(wrap(numbers.id(subject), partition, &label, &insight, about));
+            made.extend(wrap(numbers.id(subject), partition, &label, &insight, about));
         }
     }
+    output.insights.append(&mut made);
+    Ok(())
 }
 
 /// Calls one generator. A failure on an instance that has served other calls is tried again on a fresh one.
@@ -129,8 +136,9 @@ fn ask(
     window: &wasm::Window,
     others: &Arc<Vec<(i32, Arc<PartitionTotals>)>>,
     output: &mut Output,
-) -> Vec<wasm::Insight> {
-    let Some(instance) = pipeline.instances.get_mut(plugin) else { return Vec::new() };
+) -> Result<Vec<wasm::Insight>, PluginFailure> {
+    let on_failure = pipeline.on_failure(plugin);
+    let Some(instance) = pipeline.instances.get_mut(plugin) else { return Ok(Vec::new()) };
     let name: Arc<str> = Arc::from(pipeline.chain.plugins.get(plugin).map_or("", wasm::Plugin::name));
     loop {
         let fresh = instance.is_fresh();
@@ -141,13 +149,17 @@ fn ask(
         let (answer, view) = instance.generate(window, view);
         pipeline.spare = Some(std::mem::replace(&mut partition.state, view.partition));
         let reason = match answer {
-            Ok(insights) => return insights,
+            Ok(insights) => return Ok(insights),
             Err(failure) => failure.to_string(),
         };
-        output.failures.push(PluginFailure { plugin, reason: reason.clone(), window: Some(window.number) });
+        let failure = PluginFailure { plugin, reason, window: Some(window.number) };
+        output.failures.push(failure.clone());
+        if fresh && on_failure == OnFailure::Stop {
+            return Err(failure);
+        }
         if fresh {
-            let data = serde_json::json!({ "reason": reason }).to_string();
-            return vec![wasm::Insight { kind: "plugin_failed".to_owned(), severity: wasm::Severity::High, data }];
+            let data = serde_json::json!({ "reason": failure.reason }).to_string();
+            return Ok(vec![wasm::Insight { kind: "plugin_failed".to_owned(), severity: wasm::Severity::High, data }]);
         }
     }
 }

@@ -3,29 +3,34 @@
 //! - [`chain`]: the plugins in their order, checked against each other, and what they need of the state.
 //! - [`batch`]: a batch of one partition through the chain. Pure: no Kafka, no clock, no file.
 //! - [`serving`]: the chain that serves, and [`recent`]: some of the messages that it took last.
+//! - `breaker`: a plugin that fails too often, left alone; [`policy`]: what operators decide about that.
 //! - `validate`: the verdicts on a batch, a failing plugin bisected to the login at fault.
-//! - `segment`: one attempt to take some logins through the enrichers.
+//! - `passage`: the valid logins behind the validators; `segment`: one attempt to take some logins through the enrichers, and `cutter`: which ones are taken next.
 //! - [`insight`]: what a plugin found out, wrapped for the outside.
-//! - [`worker`]: the loop of a worker, [`processing`]: what it does with its messages, and [`delivery`]: how its outputs are committed, at least once ([`commit`]) or exactly once
+//! - [`worker`]: the loop of a worker, `stops`: its partitions that wait for a plugin, [`processing`]: what it does with its messages, and [`delivery`]: how its outputs are committed, at least once ([`commit`]) or exactly once
 //!   ([`transaction`]).
 //! - [`clients`]: what all of these use of Kafka.
 //! - [`changelog`]: what of a partition's state is written with a commit, and [`restore`]: reading it back.
 //! - [`totals`]: what each partition's last commit counted, for the insights of the others; [`elsewhere`]: of those that other
 //!   processes have.
 //!
-//! Invariants: every message of a batch ends in exactly one of `processed` and `rejected`; an aggregate counts a login if
+//! Invariants: every message of a batch ends in exactly one of `processed` and `rejected`, or stands at or behind the one at which the
+//! batch was stopped, and then nothing has come of it; an aggregate counts a login if
 //! and only if it is in `processed`; the result doesn't depend on how the messages were cut into batches.
 
 pub mod batch;
+mod breaker;
 pub mod chain;
 pub mod changelog;
 pub mod clients;
 pub mod commit;
 mod convert;
+mod cutter;
 pub mod delivery;
 pub mod elsewhere;
 pub mod insight;
 pub mod outputs;
+mod passage;
 pub mod plugins;
 pub mod policy;
 pub mod processing;
@@ -35,12 +40,13 @@ mod segment;
 pub mod serving;
 #[cfg(test)]
 mod simulation;
+pub mod stops;
 pub mod totals;
 pub mod transaction;
 mod validate;
 pub mod worker;
 
-pub use batch::{Message, Output, Pipeline, Processed, Rejected, Stage};
+pub use batch::{Message, Output, Pipeline, Processed, Rejected, Stage, Stopped};
 pub use chain::{Chain, ChainError};
 pub use insight::InsightRecord;
 pub use totals::TotalsBoard;

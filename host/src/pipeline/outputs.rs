@@ -12,6 +12,7 @@ use loginscope_kafka::{Batch, Error, Header, Message as KafkaMessage, Record};
 
 use super::InsightRecord;
 use super::batch::{Output, Pipeline, Rejected};
+use super::chain::Chain;
 use super::delivery::Delivery;
 
 /// What a record takes beside key, value and headers, in bytes, generously.
@@ -22,6 +23,9 @@ const HEADER_OVERHEAD_BYTES: usize = 10;
 
 /// What the header that tells of a cut value takes, in bytes.
 const TRUNCATED_BYTES: usize = 64;
+
+/// The header that names a plugin without which a login went on.
+const BYPASSED: &str = "loginscope-bypassed";
 
 /// The names of the output topics, and what they take.
 #[derive(Clone, Debug)]
@@ -60,6 +64,11 @@ pub fn carried_bytes(message: KafkaMessage<'_>) -> usize {
 
 /// The size of the headers that tell where a login came from, in bytes, generously.
 pub const SOURCE_BYTES: usize = 400;
+
+/// The most that the headers take that name the plugins without which a login went on, in bytes.
+pub fn bypassed_bytes(chain: &Chain) -> usize {
+    size_of(chain.bypassable().map(|plugin| text(BYPASSED, plugin.label())))
+}
 
 /// The size of an insight's record, in bytes.
 pub fn insight_bytes(insight: &InsightRecord) -> usize {
@@ -153,6 +162,8 @@ impl Sender {
             if let Some(source) = &source {
                 headers.extend(source.headers());
             }
+            let bypassed: Vec<_> = output.bypassed_by(place).map(|plugin| pipeline.plugin_label(plugin)).collect();
+            headers.extend(bypassed.iter().map(|plugin| text(BYPASSED, plugin)));
             delivery.send(
                 &Record {
                     topic: &self.topics.processed,

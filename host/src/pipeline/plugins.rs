@@ -105,6 +105,12 @@ impl PluginSet {
         })
     }
 
+    /// The same plugins, about which an operator has decided this.
+    #[must_use]
+    pub fn with_policies(self, policies: Policies) -> Self {
+        Self { policies, ..self }
+    }
+
     /// The sources, in order.
     pub fn sources(&self) -> &[PluginSource] {
         &self.sources
@@ -139,7 +145,7 @@ impl PluginSet {
                 );
             }
         }
-        let chain = Chain::new(plugins, self.format.clone(), self.exact_distinct);
+        let chain = Chain::new(plugins, self.format.clone(), self.exact_distinct, self.policies.clone());
         chain.map_err(|error| self.with_origin(error.into()))
     }
 

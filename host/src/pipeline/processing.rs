@@ -1,16 +1,19 @@
 //! What a worker does with its messages: takes them through the plugins, and sends what comes of it.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use loginscope_kafka::{Batch, Error};
 use loginscope_state::Catalog;
 use loginscope_wasm::{Meter, Usage};
 
-use super::batch::{Message, Output, PartitionState, Pipeline};
+use super::batch::{Message, Output, PartitionState, Pipeline, Stopped};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
-use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
+use super::outputs::{BatchPart, SOURCE_BYTES, Sender, bypassed_bytes, carried_bytes, insight_bytes};
 use super::serving::{Generation, Serving};
 use super::worker::{Judged, Shared, Work};
 use crate::telemetry::Telemetry;
@@ -37,6 +40,8 @@ pub struct Processing {
     pub insights_limit: usize,
     /// What the last batch came to.
     pub output: Output,
+    /// The plugins that were told to fail too often, and to be left alone for now.
+    pub left_alone: BTreeSet<String>,
 }
 
 impl Work<Librdkafka> for Processing {
@@ -66,13 +71,14 @@ impl Work<Librdkafka> for Processing {
     fn process(
         &mut self,
         batch: &Batch,
-        from: usize,
+        range: Range<usize>,
         partition: &mut PartitionState,
         delivery: &mut Delivery,
         shared: &Shared,
     ) -> Result<Judged, Error> {
         let carried_bytes: Vec<usize> = batch.iter().map(carried_bytes).collect();
         let source_bytes = if self.source_headers { SOURCE_BYTES } else { 0 };
+        let added_bytes = source_bytes + bypassed_bytes(self.pipeline.chain());
         let messages: Vec<Message<'_>> = batch
             .iter()
             .zip(&carried_bytes)
@@ -81,30 +87,31 @@ impl Work<Librdkafka> for Processing {
                 payload: message.payload(),
                 key: message.key(),
                 timestamp_ms: message.timestamp(),
-                header_bytes: carried_bytes + source_bytes,
+                header_bytes: carried_bytes + added_bytes,
             })
             .collect();
-        if from == 0 {
+        if range.start == 0 {
             self.serving.recent.offer(partition.number, &messages);
         }
-        let mut first = from;
+        let mut first = range.start;
         // A new plugin that does badly is not to hold the worker up for long.
         let most = if self.generation.probation().is_some() { PROBATION_BATCH } else { usize::MAX };
-        while let Some(part) = messages.get(first..).map(|rest| bounded(rest, most)).filter(|part| !part.is_empty()) {
-            let messages = part;
+        let rest = |first| messages.get(first..range.end).map(|rest| bounded(rest, most));
+        while let Some(messages) = rest(first).filter(|part| !part.is_empty()) {
             let part = BatchPart { batch, first, carried_bytes: &carried_bytes };
-            if !self.process_part(part, messages, partition, delivery, shared)? {
-                return Ok(Judged::UpTo(first));
+            match self.process_part(part, messages, partition, delivery, shared)? {
+                Judged::All => first += messages.len(),
+                Judged::UpTo(count) => return Ok(Judged::UpTo(first + count)),
+                Judged::Stopped { at, reason } => return Ok(Judged::Stopped { at: first + at, reason }),
             }
-            first += messages.len();
         }
         Ok(Judged::All)
     }
 }
 
 impl Processing {
-    /// Takes the messages of a part of a batch through the chain. Answers whether it has: not where the chain is new and did worse than
-    /// it may, and was taken out of service.
+    /// Takes the messages of a part of a batch through the chain. Answers how far in that part: none of them where the chain is new and did
+    /// worse than it may, and was taken out of service.
     fn process_part(
         &mut self,
         part: BatchPart<'_>,
@@ -112,10 +119,10 @@ impl Processing {
         partition: &mut PartitionState,
         delivery: &mut Delivery,
         shared: &Shared,
-    ) -> Result<bool, Error> {
+    ) -> Result<Judged, Error> {
         self.output.clear();
         if !self.process_on_probation(messages, partition, shared) {
-            return Ok(false);
+            return Ok(Judged::UpTo(0));
         }
         let (limit, telemetry) = (self.insights_limit, &shared.telemetry);
         // Its delivery would fail, and again after every restart.
@@ -129,7 +136,16 @@ impl Processing {
         let stop = || shared.give_up.load(Ordering::Relaxed);
         self.sender.send(delivery, part, &self.pipeline, &self.output, &stop)?;
         self.tell(shared);
-        Ok(true)
+        Ok(match &self.output.stopped {
+            None => Judged::All,
+            Some(stopped) => Judged::Stopped { at: stopped.message, reason: self.reason(stopped) },
+        })
+    }
+
+    /// Why a batch was stopped, in a sentence.
+    fn reason(&self, Stopped { plugin, reason, window, .. }: &Stopped) -> String {
+        let on = window.map_or("it".to_owned(), |number| format!("the window {number}, which it completes"));
+        format!("{} fails on {on}: {reason}", self.pipeline.plugin_label(*plugin))
     }
 
     /// Takes messages through the chain. Where that is new and does worse than it may, nothing has happened, and it is taken out of
@@ -143,12 +159,13 @@ impl Processing {
         let generation = Arc::clone(&self.generation);
         let Some(probation) = generation.probation() else {
             self.pipeline.measure(false);
-            self.pipeline.process(partition, messages, &shared.totals, &mut self.output);
+            self.pipeline.process(partition, messages, &shared.totals, Instant::now(), &mut self.output);
             return true;
         };
         partition.state.savepoint();
-        self.pipeline.process(partition, messages, &shared.totals, &mut self.output);
-        let Some(reason) = probation.verdict(messages.len(), &self.output, self.measured()) else {
+        self.pipeline.process(partition, messages, &shared.totals, Instant::now(), &mut self.output);
+        let judged = self.output.stopped.as_ref().map_or(messages.len(), |stopped| stopped.message + 1);
+        let Some(reason) = probation.verdict(judged, &self.output, self.measured()) else {
             partition.state.release();
             return true;
         };
@@ -163,7 +180,7 @@ impl Processing {
         self.pipeline.measured().map(|(plugin, measured)| (plugin.label(), measured.logins))
     }
 
-    fn tell(&self, shared: &Shared) {
+    fn tell(&mut self, shared: &Shared) {
         let telemetry = &shared.telemetry;
         telemetry.processed(self.output.processed.len() as u64);
         for (_, rejected) in &self.output.rejected {
@@ -172,12 +189,32 @@ impl Processing {
         for insight in &self.output.insights {
             telemetry.insight(insight);
         }
+        let stopped_by = self.output.stopped.as_ref().map(|stopped| stopped.plugin);
         for failure in &self.output.failures {
-            telemetry.plugin_failed(&self.pipeline.plugin_label(failure.plugin), &failure.reason);
+            let plugin = self.pipeline.plugin_label(failure.plugin);
+            // What a partition waits for is told by the worker, at each try.
+            let reason = (stopped_by != Some(failure.plugin)).then_some(failure.reason.as_str());
+            telemetry.plugin_failed(&plugin, reason);
         }
+        self.tell_bypassed(telemetry);
         if self.output.unkeyed > 0 {
             telemetry.unkeyed(self.output.unkeyed, &shared.topic);
         }
+    }
+
+    /// Tells of plugins without which logins went on, and of those that are left alone from now on, or no longer.
+    fn tell_bypassed(&mut self, telemetry: &Telemetry) {
+        if !self.output.bypassed.is_empty() {
+            for (place, plugin) in self.pipeline.chain().plugins.iter().enumerate() {
+                telemetry.bypassed(plugin.label(), self.output.bypassed_logins(place));
+            }
+        }
+        let left_alone: BTreeSet<String> =
+            self.pipeline.left_alone().map(|plugin| self.pipeline.plugin_label(plugin).into_owned()).collect();
+        for plugin in left_alone.symmetric_difference(&self.left_alone) {
+            telemetry.circuit(plugin, left_alone.contains(plugin));
+        }
+        self.left_alone = left_alone;
     }
 }
 

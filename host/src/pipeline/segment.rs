@@ -27,8 +27,8 @@ pub(super) enum Attempt {
     },
     /// A plugin failed.
     Failed {
-        /// What becomes of the login, should it be the only one.
-        rejected: Rejected,
+        /// Which, by its place in the chain.
+        plugin: usize,
         /// What happened.
         reason: String,
         /// Whether the plugin's instance had served no call before.
@@ -58,13 +58,15 @@ impl Segment {
         &self.rows
     }
 
-    /// Tries to take these rows through. On `Passed`, the partition has an open savepoint, which [`Self::observe`] releases.
+    /// Tries to take these rows through, without these plugins, as if they weren't there. On `Passed`, the partition has an open
+    /// savepoint, which is the caller's to close.
     pub(super) fn attempt(
         &mut self,
         pipeline: &mut Pipeline,
         partition: &mut PartitionState,
         messages: &[Message<'_>],
         rows: &[u32],
+        without: &[usize],
     ) -> Attempt {
         let schema = &pipeline.chain.schema;
         let mut logins = self.logins.take().unwrap_or_else(|| Logins::new(schema));
@@ -72,8 +74,9 @@ impl Segment {
         self.rows.clear();
         self.rows.extend_from_slice(rows);
         partition.state.savepoint();
-        let ended =
-            self.enrich(pipeline, partition, &mut logins).and_then(|()| self.encode(pipeline, messages, &logins));
+        let ended = self
+            .enrich(pipeline, partition, &mut logins, without)
+            .and_then(|()| self.encode(pipeline, messages, &logins));
         self.logins = Some(logins);
         match ended {
             Ok(()) => Attempt::Passed,
@@ -89,18 +92,24 @@ impl Segment {
         pipeline: &mut Pipeline,
         partition: &mut PartitionState,
         logins: &mut Logins,
+        without: &[usize],
     ) -> Result<(), Attempt> {
         self.enrichments.clear();
         self.insights.clear();
         let chain = std::sync::Arc::clone(&pipeline.chain);
         for (place, enricher) in chain.enrichers.iter().enumerate() {
             let Some(instance) = pipeline.instances.get_mut(enricher.plugin) else { continue };
+            if without.contains(&enricher.plugin) {
+                self.enrichments.push(Vec::new());
+                continue;
+            }
             let history = partition.state.history(&enricher.history, logins);
             let fresh = instance.is_fresh();
             let rejected = |rejection| Rejected { rejection, stage: Stage::Enrich, plugin: Some(enricher.plugin) };
-            let enrichment = instance.enrich(logins, &enricher.reads, &history).map_err(|failure| {
-                let reason = failure.to_string();
-                Attempt::Failed { rejected: rejected(Rejection::new("plugin_failed", &reason)), reason, fresh }
+            let enrichment = instance.enrich(logins, &enricher.reads, &history).map_err(|failure| Attempt::Failed {
+                plugin: enricher.plugin,
+                reason: failure.to_string(),
+                fresh,
             })?;
             if let Some((row, rejection)) = enrichment.rejections.into_iter().next() {
                 return Err(Attempt::Rejected { index: row as usize, rejected: rejected(rejection) });
@@ -155,7 +164,6 @@ impl Segment {
         if let Some(logins) = &self.logins {
             partition.state.observe(logins);
         }
-        partition.state.release();
     }
 
     /// Puts the logins of a passed attempt, and the insights about them, out.

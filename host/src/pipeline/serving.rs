@@ -192,15 +192,17 @@ impl Serving {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use loginscope_login::Rejection;
     use loginscope_login::decode::InputFormat;
 
     use super::*;
     use crate::pipeline::batch::PluginFailure;
-    use crate::pipeline::{Rejected, Stage};
+    use crate::pipeline::{Rejected, Stage, Stopped};
 
     fn probation(failures: u64, failing_share: f64) -> Probation {
-        let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), 1).unwrap());
+        let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), 1, BTreeMap::new()).unwrap());
         let cpu_time_per_login = Duration::from_micros(2);
         let allowed = Allowed { plugin: 1, cpu_time_per_login, failures, failing_share, fails_on_windows: false };
         Probation::new(fallback, Duration::from_mins(1), [allowed])
@@ -230,6 +232,19 @@ mod tests {
         assert_eq!(probation.verdict(100, &Output::default(), measured(10, 5000)), None);
         let reason = probation.verdict(100, &failing(1, 2), measured(10, 5000));
         assert_eq!(reason.as_deref(), Some("new@0.2.0 has failed 4 times: it trapped"));
+    }
+
+    #[test]
+    fn failures_count_whatever_becomes_of_the_login() {
+        let bypassed = Output { bypassed: vec![(3, 0), (3, 1), (7, 1)], ..Output::default() };
+        let stopped = |window| Some(Stopped { message: 3, plugin: 1, reason: "it trapped".to_owned(), window });
+        assert_eq!((bypassed.failed_logins(0), bypassed.failed_logins(1)), (1, 2));
+        assert!(probation(1, 0.0).verdict(100, &bypassed, measured(10, 5000)).is_some());
+        assert_eq!(probation(2, 0.0).verdict(100, &bypassed, measured(10, 5000)), None);
+        let stopped_by_login = Output { stopped: stopped(None), ..Output::default() };
+        assert!(probation(0, 0.0).verdict(4, &stopped_by_login, measured(10, 5000)).is_some());
+        let stopped_by_window = Output { stopped: stopped(Some(1)), ..failing(1, 0) };
+        assert_eq!((stopped_by_window.failed_logins(1), stopped_by_window.failed_windows(1)), (0, 1));
     }
 
     #[test]

@@ -146,6 +146,11 @@ impl<K: Clients> Transactions<K> {
         if self.takes_batches() { self.again.pop_front() } else { None }
     }
 
+    /// What of a partition was to be done again is read again instead.
+    pub fn drop_again(&mut self, partition: i32) {
+        self.again.retain(|batch| batch.partition() != partition);
+    }
+
     /// A partition comes, with its changelog. Without one, its state is in memory only.
     pub fn adopt(&mut self, partition: i32, changelog: Changelog) {
         self.changelogs.insert(partition, changelog);

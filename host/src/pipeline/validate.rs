@@ -1,83 +1,108 @@
 //! The verdicts on a batch.
 //!
 //! The whole batch goes to each validator in one call; those it rejects don't go to the next one. When a call fails, the
-//! batch is halved until a login fails alone on a fresh instance: that one is rejected, all others have been judged.
+//! batch is halved until a login fails alone on a fresh instance: that one is rejected, or goes on unjudged, or waits with all behind it,
+//! as the policy says. All others, or all before it, have been judged.
+
+use std::time::Instant;
 
 use loginscope_login::{Logins, Rejection};
 use loginscope_wasm::Instance;
 
-use super::batch::{PluginFailure, Rejected, Stage};
-use super::chain::{Chain, ChainValidator};
+use super::breaker::{Asked, Breaker};
+use super::chain::ChainValidator;
+use super::policy::OnFailure;
 
-/// Judges a batch. `rejected[row]` tells which logins are out; verdicts are added to it, and calls that fail to `failures`.
-pub(super) fn validate(
-    chain: &Chain,
-    instances: &mut [Instance],
-    logins: &Logins,
-    scratch: &mut Logins,
-    rejected: &mut [Option<Rejected>],
-    failures: &mut Vec<PluginFailure>,
-) {
-    for validator in &chain.validators {
-        let Some(instance) = instances.get_mut(validator.plugin) else { continue };
-        let rows: Vec<u32> = open_rows(rejected);
-        let mut judge = Judge { validator, instance, logins, scratch, rejected, failures };
-        judge.judge(&rows);
-    }
+/// A validator that is to be asked, and how.
+pub(super) struct Asking<'a> {
+    pub(super) validator: &'a ChainValidator,
+    pub(super) instance: &'a mut Instance,
+    pub(super) breaker: &'a mut Breaker,
+    pub(super) on_failure: OnFailure,
+    pub(super) now: Instant,
 }
 
-fn open_rows(rejected: &[Option<Rejected>]) -> Vec<u32> {
-    (0u32..).zip(rejected).filter(|(_, verdict)| verdict.is_none()).map(|(row, _)| row).collect()
+/// What one validator made of a batch.
+#[derive(Default)]
+pub(super) struct Verdicts {
+    /// The logins that it rejected or failed on, and why.
+    pub(super) rejected: Vec<(u32, Rejection)>,
+    /// The logins that it didn't judge.
+    pub(super) bypassed: Vec<u32>,
+    /// The login that waits for it, and why: it has judged those before, and none behind.
+    pub(super) stopped: Option<(u32, String)>,
+    /// The reason of each call that failed.
+    pub(super) failures: Vec<String>,
+}
+
+/// Has a validator judge these rows of a batch.
+pub(super) fn validate(asking: Asking<'_>, logins: &Logins, scratch: &mut Logins, rows: &[u32]) -> Verdicts {
+    let mut judge = Judge { asking, logins, scratch, verdicts: Verdicts::default() };
+    judge.judge(rows);
+    judge.verdicts
 }
 
 struct Judge<'a> {
-    validator: &'a ChainValidator,
-    instance: &'a mut Instance,
+    asking: Asking<'a>,
     logins: &'a Logins,
     scratch: &'a mut Logins,
-    rejected: &'a mut [Option<Rejected>],
-    failures: &'a mut Vec<PluginFailure>,
+    verdicts: Verdicts,
 }
 
 impl Judge<'_> {
     fn judge(&mut self, rows: &[u32]) {
-        if rows.is_empty() {
-            return;
+        let asked = self.asking.breaker.asked(self.asking.now);
+        match rows {
+            [] => {}
+            _ if self.verdicts.stopped.is_some() => {}
+            _ if asked == Asked::Nothing => self.verdicts.bypassed.extend_from_slice(rows),
+            [first, rest @ ..] if asked == Asked::Once && !rest.is_empty() => {
+                self.judge(&[*first]);
+                self.judge(rest);
+            }
+            _ => self.call(rows),
         }
-        let was_fresh = self.instance.is_fresh();
+    }
+
+    fn call(&mut self, rows: &[u32]) {
+        let was_fresh = self.asking.instance.is_fresh();
         let whole = rows.len() == self.logins.rows();
         if !whole {
             self.scratch.select_from(self.logins, rows);
         }
         let batch = if whole { self.logins } else { &*self.scratch };
-        match self.instance.validate(batch, &self.validator.reads) {
+        match self.asking.instance.validate(batch, &self.asking.validator.reads) {
             Ok(verdicts) => {
-                for (row, rejection) in verdicts {
-                    self.reject(rows.get(row as usize), rejection);
-                }
-            }
-            Err(failure) if rows.len() == 1 && was_fresh => {
-                let reason = failure.to_string();
-                self.reject(rows.first(), Rejection::new("plugin_failed", &reason));
-                self.failed(reason);
+                self.asking.breaker.passed(rows.len());
+                let rejected = verdicts.into_iter();
+                let rejected = rejected.filter_map(|(row, rejection)| Some((*rows.get(row as usize)?, rejection)));
+                self.verdicts.rejected.extend(rejected);
             }
             Err(failure) => {
-                self.failed(failure.to_string());
-                // Alone on an instance that has served others, a login isn't at fault yet: the same again, fresh.
-                let (first, second) = rows.split_at(if rows.len() == 1 { 0 } else { rows.len() / 2 });
-                self.judge(first);
-                self.judge(second);
+                let reason = failure.to_string();
+                self.verdicts.failures.push(reason.clone());
+                match rows {
+                    [row] if was_fresh => self.at_fault(*row, reason),
+                    // Alone on an instance that has served others, a login isn't at fault yet: the same again, fresh.
+                    [_] => self.judge(rows),
+                    _ => {
+                        let (first, second) = rows.split_at(rows.len() / 2);
+                        self.judge(first);
+                        self.judge(second);
+                    }
+                }
             }
         }
     }
 
-    fn failed(&mut self, reason: String) {
-        self.failures.push(PluginFailure { plugin: self.validator.plugin, reason, window: None });
-    }
-
-    fn reject(&mut self, row: Option<&u32>, rejection: Rejection) {
-        if let Some(verdict) = row.and_then(|row| self.rejected.get_mut(*row as usize)) {
-            *verdict = Some(Rejected { rejection, stage: Stage::Validate, plugin: Some(self.validator.plugin) });
+    fn at_fault(&mut self, row: u32, reason: String) {
+        match self.asking.on_failure {
+            OnFailure::Reject => self.verdicts.rejected.push((row, Rejection::new("plugin_failed", &reason))),
+            OnFailure::Bypass => {
+                self.asking.breaker.failed(self.asking.now);
+                self.verdicts.bypassed.push(row);
+            }
+            OnFailure::Stop => self.verdicts.stopped = Some((row, reason)),
         }
     }
 }

@@ -3,12 +3,13 @@
 //! It shares nothing on a login's way: the chain that serves and the totals of other partitions are looked at between
 //! batches. Its partitions' state comes and goes with the group's rebalances.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use loginscope_kafka::{Assigned, Error, Polled};
+use loginscope_kafka::{Assigned, Error, PartitionProgress, Polled};
 use loginscope_state::{Catalog, Partition};
 
 use super::batch::{PartitionState, Partitions};
@@ -17,6 +18,7 @@ use super::clients::{Clients, GroupConsumer as _, GroupMembership as _, Librdkaf
 use super::delivery::Delivery;
 use super::processing::Processing;
 use super::restore::{Found, Restorer, resume_at};
+use super::stops::Stops;
 use super::totals::TotalsBoard;
 use crate::telemetry::{Progress, Telemetry};
 
@@ -60,13 +62,21 @@ pub struct Durable<K: Clients = Librdkafka> {
     pub home: Home,
 }
 
-/// How far a batch was judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far messages were judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judged {
-    /// All of it.
+    /// All of them.
     All,
-    /// So many messages. The others are to be judged by the newest plugins: those at hand were taken out of service.
+    /// Those before this place in the batch. The others are to be judged by the newest plugins: those at hand were taken out of
+    /// service.
     UpTo(usize),
+    /// Those before this place in the batch. The others wait, as a plugin fails on the first of them.
+    Stopped {
+        /// The place.
+        at: usize,
+        /// Which plugin, and why, in a sentence.
+        reason: String,
+    },
 }
 
 /// What a worker does with its messages.
@@ -86,14 +96,14 @@ pub trait Work<K: Clients> {
     /// Tells how near each plugin came to its limits, or that those at hand go.
     fn tell_usage(&self, worker: usize, telemetry: &Telemetry, is_serving: bool);
 
-    /// Judges and counts a batch from its message at this place on, and sends what it comes to.
+    /// Judges and counts these messages of a batch, and sends what they come to.
     ///
     /// # Errors
     /// What a person must solve, and [`Error::Stopped`].
     fn process(
         &mut self,
         batch: &K::Batch,
-        from: usize,
+        range: Range<usize>,
         partition: &mut PartitionState,
         delivery: &mut Delivery<K>,
         shared: &Shared,
@@ -116,6 +126,8 @@ pub struct Worker<K: Clients = Librdkafka, W: Work<K> = Processing> {
     pub work: W,
     /// The partitions it owns.
     pub partitions: Partitions,
+    /// Those of them that wait for a plugin.
+    pub stops: Stops,
     /// When it last told how far it is.
     pub last_progress: Instant,
 }
@@ -134,6 +146,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
     pub(super) fn turn(&mut self) -> anyhow::Result<()> {
         self.take_over_new_plugins()?;
         self.take_restored()?;
+        self.retry_stopped()?;
         let (most, patience) = match self.delivery.next_again() {
             Some(batch) => {
                 self.process(batch)?;
@@ -171,6 +184,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         let began = K::now();
         self.work.tell_usage(self.number, &self.shared.telemetry, false);
         self.work.take_over()?;
+        self.stops.retry_all(K::now());
         for (number, partition) in &mut self.partitions {
             // Those that go are told no more.
             self.shared.telemetry.kept(*number, partition.state.kept(), false);
@@ -180,21 +194,51 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         Ok(())
     }
 
-    fn process(&mut self, batch: K::Batch) -> anyhow::Result<()> {
-        if let Some(partition) = self.partitions.get_mut(&batch.partition()) {
+    fn process(&mut self, mut batch: K::Batch) -> anyhow::Result<()> {
+        let (number, all) = (batch.partition(), batch.count());
+        if let Some(partition) = self.partitions.get_mut(&number) {
             self.delivery.begin(partition, &batch);
         }
-        let mut from = 0;
-        while let Some(partition) = self.partitions.get_mut(&batch.partition()) {
-            match self.work.process(&batch, from, partition, &mut self.delivery, &self.shared)? {
-                Judged::All => break,
+        // What has stopped a partition is tried alone: finding it in a whole batch takes many calls that fail.
+        let mut range = 0..if self.stops.is_tried(number) { all.min(1) } else { all };
+        while let Some(partition) = self.partitions.get_mut(&number) {
+            match self.work.process(&batch, range.clone(), partition, &mut self.delivery, &self.shared)? {
+                Judged::All if range.end == all => break,
+                Judged::All => range = range.end..all,
                 Judged::UpTo(count) => {
-                    from = count;
+                    range.start = count;
                     self.take_over()?;
+                }
+                Judged::Stopped { at, reason } => {
+                    self.stop(&mut batch, at, &reason);
+                    break;
                 }
             }
         }
+        if self.stops.judged(number, batch.next_offset()) {
+            self.shared.telemetry.goes_on(number);
+        }
         self.delivery.done(batch);
+        Ok(())
+    }
+
+    /// Has a partition wait before the message at this place of a batch: that and those behind it are fetched again later, so that
+    /// nothing of them is kept, and nothing of them committed.
+    fn stop(&mut self, batch: &mut K::Batch, at: usize, reason: &str) {
+        let number = batch.partition();
+        let Some(offset) = batch.messages().nth(at).map(|message| message.offset) else { return };
+        batch.truncate(at);
+        self.delivery.drop_again(number);
+        self.consumer.hold(number);
+        let pause = self.stops.stop(number, offset, K::now());
+        self.shared.telemetry.stopped(number, offset, reason, pause);
+    }
+
+    /// Fetches what stopped partitions, where it is time to try again.
+    fn retry_stopped(&mut self) -> Result<(), Error> {
+        for (partition, offset) in self.stops.take_due(K::now()) {
+            self.consumer.start(partition, Some(offset))?;
+        }
         Ok(())
     }
 
@@ -281,6 +325,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
             durable.restorer.cancel(partitions);
         }
         for number in partitions {
+            self.stops.forget(*number);
             if let Some(partition) = self.partitions.remove(number) {
                 self.shared.telemetry.kept(*number, partition.state.kept(), false);
             }
@@ -309,7 +354,9 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         for progress in self.consumer.progress() {
             let Some(partition) = self.partitions.get(&progress.partition) else { continue };
             let window = partition.state.window_progress();
-            let lag = progress.lag().unwrap_or(0);
+            // Where it stands still, what was handed out before is still to be judged.
+            let next_offset = self.stops.offset(progress.partition).or(progress.next_offset);
+            let lag = PartitionProgress { next_offset, ..progress }.lag().unwrap_or(0);
             self.shared
                 .telemetry
                 .progress(progress.partition, Progress { window: window.number, window_logins: window.logins, lag });

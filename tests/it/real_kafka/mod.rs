@@ -5,6 +5,7 @@ mod delivery;
 mod durable;
 mod end_to_end;
 mod exactly_once;
+mod failing;
 mod group;
 mod held_partitions;
 mod operation;

@@ -1,10 +1,10 @@
-//! Partitions that are assigned but bring nothing until it is known where they start: because somebody holds them, or because it is at
-//! the earliest offset, which has to be looked up.
+//! Partitions that are assigned but bring nothing until it is known where they start: because somebody holds them, from the begin or
+//! from some message on, or because it is at the earliest offset, which has to be looked up.
 //!
 //! # How librdkafka is made to do that
 //!
 //! - A held partition is paused *before* it is assigned, so nothing of it is ever fetched. A pause outlives the assignment, so all
-//!   partitions that come are paused or resumed anew.
+//!   partitions that come are paused or resumed anew. One that is held later is paused then, and what is queued of it thrown away.
 //! - It is assigned at a number ([`HELD_AT`]), and no logical offset is ever given to librdkafka. It would look it up in the background.
 //!   The answer to a look-up that a seek or a resume has overtaken makes it look again and go there, half a second later; the
 //!   earliest offset it may take from an earlier fetch, when there were still older messages; and with `auto.offset.reset` = `error`
@@ -54,12 +54,19 @@ impl Hold {
 }
 
 impl Consumer {
-    /// Holds a partition of the [`super::Polled::Assigned`] that was just returned; to be called before the next poll. It will be
-    /// assigned, but nothing of it is fetched or handed out until [`Consumer::start`]. Nor is its start committed: whoever starts
-    /// it does that, where the start position must count only once. Any other partition is left as it is.
+    /// Holds a partition: nothing of it is fetched or handed out until [`Consumer::start`]. That may be one of the
+    /// [`super::Polled::Assigned`] that was just returned, before the next poll: it will be assigned, but its start isn't committed:
+    /// whoever starts it does that, where the start position must count only once. Or it is one that is assigned already: then
+    /// whoever starts it says from which message on. What isn't assigned is left as it is.
     pub fn hold(&mut self, partition: i32) {
         if self.is_announced(partition) {
             self.holds.insert(partition, Hold::Held);
+        } else if let Some(owned) = self.partitions.iter_mut().find(|owned| owned.partition == partition) {
+            owned.hold = Hold::Held;
+            // Were it to fail, what is fetched would be thrown away.
+            if let Err(error) = self.pause(&[partition]) {
+                tracing::debug!(partition, "a partition that is held is still fetched: {error}");
+            }
         }
     }
 

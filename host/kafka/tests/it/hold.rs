@@ -93,6 +93,36 @@ fn a_held_partition_starts_exactly_where_it_is_told_to_whatever_is_committed() {
     assert_eq!(found, expected);
 }
 
+/// What is queued of it already is not handed out, and comes again from where it is started.
+#[test]
+fn a_partition_that_has_begun_can_be_held_and_started_again_before_or_behind_where_it_was() {
+    let broker = broker_with("in", 2);
+    write_numbers(&broker, "in", 0, 0..1000);
+    write_numbers(&broker, "in", 1, 5000..5001);
+    let mut consumer = join(&broker, ConsumerOptions::new("in", "group"));
+    next_assigned(&mut consumer);
+    assert_eq!(numbers(&read(&mut consumer, 1001)).len(), 1001);
+    for (start, other) in (5001..).zip([0, 990, 17, 1000]).map(|(other, start)| (start, other)) {
+        consumer.hold(0);
+        write_numbers(&broker, "in", 1, other..other + 1);
+        assert_eq!(
+            numbers(&read(&mut consumer, 1)),
+            [other],
+            "the other one goes on meanwhile, and nothing else comes"
+        );
+        consumer.start(0, Some(i64::from(start))).unwrap();
+        let expected: Vec<_> = (start..1000).collect();
+        assert_eq!(numbers(&read(&mut consumer, expected.len())), expected);
+    }
+    // Held while its messages are still being fetched.
+    for _ in 0..3 {
+        consumer.hold(0);
+        consumer.start(0, Some(100)).unwrap();
+        let first = numbers(&read(&mut consumer, 1));
+        assert_eq!(first.first(), Some(&100));
+    }
+}
+
 #[test]
 fn a_start_that_is_known_at_once_needs_no_poll_in_between() {
     let broker = broker_with("in", 1);

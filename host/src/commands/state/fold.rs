@@ -18,7 +18,7 @@ use super::sole::SoleMember;
 use crate::commands::progress::Progress;
 use crate::config::Config;
 use crate::pipeline::batch::{OutputLimits, PartitionState, Partitions};
-use crate::pipeline::outputs::{SOURCE_BYTES, carried_bytes};
+use crate::pipeline::outputs::{SOURCE_BYTES, bypassed_bytes, carried_bytes};
 use crate::pipeline::{Chain, Message, Output, Pipeline, TotalsBoard};
 
 /// The most messages and bytes of a home that are counted at once.
@@ -141,7 +141,7 @@ impl<'a> Fold<'a> {
             // As long as no other partition has an earlier one.
             loop {
                 if let Some(message) = streams.take(partition) {
-                    self.take(partition, message);
+                    self.take(partition, message)?;
                 }
                 let Some(time) = streams.next_time(partition, merges, member)? else { break };
                 if limit.is_some_and(|limit| (time, partition) > limit) {
@@ -152,7 +152,7 @@ impl<'a> Fold<'a> {
         }
         let homes: Vec<i32> = self.queues.keys().copied().collect();
         for home in homes {
-            self.count(home);
+            self.count(home)?;
         }
         streams.progress.finish();
         let states = self.states.into_iter().map(|(number, state)| (number, *state.state));
@@ -160,38 +160,57 @@ impl<'a> Fold<'a> {
     }
 
     /// Has a message wait with others of its home.
-    fn take(&mut self, partition: i32, message: KafkaMessage<'_>) {
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    fn take(&mut self, partition: i32, message: KafkaMessage<'_>) -> Result<()> {
         let home = self.source.homes.home(message.key(), partition);
         let counts = self.source.until.get(&partition).is_some_and(|until| message.offset() < *until);
         if !counts {
             self.counted.ahead_elsewhere += u64::from(home != partition);
-            return;
+            return Ok(());
         }
         self.counted.messages += 1;
         self.counted.moved += u64::from(home != partition);
         let source_bytes = if self.config.source_headers { SOURCE_BYTES } else { 0 };
+        let added_bytes = source_bytes + bypassed_bytes(self.pipeline.chain());
         let waiting = Waiting {
             offset: message.offset(),
             timestamp: message.timestamp(),
             key: message.key().map(<[u8]>::to_vec),
             payload: message.payload().map(<[u8]>::to_vec),
-            header_bytes: carried_bytes(message) + source_bytes,
+            header_bytes: carried_bytes(message) + added_bytes,
         };
         let queue = self.queues.entry(home).or_default();
         queue.bytes += waiting.payload.as_ref().map_or(0, Vec::len) + waiting.key.as_ref().map_or(0, Vec::len);
         queue.messages.push(waiting);
         if queue.messages.len() >= MAX_MESSAGES || queue.bytes >= MAX_BYTES {
-            self.count(home);
+            self.count(home)?;
         }
+        Ok(())
     }
 
     /// Counts what waits of a home.
-    fn count(&mut self, home: i32) {
-        let (Some(queue), Some(state)) = (self.queues.remove(&home), self.states.get_mut(&home)) else { return };
+    ///
+    /// # Errors
+    /// A plugin fails that logins are to wait for: nobody would try it again here.
+    fn count(&mut self, home: i32) -> Result<()> {
+        let (Some(queue), Some(state)) = (self.queues.remove(&home), self.states.get_mut(&home)) else {
+            return Ok(());
+        };
         let messages: Vec<Message<'_>> = queue.messages.iter().map(Waiting::as_message).collect();
         self.output.clear();
-        self.pipeline.process(state, &messages, &TotalsBoard::default(), &mut self.output);
+        self.pipeline.process(state, &messages, &TotalsBoard::default(), Instant::now(), &mut self.output);
         self.counted.failures += self.output.failures.len() as u64;
+        if let Some(stopped) = &self.output.stopped {
+            let offset = messages.get(stopped.message).map_or(0, |message| message.offset);
+            bail!(
+                "{} fails on the login at offset {offset}, now of partition {home}, and its policy is on_failure = \"stop\": {}",
+                self.pipeline.plugin_label(stopped.plugin),
+                stopped.reason
+            );
+        }
+        Ok(())
     }
 }
 

@@ -33,7 +33,7 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 /// How many connections are served at a time; others wait to be accepted.
 const MOST_CONNECTIONS: usize = 64;
 
-/// Whether this process takes logins: its workers run, and are not draining.
+/// Whether the workers of this process run, and are not draining.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
@@ -60,6 +60,8 @@ pub fn install_metrics() -> Result<PrometheusHandle> {
 pub struct Served {
     /// Whether the process is ready.
     pub readiness: Readiness,
+    /// What stands still.
+    pub telemetry: Arc<Telemetry>,
     /// The metrics.
     pub metrics: PrometheusHandle,
     /// Changes the plugins.
@@ -112,8 +114,13 @@ async fn serve_connection(stream: TcpStream, routes: Router, _permit: OwnedSemap
     connection.await.ok();
 }
 
+/// Whether this process takes logins: its workers run, and none of its partitions stands still.
 async fn ready(State(served): State<Served>) -> impl IntoResponse {
-    if served.readiness.get() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+    let reason = if served.readiness.get() { served.telemetry.what_is_stopped() } else { Some(String::new()) };
+    match reason {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{reason}")),
+    }
 }
 
 async fn render(State(served): State<Served>) -> impl IntoResponse {

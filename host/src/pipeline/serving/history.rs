@@ -136,6 +136,7 @@ mod tests {
 
     use super::*;
     use crate::pipeline::Chain;
+    use crate::pipeline::policy::Policies;
     use crate::pipeline::serving::Serving;
 
     fn cause(what: &str) -> Cause {
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_and_what_served_is_told_in_its_order_and_old_events_go() {
-        let chain = || Chain::new(Vec::new(), InputFormat::default(), 1).unwrap();
+        let chain = || Chain::new(Vec::new(), InputFormat::default(), 1, Policies::new()).unwrap();
         let serving = Serving::new(chain());
         for number in 1..60 {
             assert_eq!(serving.replace(number, Arc::new(chain()), None, cause("a deployment")), Some(number + 1));

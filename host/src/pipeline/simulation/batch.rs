@@ -52,6 +52,10 @@ impl MessageBatch for Batch {
         self.messages.last().map_or(0, |last| last.offset + 1)
     }
 
+    fn truncate(&mut self, count: usize) {
+        self.messages.truncate(count);
+    }
+
     fn messages(&self) -> impl Iterator<Item = LogMessage<'_>> {
         self.messages.iter().map(|message| LogMessage {
             offset: message.offset,

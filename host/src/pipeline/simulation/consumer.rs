@@ -23,6 +23,8 @@ pub(super) enum Rebalance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Position {
     Held,
+    /// Held after it had begun.
+    Stopped,
     /// The next message.
     At(usize),
 }
@@ -137,6 +139,8 @@ impl GroupConsumer for Consumer {
                 && coming.contains(&partition)
             {
                 consumer.holds.insert(partition, Position::Held);
+            } else if let Some(position) = consumer.positions.get_mut(&partition) {
+                *position = Position::Stopped;
             }
         });
     }
@@ -144,7 +148,8 @@ impl GroupConsumer for Consumer {
     fn start(&mut self, partition: i32, offset: Option<i64>) -> Result<(), Error> {
         call(self.worker, "start").map_err(stopped)?;
         with(|world| {
-            let chooses_start = world.settings.starts_at_latest && world.is_member(self.worker);
+            let goes_on = world.consumers[self.number].positions.get(&partition) == Some(&Position::Stopped);
+            let chooses_start = world.settings.starts_at_latest && !goes_on && world.is_member(self.worker);
             let has_state = chooses_start && super::judging::has_state(world, partition);
             let input = &mut world.inputs[partition as usize];
             let place = offset.map_or(0, |offset| input.before(offset));
@@ -157,7 +162,7 @@ impl GroupConsumer for Consumer {
                 matches!(&consumer.announced, Some(Rebalance::Assign(list)) if list.contains(&partition));
             let places = if is_announced { &mut consumer.holds } else { &mut consumer.positions };
             if let Some(position) = places.get_mut(&partition) {
-                assert_eq!(*position, Position::Held, "it is held");
+                assert!(matches!(position, Position::Held | Position::Stopped), "it is held");
                 *position = Position::At(place);
             }
             world.say(|| format!("partition {partition} starts at {offset:?}"));

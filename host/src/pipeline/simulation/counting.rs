@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use loginscope_kafka::{Error, Record};
@@ -200,14 +201,15 @@ impl Work<Model> for Counting {
     fn process(
         &mut self,
         batch: &Batch,
-        from: usize,
+        range: Range<usize>,
         partition: &mut PartitionState,
         delivery: &mut Delivery<Model>,
         shared: &Shared,
     ) -> Result<Judged, Error> {
-        let messages = &batch.messages[from..];
-        let gives_up_at = with(|world| {
-            let (first, last) = (messages[0].offset, batch.messages.last().map(|last| last.offset));
+        let from = range.start;
+        let messages = &batch.messages[range];
+        let (gives_up_at, stops_at) = with(|world| {
+            let (first, last) = (messages[0].offset, messages.last().map(|last| last.offset));
             world.say(|| format!("partition {}: {first}..={last:?}", batch.partition));
             world.inputs[batch.partition as usize].taker = world.member_of(self.worker);
             let input = &world.inputs[batch.partition as usize];
@@ -216,13 +218,19 @@ impl Work<Model> for Counting {
                 judge(&partition.state, input, input.before(first));
             }
             let gives_up = world.settings.changes_plugins && world.chance.one_in(8);
-            gives_up.then(|| world.chance.below(messages.len()))
+            let stops = world.settings.stops && !world.is_calm && world.chance.one_in(6);
+            let mut place = |is_so: bool| is_so.then(|| world.chance.below(messages.len()));
+            (place(gives_up), place(stops))
         });
         close_window(partition, delivery, shared)?;
         for (place, message) in messages.iter().enumerate() {
             if gives_up_at == Some(place) {
                 self.do_badly(&mut partition.state, &messages[place..]);
                 return Ok(Judged::UpTo(from + place));
+            }
+            if stops_at == Some(place) {
+                with(|world| world.say(|| format!("partition {} stops at {}", batch.partition, message.offset)));
+                return Ok(Judged::Stopped { at: from + place, reason: "it is simulated".to_owned() });
             }
             let user = std::str::from_utf8(&message.payload).unwrap();
             self.observe(&mut partition.state, message.offset, user);

@@ -138,7 +138,7 @@ impl World {
             .iter()
             .filter_map(|(partition, position)| match position {
                 Position::At(place) if *place < self.inputs[*partition as usize].arrived => Some((*partition, *place)),
-                Position::At(_) | Position::Held => None,
+                Position::At(_) | Position::Held | Position::Stopped => None,
             })
             .collect();
         if most == 0 || ready.is_empty() {

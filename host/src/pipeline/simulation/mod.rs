@@ -54,6 +54,7 @@ fn settings(chance: &mut Chance, exactly_once: bool) -> Settings {
         starts_at_latest: chance.one_in(4) && exactly_once,
         changes_windows: exactly_once && chance.one_in(3),
         changes_plugins: chance.one_in(2),
+        stops: chance.one_in(2),
         shares_process: chance.one_in(3),
         has_slow_jobs: chance.one_in(3),
         commit_interval: milliseconds(chance.between(1, 100)),

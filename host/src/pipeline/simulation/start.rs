@@ -17,6 +17,7 @@ use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 use crate::pipeline::commit::Committer;
 use crate::pipeline::delivery::Delivery;
 use crate::pipeline::restore::{Restorer, Source};
+use crate::pipeline::stops::Stops;
 use crate::pipeline::totals::TotalsBoard;
 use crate::pipeline::transaction::Transactions;
 use crate::pipeline::worker::{Durable, Shared, Worker};
@@ -46,6 +47,7 @@ pub(super) fn start(place: usize, id: u64, totals: &TotalsBoard) -> (usize, Simu
         durable: Some(Durable { restorer: Restorer::new(source, Arc::new(|| ())), home }),
         work: Counting::new(number, catalog),
         partitions: BTreeMap::new(),
+        stops: Stops::default(),
         last_progress: world::now(),
     };
     (number, worker)

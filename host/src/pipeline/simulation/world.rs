@@ -55,6 +55,8 @@ pub(super) struct Settings {
     pub(super) starts_at_latest: bool,
     pub(super) changes_windows: bool,
     pub(super) changes_plugins: bool,
+    /// Whether partitions have to wait for a plugin now and then.
+    pub(super) stops: bool,
     /// Whether two workers belong to one process.
     pub(super) shares_process: bool,
     /// What is done in the background takes long.
