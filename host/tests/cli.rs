@@ -168,6 +168,15 @@ fn a_policy_for_a_plugin_that_is_not_there_yet_is_warned_of() {
     assert_eq!(said.lines().filter(|line| line.contains(warning)).count(), 1, "{said}");
 }
 
+#[test]
+fn a_plugin_that_needs_more_than_its_policy_gives_is_refused_at_the_start() {
+    let folder = Folder::new().with("policy.toml", "[policy.validate-logins]\nmemory_mib = 1\n");
+    assert_eq!(
+        folder.refusal(&["pipe", "--config", "policy.toml"]),
+        "plugin validate-logins@0.1.0 can't be used: while it started, the plugin ran out of its 1048576 bytes of memory"
+    );
+}
+
 /// What `pipe` says that keeps compiled plugins there.
 fn said_with_cache(folder: &Folder, cache: &Path) -> String {
     let mut command = folder.command(&["pipe"]);

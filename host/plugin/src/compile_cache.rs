@@ -1,7 +1,7 @@
 //! Compiled plugins on disk, so that one that was compiled before is loaded in milliseconds.
 //!
 //! What comes out of here is run as machine code with all the rights of this process, so all that matters is who can have written it.
-//! Invariant: an [`Artifact`] is what this user's own processes compiled from the very bytes, for the very engine, that its key is made of.
+//! Invariant: an `Artifact` is what this user's own processes compiled from the very bytes, for the very engine, that its key is made of.
 //!
 //! - **Others can't write here.** The folder belongs to this user and nobody else may write into it, or it is refused; a symbolic link
 //!   is refused as well. It is opened once, and looked at through what was opened, so it can't be exchanged afterwards. The same goes

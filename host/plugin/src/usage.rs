@@ -2,7 +2,7 @@
 //!
 //! What is told here is looked at with every call, so it costs next to nothing: an answer's size is added up from the lengths of its lists,
 //! memory is known from when it grew. A CPU clock takes a third of a microsecond to read, twice a call, so it is read for one
-//! call in [`SAMPLED`]; calls that take longer than a tick of the engine's clock have their time taken anyway, and so are all known.
+//! call in 16; calls that take longer than a tick of the engine's clock have their time taken anyway, and so are all known.
 
 use std::time::Duration;
 

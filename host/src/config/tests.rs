@@ -213,6 +213,21 @@ fn the_compile_cache_is_where_caches_are_unless_another_place_is_named_or_none()
 }
 
 #[test]
+fn each_limit_of_a_policy_is_that_of_its_plugin_alone() {
+    let text = "[policy.a]\ncpu_ms_per_batch = 7\ncpu_us_per_login = 8\nmemory_mib = 9\noutput_mib = 10\n[policy.b]\n";
+    let policies = file(text).unwrap().pipeline.policies;
+    let limits = loginscope_wasm::Limits {
+        base_cpu: Duration::from_millis(7),
+        cpu_per_row: Duration::from_micros(8),
+        memory_bytes: 9 << 20,
+        output_bytes: 10 << 20,
+        ..loginscope_wasm::Limits::default()
+    };
+    assert_eq!(policies["a"].limits, limits);
+    assert!(!policies.contains_key("b"), "nothing is decided about it");
+}
+
+#[test]
 fn a_secret_comes_from_a_file_or_a_variable_and_never_shows() {
     let password = |given: &Given<'_>| {
         let config = given.config().unwrap();
