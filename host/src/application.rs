@@ -20,7 +20,7 @@ use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 use crate::pipeline::commit::Committer;
 use crate::pipeline::delivery::{Delivery, Guarantee};
 use crate::pipeline::elsewhere;
-use crate::pipeline::outputs::{OutputTopics, Sender};
+use crate::pipeline::outputs::{OutputTopics, Sender, plugins_header};
 use crate::pipeline::processing::Processing;
 use crate::pipeline::restore::{PATIENCE, PartitionsAdded, Restorer, Source};
 use crate::pipeline::serving::Serving;
@@ -108,6 +108,8 @@ pub struct Settings {
     pub max_message_bytes: u32,
     /// Whether processed logins tell where they came from.
     pub source_headers: bool,
+    /// Whether processed logins tell which plugins they went through.
+    pub plugins_header: bool,
     /// What is promised.
     pub guarantee: Guarantee,
     /// How often offsets are committed.
@@ -398,6 +400,7 @@ fn worker(
         let waker = consumer.waker();
         Durable { restorer: Restorer::new(source, Arc::new(move || waker.wake())), home }
     });
+    let plugins_header = settings.plugins_header.then(|| plugins_header(generation.number, &generation.chain));
     Ok(Worker {
         number,
         shared: Arc::clone(shared),
@@ -410,6 +413,7 @@ fn worker(
             generation,
             sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),
             source_headers: settings.source_headers,
+            plugins_header,
             insights_limit: settings.limits.insights as usize,
             output: Output::default(),
             left_alone: BTreeSet::new(),

@@ -122,6 +122,8 @@ pub struct Config {
     pub create_topics: bool,
     /// Whether processed logins tell where they came from.
     pub source_headers: bool,
+    /// Whether they tell which plugins they went through.
+    pub plugins_header: bool,
     /// How often offsets are committed.
     pub commit_interval: Duration,
     /// What is promised about a message's outputs.
@@ -205,6 +207,7 @@ impl Config {
             probation: time(&keys::PROBATION, Duration::ZERO, Duration::from_hours(24))?,
             create_topics: sources.value(&keys::CREATE_TOPICS, Said::truth)?,
             source_headers: sources.value(&keys::SOURCE_HEADERS, Said::truth)?,
+            plugins_header: sources.value(&keys::PLUGINS_HEADER, Said::truth)?,
             guarantee,
             commit_interval: time(&keys::COMMIT_INTERVAL, milliseconds(1), longest_commit_interval)?,
             drain_timeout: time(&keys::DRAIN_TIMEOUT, milliseconds(1), Duration::from_hours(1))?,

@@ -70,6 +70,7 @@ impl Running {
             insight_every: 100,
             max_message_bytes: 1 << 20,
             source_headers: false,
+            plugins_header: false,
             guarantee: Guarantee::AtLeastOnce,
             commit_interval: Duration::from_millis(100),
             drain_timeout: PATIENCE,

@@ -98,6 +98,7 @@ pub fn run(demo: &Demo) -> Result<Exit> {
             insight_every: demo.pipeline.insight_every,
             max_message_bytes: demo.pipeline.max_message_bytes,
             source_headers: false,
+            plugins_header: false,
             commit_interval: Duration::from_millis(100),
             guarantee,
             drain_timeout: Duration::from_secs(10),

@@ -74,6 +74,7 @@ pub fn run(config: &Config) -> Result<Exit> {
         insight_every: config.pipeline.insight_every,
         max_message_bytes: config.pipeline.max_message_bytes,
         source_headers: config.source_headers,
+        plugins_header: config.plugins_header,
         guarantee: config.guarantee,
         commit_interval: config.commit_interval,
         drain_timeout: config.drain_timeout,

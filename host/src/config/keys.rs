@@ -183,6 +183,12 @@ pub const CREATE_TOPICS: Key = Key::switch("create-topics", "Create topics that 
 pub const SOURCE_HEADERS: Key =
     Key::switch("source-headers", "Tell in headers of processed logins where they came from");
 
+/// Whether processed logins tell which plugins they went through.
+pub const PLUGINS_HEADER: Key = Key::switch(
+    "plugins-header",
+    "Tell in a header of processed logins which plugins, of which generation, they went through",
+);
+
 /// How often offsets are committed.
 pub const COMMIT_INTERVAL: Key =
     Key::new("commit-interval", "TIME", "How often outputs, state and offsets are committed").default("100ms");
@@ -288,7 +294,7 @@ pub const PIPELINE: [Key; 7] =
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 22] = [
+pub const RUN: [Key; 23] = [
     GROUP,
     INSTANCE,
     STATE_IN,
@@ -308,6 +314,7 @@ pub const RUN: [Key; 22] = [
     CONTROL_TOKEN_FILE,
     CREATE_TOPICS,
     SOURCE_HEADERS,
+    PLUGINS_HEADER,
     COMMIT_INTERVAL,
     DRAIN_TIMEOUT,
     STATUS_INTERVAL,

@@ -94,6 +94,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("control-token-file", "./token", "\"token\""),
         ("create-topics", "false", "false"),
         ("source-headers", "true", "true"),
+        ("plugins-header", "true", "true"),
         ("commit-interval", "7ms", "\"7ms\""),
         ("drain-timeout", "7s", "\"7s\""),
         ("status-interval", "7m", "\"7m\""),
@@ -128,7 +129,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 34, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 35, "a key is missing above");
 }
 
 #[test]

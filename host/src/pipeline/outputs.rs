@@ -24,6 +24,9 @@ const HEADER_OVERHEAD_BYTES: usize = 10;
 /// What the header that tells of a cut value takes, in bytes.
 const TRUNCATED_BYTES: usize = 64;
 
+/// The header of a processed login that names the plugins that it went through.
+const PLUGINS: &str = "loginscope-plugins";
+
 /// The header that names a plugin without which a login went on.
 const BYPASSED: &str = "loginscope-bypassed";
 
@@ -63,11 +66,20 @@ pub fn carried_bytes(message: KafkaMessage<'_>) -> usize {
 }
 
 /// The size of the headers that tell where a login came from, in bytes, generously.
-pub const SOURCE_BYTES: usize = 400;
+const SOURCE_BYTES: usize = 400;
 
-/// The most that the headers take that name the plugins without which a login went on, in bytes.
-pub fn bypassed_bytes(chain: &Chain) -> usize {
-    size_of(chain.bypassable().map(|plugin| text(BYPASSED, plugin.label())))
+/// The most that the headers take that are added to a processed login, in bytes: where it came from, which plugins it went through, and
+/// without which ones.
+pub fn added_bytes(chain: &Chain, source_headers: bool, plugins_header_is_wanted: bool) -> usize {
+    let source = if source_headers { SOURCE_BYTES } else { 0 };
+    let plugins = plugins_header_is_wanted.then(|| plugins_header(u64::MAX, chain));
+    let bypassed = chain.bypassable().map(|plugin| text(BYPASSED, plugin.label()));
+    source + size_of(plugins.as_deref().map(|plugins| text(PLUGINS, plugins)).into_iter().chain(bypassed))
+}
+
+/// The plugins that a login went through, as they stand in a header: their generation, then `name@version`, with commas.
+pub fn plugins_header(generation: u64, chain: &Chain) -> String {
+    format!("generation={generation}; {}", chain.labels())
 }
 
 /// The size of an insight's record, in bytes.
@@ -141,12 +153,13 @@ impl Sender {
         Self { topics, source_topic, now: String::new(), numbers: Vec::new() }
     }
 
-    /// Hands all outputs of a batch over, waiting where the producer's queue is full until `stop` is true.
+    /// Hands all outputs of a batch over, processed logins with this header about `plugins` if there is one, waiting where the producer's queue is full until `stop` is true.
     pub fn send(
         &mut self,
         delivery: &mut Delivery,
         batch: BatchPart<'_>,
         pipeline: &Pipeline,
+        plugins: Option<&str>,
         output: &Output,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
@@ -162,6 +175,7 @@ impl Sender {
             if let Some(source) = &source {
                 headers.extend(source.headers());
             }
+            headers.extend(plugins.map(|plugins| text(PLUGINS, plugins)));
             let bypassed: Vec<_> = output.bypassed_by(place).map(|plugin| pipeline.plugin_label(plugin)).collect();
             headers.extend(bypassed.iter().map(|plugin| text(BYPASSED, plugin)));
             delivery.send(

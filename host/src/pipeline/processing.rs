@@ -13,7 +13,7 @@ use loginscope_wasm::{Meter, Usage};
 use super::batch::{Message, Output, PartitionState, Pipeline, Stopped};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
-use super::outputs::{BatchPart, SOURCE_BYTES, Sender, bypassed_bytes, carried_bytes, insight_bytes};
+use super::outputs::{BatchPart, Sender, added_bytes, carried_bytes, insight_bytes, plugins_header};
 use super::serving::{Generation, Serving};
 use super::worker::{Judged, Shared, Work};
 use crate::telemetry::Telemetry;
@@ -36,6 +36,8 @@ pub struct Processing {
     pub sender: Sender,
     /// Whether processed logins tell where they came from.
     pub source_headers: bool,
+    /// What processed logins tell of the plugins at hand; nothing, if not given.
+    pub plugins_header: Option<String>,
     /// The largest record of the insights topic, in bytes.
     pub insights_limit: usize,
     /// What the last batch came to.
@@ -56,6 +58,9 @@ impl Work<Librdkafka> for Processing {
     fn take_over(&mut self) -> anyhow::Result<()> {
         self.generation = Arc::clone(&self.serving.load());
         self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
+        if let Some(header) = &mut self.plugins_header {
+            *header = plugins_header(self.generation.number, &self.generation.chain);
+        }
         self.pipeline.measure(self.generation.probation.is_some());
         self.pipeline.start_instances();
         Ok(())
@@ -77,8 +82,7 @@ impl Work<Librdkafka> for Processing {
         shared: &Shared,
     ) -> Result<Judged, Error> {
         let carried_bytes: Vec<usize> = batch.iter().map(carried_bytes).collect();
-        let source_bytes = if self.source_headers { SOURCE_BYTES } else { 0 };
-        let added_bytes = source_bytes + bypassed_bytes(self.pipeline.chain());
+        let added_bytes = added_bytes(self.pipeline.chain(), self.source_headers, self.plugins_header.is_some());
         let messages: Vec<Message<'_>> = batch
             .iter()
             .zip(&carried_bytes)
@@ -134,7 +138,7 @@ impl Processing {
             fits
         });
         let stop = || shared.give_up.load(Ordering::Relaxed);
-        self.sender.send(delivery, part, &self.pipeline, &self.output, &stop)?;
+        self.sender.send(delivery, part, &self.pipeline, self.plugins_header.as_deref(), &self.output, &stop)?;
         self.tell(shared);
         Ok(match &self.output.stopped {
             None => Judged::All,

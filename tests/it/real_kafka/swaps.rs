@@ -12,7 +12,7 @@ use loginscope_kafka::OwnedRecord;
 use loginscope_tests::fold::Fold;
 use loginscope_tests::guests::misbehave;
 use loginscope_tests::instance::wait_until;
-use loginscope_tests::kafka::{Scene, cluster};
+use loginscope_tests::kafka::{Scene, cluster, header};
 use serde_json::{Value, json};
 
 use super::{configuration, well_formed};
@@ -21,6 +21,7 @@ const TOKEN: &str = "correct-horse-battery-staple";
 
 const CONFIGURATION: &str = "
 source_headers = true
+plugins_header = true
 workers = 2
 control_token = \"correct-horse-battery-staple\"
 [swap]
@@ -183,6 +184,11 @@ fn swap_after_swap_loses_nothing_and_what_is_refused_has_no_say() {
         String::from_utf8_lossy(record.payload.as_ref().unwrap()).contains("\"guest_user_logins\"")
     };
     assert_eq!(outputs.processed.records.iter().filter(is_marked).count(), 0, "what was refused had a say");
+    assert_eq!(
+        went_back(&outputs.processed.records),
+        0,
+        "logins were judged by a generation before that of earlier ones"
+    );
     let summaries: Vec<OwnedRecord> = scene.all(&scene.insights).into_iter().filter(is_summary).collect();
     Fold::new(&outputs.processed.records).check(&summaries, 100);
     let pauses = metrics.lines().filter(|line| line.starts_with("loginscope_plugin_swap_pause_seconds"));
@@ -192,6 +198,24 @@ fn swap_after_swap_loses_nothing_and_what_is_refused_has_no_say() {
         summaries.len(),
         pauses.collect::<Vec<_>>().join("\n")
     );
+}
+
+/// How many logins say that they went through plugins of an earlier generation than a login before them in their partition.
+fn went_back(processed: &[OwnedRecord]) -> usize {
+    let number = |record: &OwnedRecord, name: &str| -> i64 { header(record, name).unwrap().parse().unwrap() };
+    let generation = |record: &OwnedRecord| -> u64 {
+        let plugins = header(record, "loginscope-plugins").unwrap();
+        let (generation, plugins) = plugins.strip_prefix("generation=").unwrap().split_once("; ").unwrap();
+        assert!(plugins.starts_with("validate-logins@0.1.0, enrich-logins@0.1.0, summarize-logins@0.1.0"), "{plugins}");
+        generation.parse().unwrap()
+    };
+    let place = |record: &OwnedRecord| {
+        (number(record, "loginscope-source-partition"), number(record, "loginscope-source-offset"))
+    };
+    let mut judged: Vec<_> = processed.iter().map(|record| (place(record), generation(record))).collect();
+    judged.sort_unstable();
+    let is_back = |two: &&[((i64, i64), u64)]| two[0].0.0 == two[1].0.0 && two[0].1 > two[1].1;
+    judged.windows(2).filter(is_back).count()
 }
 
 fn is_summary(record: &OwnedRecord) -> bool {

@@ -18,7 +18,7 @@ use super::sole::SoleMember;
 use crate::commands::progress::Progress;
 use crate::config::Config;
 use crate::pipeline::batch::{OutputLimits, PartitionState, Partitions};
-use crate::pipeline::outputs::{SOURCE_BYTES, bypassed_bytes, carried_bytes};
+use crate::pipeline::outputs::{added_bytes, carried_bytes};
 use crate::pipeline::{Chain, Message, Output, Pipeline, TotalsBoard};
 
 /// The most messages and bytes of a home that are counted at once.
@@ -172,8 +172,8 @@ impl<'a> Fold<'a> {
         }
         self.counted.messages += 1;
         self.counted.moved += u64::from(home != partition);
-        let source_bytes = if self.config.source_headers { SOURCE_BYTES } else { 0 };
-        let added_bytes = source_bytes + bypassed_bytes(self.pipeline.chain());
+        let config = self.config;
+        let added_bytes = added_bytes(self.pipeline.chain(), config.source_headers, config.plugins_header);
         let waiting = Waiting {
             offset: message.offset(),
             timestamp: message.timestamp(),
