@@ -168,6 +168,9 @@ fn swap_after_swap_loses_nothing_and_what_is_refused_has_no_say() {
             let first = slices as usize * slice % (load.len() - slice);
             scene.write(&load[first..first + slice]);
             slices += 1;
+            if slices % 50 == 0 {
+                outputs.arrived();
+            }
             std::thread::sleep((Duration::from_millis(20) * slices).saturating_sub(began.elapsed()));
         }
         swapping.join().unwrap();
