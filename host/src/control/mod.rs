@@ -1,5 +1,6 @@
 //! The control plane: what runs beside the workers, on tokio.
 //!
+//! - [`group`]: which plugins the group runs, and how its instances agree on others.
 //! - [`http`]: health, readiness and metrics for machines.
 //! - [`memory`]: how much the process takes, and may take.
 //! - [`status`]: a line every few seconds for people.
@@ -7,6 +8,7 @@
 //!
 //! Nothing here is on a login's way, and nothing here touches a partition's state.
 
+pub mod group;
 pub mod http;
 pub mod memory;
 pub mod status;
