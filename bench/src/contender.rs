@@ -140,7 +140,8 @@ impl Contender {
             }
             Program::Loginscope { in_memory } => {
                 let mut command = unconfigured(&programs.loginscope);
-                command.args(["run", "--listen", "off", "--input-topic", &scene.input]);
+                command.env("LOGINSCOPE_LISTEN", "off");
+                command.args(["run", "--input-topic", &scene.input]);
                 command.args(["--processed-topic", scene.output(), "--rejected-topic", rejected]);
                 command.args(["--insights-topic", insights]);
                 command.args(["--state-in", if in_memory { "memory" } else { "changelog" }]);

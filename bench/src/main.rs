@@ -1,7 +1,7 @@
 //! Measures whole processes on a real Kafka: loginscope and the programs that it is compared with, in turns, on the same
 //! broker, data and machine. `cargo xtask bench` builds everything and starts it.
 //!
-//! - `throughput`, `restore`, `latency`, `rebalance`: what is measured, each with a file of results of its own.
+//! - `throughput`, `restore`, `latency`, `rebalance`, `swap`: what is measured, each with a file of results of its own.
 //! - `input`: the logins, and what becomes of their size.
 //! - `contender`: who is measured, and how each is started.
 //! - `cluster`: Kafka, and how far a group is.
@@ -24,6 +24,7 @@ mod rebalance;
 mod restore;
 mod results;
 mod statistics;
+mod swap;
 mod table;
 mod throughput;
 
@@ -76,6 +77,7 @@ fn run(options: &Options) -> Result<()> {
             Part::Restore => restore::measure(&bench),
             Part::Latency => latency::measure(&bench),
             Part::Rebalance => rebalance::measure(&bench),
+            Part::Swap => swap::measure(&bench),
         };
         findings.with_context(|| format!("measuring {}", part.name()))?.publish(part, options, &machine)?;
     }

@@ -5,6 +5,7 @@ mod arguments;
 
 use std::process::ExitCode;
 
+use crate::commands::plugin;
 use crate::commands::state::Task;
 use crate::commands::state::look::Look;
 use crate::commands::state::rebuild::{self, Rebuild};
@@ -30,8 +31,10 @@ const DEMO_MALFORMED: Key = keys::MALFORMED.default("0.02");
 const PIPE_TOPIC: Key = keys::INPUT_TOPIC.help("The topic that insights name");
 /// The demo has a broker of its own. One in the file is not meant for made-up logins.
 const DEMO_BROKERS: Key = keys::BROKERS.otherwise("one inside, also if the file names some");
+const PLUGIN_DRY_RUN: Key = keys::DRY_RUN.help("For deploy and remove: show what would change, and change nothing");
+const PLUGIN_JSON: Key = keys::JSON.help("The answer as JSON");
 
-const COMMANDS: [CommandLine; 7] = [
+const COMMANDS: [CommandLine; 8] = [
     CommandLine {
         name: "run",
         about: "Take logins from Kafka through the plugins, back to Kafka",
@@ -127,6 +130,24 @@ const COMMANDS: [CommandLine; 7] = [
             ("Operation (the group counts, the rest is of no effect)", &keys::RUN),
         ],
         run: run_state,
+    },
+    CommandLine {
+        name: "plugin",
+        about: "See and change the plugins of a running loginscope",
+        operands: &[
+            (
+                "WHAT",
+                "list: which ones serve; deploy FILE: have one serve, in place of the one of its name or behind all others; \
+                 remove NAME; rollback: have those serve again that did before; history: what has served, and what was refused",
+            ),
+            ("OPERAND", "The file for deploy, the name for remove"),
+        ],
+        keys: &[
+            ("Changes", &[keys::SETTINGS, keys::SHADOW, PLUGIN_DRY_RUN, keys::TO]),
+            ("Where", &[keys::CONTROL, keys::LISTEN, keys::CONTROL_TOKEN, keys::CONTROL_TOKEN_FILE, keys::CONFIG]),
+            ("What is shown", &[PLUGIN_JSON]),
+        ],
+        run: run_plugin,
     },
 ];
 
@@ -250,6 +271,31 @@ fn rebuild(sources: &Sources<'_>) -> Result<Rebuild, ConfigError> {
         })?,
         dry_run: sources.value(&keys::DRY_RUN, Said::truth)?,
     })
+}
+
+fn run_plugin(sources: &Sources<'_>, operands: &[String]) -> anyhow::Result<Exit> {
+    let dry_run = sources.value(&PLUGIN_DRY_RUN, Said::truth)?;
+    let task = match operands.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] | ["list"] => plugin::Task::List,
+        ["history"] => plugin::Task::History,
+        ["deploy", file] => plugin::Task::Deploy {
+            file: file.into(),
+            settings: sources.optional(&keys::SETTINGS, Said::path)?,
+            shadow: sources.value(&keys::SHADOW, |said| said.number(0..=1_000_000_000))?,
+            dry_run,
+        },
+        ["remove", name] => plugin::Task::Remove { name: name.to_owned(), dry_run },
+        ["rollback"] => plugin::Task::RollBack { to: sources.optional(&keys::TO, |said| said.number(1..=u64::MAX))? },
+        ["deploy"] => return Err(ConfigError("plugin deploy: it takes the plugin's file".to_owned()).into()),
+        ["remove"] => return Err(ConfigError("plugin remove: it takes the plugin's name".to_owned()).into()),
+        [what, ..] => {
+            let text = format!(
+                "plugin: {what:?} can't be done; allowed are list, deploy FILE, remove NAME, rollback and history, and nothing behind them"
+            );
+            return Err(ConfigError(text).into());
+        }
+    };
+    commands::plugin::run(&crate::config::control(sources, &PLUGIN_JSON)?, &task)
 }
 
 /// Whether what is wrong is the command line or the configuration.

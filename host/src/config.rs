@@ -14,10 +14,11 @@ mod said;
 mod sources;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use loginscope_kafka::{ClientSettings, StartPosition, TRANSACTION_TIMEOUT_MS};
@@ -25,12 +26,15 @@ use loginscope_login::Schema;
 use loginscope_login::decode::{Decoder, FormatError, InputFormat, TimestampFormat};
 
 use crate::application::{StateTopics, TopicNames};
+use crate::commands::plugin::Control;
 use crate::comparator::report::Tolerance;
 use crate::pipeline::delivery::Guarantee;
 use crate::pipeline::policy::Policies;
+use file::ConfigFile;
 pub use key::{Key, Place, Shape};
 pub use said::{Origin, Said};
 pub use sources::{Environment, Sources};
+use token::Token;
 
 /// With less memory than this, in bytes, no process starts.
 const LEAST_MEMORY: u64 = 16 << 20;
@@ -115,8 +119,12 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How often the status line is written.
     pub status_interval: Duration,
-    /// Where health and metrics are served.
+    /// Where the control port is.
     pub listen: Option<SocketAddr>,
+    /// The secret that changes through it take.
+    pub control_token: Option<Token>,
+    /// The configuration file.
+    pub file: Option<PathBuf>,
 }
 
 impl PipelineConfig {
@@ -189,7 +197,9 @@ impl Config {
             commit_interval: time(&keys::COMMIT_INTERVAL, milliseconds(1), longest_commit_interval)?,
             drain_timeout: time(&keys::DRAIN_TIMEOUT, milliseconds(1), Duration::from_hours(1))?,
             status_interval: time(&keys::STATUS_INTERVAL, milliseconds(100), Duration::from_hours(24))?,
-            listen: sources.value(&keys::LISTEN, listen_address)?,
+            listen: guarded_address(sources)?,
+            control_token: token::token(sources)?,
+            file: sources.optional(&keys::CONFIG, Said::path)?,
         })
     }
 }
@@ -305,6 +315,44 @@ fn listen_address(said: &Said) -> Result<Option<SocketAddr>, ConfigError> {
     })
 }
 
+/// Where to listen: elsewhere than on this machine only with a token.
+fn guarded_address(sources: &Sources<'_>) -> Result<Option<SocketAddr>, ConfigError> {
+    let has_token = token::token(sources)?.is_some();
+    sources.value(&keys::LISTEN, |said| {
+        let address = listen_address(said)?;
+        if address.is_some_and(|address| !address.ip().is_loopback()) && !has_token {
+            return Err(said.wrong(
+                "from there, others than this machine reach the control port, so it takes a control_token_file (or control_token); \
+                 without one, allowed is an address such as 127.0.0.1:9464",
+            ));
+        }
+        Ok(address)
+    })
+}
+
+/// Where a running loginscope is asked.
+pub fn control(sources: &Sources<'_>, json: &Key) -> Result<Control, ConfigError> {
+    let url = sources.optional(&keys::CONTROL, |said| {
+        let is_url = |text: &str| text.starts_with("http://").then(|| text.to_owned());
+        said.parsed("the begin of an address, such as http://127.0.0.1:9464", is_url)
+    })?;
+    let listened = || {
+        sources.value(&keys::LISTEN, |said| match listen_address(said)? {
+            // One that stands for all addresses of a machine is none to go to.
+            Some(address) if address.ip().is_unspecified() => Ok(format!("http://127.0.0.1:{}", address.port())),
+            Some(address) => Ok(format!("http://{address}")),
+            None => {
+                Err(said.wrong("there is no control port; allowed is --control URL with that of a running loginscope"))
+            }
+        })
+    };
+    Ok(Control {
+        url: url.map_or_else(listened, Ok)?,
+        token: token::token(sources)?,
+        json: sources.value(json, Said::truth)?,
+    })
+}
+
 fn plugin_files(said: &Said) -> Result<Vec<PathBuf>, ConfigError> {
     let files = said.paths()?;
     for file in &files {
@@ -319,8 +367,20 @@ fn plugin_files(said: &Said) -> Result<Vec<PathBuf>, ConfigError> {
 
 /// The settings of plugins. Whether there are such plugins is known when they are loaded.
 fn plugin_settings(sources: &Sources<'_>) -> Result<BTreeMap<String, PluginSettings>, ConfigError> {
+    sources.file().map_or_else(|| Ok(BTreeMap::new()), sections)
+}
+
+/// The settings of plugins that a configuration file has now.
+///
+/// # Errors
+/// It can't be read, or has a key that there isn't.
+pub fn settings_of_plugins(file: &Path) -> Result<BTreeMap<String, PluginSettings>, ConfigError> {
+    sections(&ConfigFile::read(file, &Origin::Flag(keys::CONFIG.flag))?)
+}
+
+fn sections(file: &ConfigFile) -> Result<BTreeMap<String, PluginSettings>, ConfigError> {
     let mut settings = BTreeMap::new();
-    for (name, said) in sources.file().into_iter().flat_map(file::ConfigFile::plugin_sections) {
+    for (name, said) in file.plugin_sections() {
         let json = serde_json::to_value(said.toml()).map_err(|error| said.wrong(error))?;
         settings.insert(name.to_owned(), PluginSettings { json, origin: said.origin });
     }

@@ -12,6 +12,7 @@ use loginscope_state::{Kept, Restored};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::comparator::report::Report;
+use crate::pipeline::serving::history::Cause;
 use crate::pipeline::{Chain, InsightRecord};
 
 /// How many different rejection codes are told apart: plugins make codes of their own.
@@ -96,6 +97,10 @@ impl Telemetry {
         );
         describe_counter!("loginscope_commits_total", "Commits of input offsets");
         describe_histogram!("loginscope_restore_seconds", "How long it took to restore a partition from its changelog");
+        describe_histogram!(
+            "loginscope_plugin_swap_pause_seconds",
+            "How long a worker takes to go over to new plugins, from its last batch on the old ones to its first on the new ones"
+        );
         describe_gauge!("loginscope_lag_messages", "Messages of a partition that are still to be read");
         describe_gauge!("loginscope_window_logins", "Accepted logins in the window that a partition is filling");
         describe_gauge!("loginscope_plugin_generation", "The generation of plugins that is serving, from 1");
@@ -172,6 +177,11 @@ impl Telemetry {
         tracing::info!(generation, "plugins swapped: {}", chain.labels());
     }
 
+    /// A worker went over to the newest plugins, between two batches.
+    pub fn took_over(&self, pause: Duration) {
+        histogram!("loginscope_plugin_swap_pause_seconds").record(pause.as_secs_f64());
+    }
+
     /// New plugins were tried beside those that serve.
     pub fn compared(&self, report: &Report) {
         for line in report.to_string().lines() {
@@ -191,9 +201,9 @@ impl Telemetry {
     }
 
     /// New plugins were refused; the old ones go on serving.
-    pub fn swap_refused(&self, path: &str, reason: &str) {
+    pub fn swap_refused(&self, cause: &Cause, reason: &str) {
         counter!("loginscope_plugin_swaps_total", "outcome" => "refused").increment(1);
-        tracing::error!(path, "plugin not swapped, the old one goes on serving: {reason}");
+        tracing::error!(by = cause.by, "{}: plugins not swapped, those before go on serving: {reason}", cause.what);
     }
 
     /// Accepted logins of a topic with several partitions had another key than their user id.

@@ -1,12 +1,12 @@
 //! What would change with other plugins is told before they serve.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use loginscope::comparator::report::{Change, Report, Tolerance, Use};
 use loginscope::comparator::{Comparator, Setting};
-use loginscope::control::swap::Swapper;
+use loginscope::control::swap::{Request, Swapper};
 use loginscope::pipeline::batch::OutputLimits;
 use loginscope::pipeline::plugins::DEFAULTS;
 use loginscope::pipeline::serving::Serving;
@@ -69,6 +69,7 @@ fn what_fails_on_recent_messages_never_serves() {
         setting,
         tolerance: TOLERANCE,
         probation: Duration::from_mins(1),
+        turn: Mutex::default(),
     };
     let payloads = messages(80);
     let messages: Vec<Message<'_>> = (0..)
@@ -78,7 +79,7 @@ fn what_fails_on_recent_messages_never_serves() {
     serving.recent.offer(0, &messages);
 
     let bad = guest(json!({ "how": "trap", "when_user": "user-7" }));
-    let swap = |chain: &Chain| swapper.swap(|_| Ok(chain.plugins.clone()));
+    let swap = |chain: &Chain| swapper.swap(&Request::new("a test", "nobody"), |_| Ok(chain.plugins.clone()));
     let refused = swap(&bad).unwrap_err().to_string();
     assert!(refused.starts_with("misbehave@0.1.0 fails on 2 logins and 0 windows of 80 messages: "), "{refused}");
     assert_eq!(serving.load().number, 1);

@@ -3,6 +3,7 @@
 
 mod batching;
 mod comparator;
+mod control;
 mod golden;
 mod readme;
 mod real_kafka;

@@ -1,13 +1,13 @@
 //! A new plugin on probation is rolled back by itself, and nothing is lost by that.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use loginscope::application::{Application, Settings, TopicLimits, TopicNames};
 use loginscope::comparator::Setting;
 use loginscope::comparator::report::Tolerance;
-use loginscope::control::swap::Swapper;
+use loginscope::control::swap::{Request, Swapper};
 use loginscope::pipeline::Chain;
 use loginscope::pipeline::batch::OutputLimits;
 use loginscope::pipeline::delivery::Guarantee;
@@ -75,13 +75,14 @@ impl Running {
             setting: Setting { topic: "user-login".into(), insight_every: 100, limits },
             tolerance: Tolerance { max_slowdown: f64::MAX, ..Tolerance::default() },
             probation: Duration::from_hours(1),
+            turn: Mutex::default(),
         };
         let producer = Producer::new(&broker.settings(), ProducerOptions::default()).unwrap();
         Self { broker, producer, application, telemetry, serving, swapper, written: 0 }
     }
 
     fn swap(&self, new: &Chain) {
-        self.swapper.swap(|_| Ok(new.plugins.clone())).unwrap();
+        self.swapper.swap(&Request::new("a test", "nobody"), |_| Ok(new.plugins.clone())).unwrap();
     }
 
     /// Writes logins of these users and waits until they were judged.
@@ -186,7 +187,7 @@ fn what_was_swapped_in_before_is_on_probation_still_when_something_else_is() {
     running.judge(["a"]);
     running
         .swapper
-        .swap(|plugins| {
+        .swap(&Request::new("another test", "nobody"), |plugins| {
             Ok(plugins
                 .iter()
                 .take(3)

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `how` | how to misbehave; see below |
 //! | `when_user` | only in a batch that holds a login of this user, and there at that very login; without it, in every call |
+//! | `after` | only when an instance has been handed so many logins |
 //! | `role` | only in this role: `validator`, `enricher` or `insight-generator`; without it, in all that can |
 //! | `echo` | `[{"name": "geo.country", "type": "text"}, …]`: the enricher reads these fields and sets them again as `echo_geo_country` … |
 //! | `echo_table` | the enricher sets the columns of the login's own table again, as `table_user_id` … |
@@ -22,6 +23,7 @@
 //! | `trap`, `panic` | traps without a word; panics, saying `this login is too much for me` |
 //! | `loop`, `recurse` | runs forever; calls itself without end |
 //! | `hoard`, `leak` | takes memory until there is none; answers right, but keeps a MiB more with each call |
+//! | `slow` | answers right, but takes some milliseconds for each call |
 //! | `chatter` | answers right, but writes 10,000 messages to the log first |
 //! | `loop_in_configure`, `trap_in_configure`, `lie_declaration` | while it is configured: runs forever; traps; declares what the contract doesn't allow |
 //! | `lie_row`, `lie_order` | names a row that isn't there; rows that don't ascend |

@@ -18,6 +18,8 @@ pub enum Part {
     Latency,
     /// What is noticed of instances that come and go
     Rebalance,
+    /// What swaps of plugins cost
+    Swap,
 }
 
 impl Part {
@@ -54,7 +56,11 @@ pub struct Options {
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 4], value_parser = clap::value_parser!(u16).range(1..))]
     partitions: Vec<u16>,
 
-    /// How many logins a second come (latency, rebalance)
+    /// How many swaps in a row (swap) [default: 1000, or 100 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..))]
+    swaps: Option<u32>,
+
+    /// How many logins a second come (latency, rebalance, swap)
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [5_000], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Vec<u32>,
 
@@ -112,6 +118,11 @@ impl Options {
         &self.rate
     }
 
+    /// How many swaps there are in a row.
+    pub fn swaps(&self) -> u32 {
+        self.swaps.unwrap_or(if self.quick { 100 } else { 1000 })
+    }
+
     /// For how many seconds logins come at a pace.
     pub fn seconds(&self) -> u64 {
         self.seconds.unwrap_or(if self.quick { 8 } else { 30 })
@@ -125,7 +136,7 @@ impl Options {
 
     /// The same as words of a command line, as far as these parts are concerned.
     pub fn words(&self, parts: &[Part]) -> Vec<String> {
-        use Part::{Latency, Rebalance, Restore, Throughput};
+        use Part::{Latency, Rebalance, Restore, Swap, Throughput};
         let mut words: Vec<String> = parts.iter().map(|part| part.name()).collect();
         let mut option = |of: &[Part], name: &str, value: String| {
             if of.iter().any(|part| parts.contains(part)) {
@@ -137,7 +148,8 @@ impl Options {
         option(&[Throughput], "workers", with_commas(&self.workers));
         option(&[Restore], "users", with_commas(self.users()));
         option(&[Restore], "partitions", with_commas(&self.partitions));
-        option(&[Latency, Rebalance], "rate", with_commas(&self.rate));
+        option(&[Swap], "swaps", self.swaps().to_string());
+        option(&[Latency, Rebalance, Swap], "rate", with_commas(&self.rate));
         option(&[Latency, Rebalance], "seconds", self.seconds().to_string());
         words.extend(self.quick.then(|| "--quick".to_owned()));
         if let Some(output) = self.output.as_deref().map(Path::to_string_lossy) {
@@ -176,6 +188,7 @@ mod tests {
             "latency throughput --logins 70000 --rounds 5 --workers 2,4 --output a",
             "restore --users 5000,7000 --partitions 3 --quick",
             "rebalance --rate 100,1000 --seconds 3",
+            "swap --swaps 20 --rate 7",
         ] {
             let first = parsed(text.split_whitespace());
             let words = first.words(&first.parts());

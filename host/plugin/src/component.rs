@@ -19,7 +19,7 @@ use crate::plugin::Plugin;
 use crate::sandbox::{HostState, Sandbox};
 
 /// The largest plugin, in bytes: an interpreter for another language fits, a compiler's working memory stays bounded.
-const MAX_BYTES: usize = 64 << 20;
+pub const MAX_BYTES: usize = 64 << 20;
 
 /// The longest reason that is repeated from another library or a plugin, in bytes.
 const MAX_REASON_BYTES: usize = 1024;

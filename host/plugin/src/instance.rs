@@ -94,6 +94,18 @@ impl Instance {
         self.measured.unwrap_or_default()
     }
 
+    /// Starts it, where it isn't running, so that the next call doesn't have to.
+    ///
+    /// # Errors
+    /// The plugin failed; the next call tries again.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        if self.running.is_none() {
+            let (sandbox, guests) = self.plugin.start()?;
+            self.running = Some(Running { sandbox, guests, fresh: true });
+        }
+        Ok(())
+    }
+
     /// Whether the next call is the first that the plugin's memory sees. A login is to blame for a failure only if it fails
     /// alone on a fresh instance.
     pub fn is_fresh(&self) -> bool {

@@ -36,7 +36,7 @@ mod sandbox;
 
 pub use aggregates::{AggregateReader, Period, Summary};
 pub use answer::{Enrichment, Insight, Severity, Window, WindowFacts};
-pub use component::{Component, componentize};
+pub use component::{Component, MAX_BYTES, componentize};
 pub use contract::{ContractVersion, Role};
 pub use declaration::{
     Aggregate, Condition, Declaration, Dimension, HistoryRequest, LookUp, Measure, Ranking, Retention, Span,

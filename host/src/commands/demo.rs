@@ -17,6 +17,7 @@ use crate::application::{Application, Settings, StateTopics, TopicLimits, TopicN
 use crate::cli::Exit;
 use crate::comparator::report::Tolerance;
 use crate::config::PipelineConfig;
+use crate::control::deploy::Deployer;
 use crate::control::swap::Swapper;
 use crate::control::{status, watch};
 use crate::generator::{Generator, Options};
@@ -83,7 +84,8 @@ pub fn run(demo: &Demo) -> Result<Exit> {
     };
     let serving = Arc::new(Serving::new(chain));
     let swapper = Swapper::new(&serving, &telemetry, &demo.pipeline, Tolerance::default(), PROBATION);
-    let _watcher = watch::watch(plugins, swapper)?;
+    let deployer = Arc::new(Deployer { plugins: Arc::new(plugins), swapper });
+    let _watcher = watch::watch(&deployer, None)?;
     let application = Application::start(
         &Settings {
             kafka: kafka.clone(),

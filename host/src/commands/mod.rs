@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod generate;
 pub mod pipe;
+pub mod plugin;
 mod progress;
 pub mod run;
 pub mod signals;

@@ -9,7 +9,8 @@ use super::signals::Signals;
 use crate::application::{Application, Settings, prepare_topics};
 use crate::cli::Exit;
 use crate::config::Config;
-use crate::control::http::{self, Readiness};
+use crate::control::deploy::Deployer;
+use crate::control::http::{self, Readiness, Served};
 use crate::control::memory::Memory;
 use crate::control::swap::Swapper;
 use crate::control::{status, watch};
@@ -38,17 +39,16 @@ pub fn run(config: &Config) -> Result<Exit> {
     // Signals count from here on: also one that comes while brokers are being looked for.
     let signals = Signals::listen()?;
     let serving = Arc::new(Serving::new(chain));
-    let _watcher = if config.watch {
-        let swapper = Swapper::new(&serving, &telemetry, &config.pipeline, config.tolerance, config.probation);
-        Some(watch::watch(plugins, swapper)?)
-    } else {
-        None
-    };
+    let swapper = Swapper::new(&serving, &telemetry, &config.pipeline, config.tolerance, config.probation);
+    let deployer = Arc::new(Deployer { plugins: Arc::new(plugins), swapper });
+    let _watcher = config.watch.then(|| watch::watch(&deployer, config.file.as_deref())).transpose()?;
     let mut memory = Memory::with_limit(config.memory_limit)?;
     let readiness = Readiness::default();
     if let Some(address) = config.listen {
-        let bound = runtime.block_on(http::serve(address, readiness.clone(), metrics))?;
-        tracing::info!("health and metrics at http://{bound}/healthz, /readyz and /metrics");
+        let token = config.control_token.clone();
+        let served = Served { readiness: readiness.clone(), metrics, deployer: Arc::clone(&deployer), token };
+        let bound = runtime.block_on(http::serve(address, served))?;
+        tracing::info!("health and metrics at http://{bound}/healthz, /readyz and /metrics; plugins at /v1/plugins");
     }
     let (partitions, limits) = prepare_topics(
         &config.kafka,

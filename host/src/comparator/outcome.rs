@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::pipeline::{InsightRecord, Rejected};
 
@@ -20,7 +21,7 @@ pub enum Outcome<'a> {
 }
 
 /// What became of a message, to be shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ShownOutcome {
     /// It was accepted, and came to this value.
@@ -64,7 +65,7 @@ impl Outcome<'_> {
 }
 
 /// A field of a processed login on both sides.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldChange {
     /// What it was; none where it wasn't there.
     pub old: Option<Value>,

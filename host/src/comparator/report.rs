@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use loginscope_wasm::Meter;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::outcome::{FieldChange, Outcome, SeenInsight, ShownOutcome, changed_fields};
 use crate::pipeline::serving::Allowed;
@@ -23,7 +24,7 @@ const ENOUGH_ROWS: u64 = 1000;
 const NEVER_SLOW: Duration = Duration::from_micros(1);
 
 /// What has been found.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Report {
     /// How many messages both sides took.
     pub messages: u64,
@@ -44,7 +45,7 @@ pub struct Report {
 }
 
 /// What differs in the insights of a kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct InsightChanges {
     /// Those that say the same.
     pub same: u64,
@@ -57,7 +58,7 @@ pub struct InsightChanges {
 }
 
 /// What a plugin took.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Use {
     /// Its version.
     pub version: String,
@@ -76,10 +77,11 @@ pub struct Use {
 }
 
 /// What calls of a plugin took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Spent {
     /// CPU time.
     #[serde(rename = "cpu_seconds", serialize_with = "as_seconds")]
+    #[schema(value_type = f64)]
     pub cpu_time: Duration,
     /// How many logins, or windows, were handed over; those that were handed over again count again.
     pub rows: u64,
@@ -114,7 +116,7 @@ fn most_cpu_time(before: Duration, most: f64) -> Duration {
 }
 
 /// A message that came to something else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Example {
     /// Its partition.
     pub partition: i32,
@@ -128,7 +130,7 @@ pub struct Example {
 }
 
 /// How a message came to something else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Change {
     /// It was judged differently.

@@ -126,7 +126,7 @@ fn add(properties: &mut Properties, name: &str, property: Property) -> Result<()
 }
 
 /// The value as it stands there.
-fn plain(said: &Said) -> Result<String, ConfigError> {
+pub(super) fn plain(said: &Said) -> Result<String, ConfigError> {
     const ALLOWED: &str = "a text, a number, true or false";
     match &said.words {
         Words::Texts(_) => match said.os_text().to_str() {
@@ -142,7 +142,7 @@ fn plain(said: &Said) -> Result<String, ConfigError> {
 }
 
 /// What the file that is named there holds, without the end of its last line.
-fn content(said: &Said) -> Result<String, ConfigError> {
+pub(super) fn content(said: &Said) -> Result<String, ConfigError> {
     let path: PathBuf = match &said.words {
         Words::Texts(_) | Words::Toml(toml::Value::String(_)) => said.path()?,
         Words::Toml(_) => return Err(hidden(said, "the path of a file")),

@@ -134,7 +134,43 @@ pub const PROBATION: Key =
 
 /// Where health and metrics are served.
 pub const LISTEN: Key =
-    Key::new("listen", "ADDRESS:PORT", "Where health and metrics are served, or \"off\"").default("127.0.0.1:9464");
+    Key::new("listen", "ADDRESS:PORT", "The control port: where health, metrics and plugins are served, or \"off\"")
+        .default("127.0.0.1:9464");
+
+/// The secret for changes through the control port.
+pub const CONTROL_TOKEN: Key = Key::new(
+    "control-token",
+    "TOKEN",
+    "The secret that changes through the control port take; better given as variable or file than as a flag",
+)
+.otherwise("none: no changes through it");
+
+/// The file with that secret.
+pub const CONTROL_TOKEN_FILE: Key = Key::new("control-token-file", "FILE", "A file that holds the control token");
+
+/// Where a running loginscope listens.
+pub const CONTROL: Key = Key::new("control", "URL", "The control port of a running loginscope")
+    .not_in_file()
+    .otherwise("http:// and where listen says");
+
+/// The settings of a plugin that is deployed.
+pub const SETTINGS: Key = Key::new("settings", "FILE", "For deploy: the plugin's settings, JSON or, by its name, TOML")
+    .not_in_file()
+    .otherwise("those that a plugin of its name has");
+
+/// On how many live logins a plugin is tried first.
+pub const SHADOW: Key = Key::new(
+    "shadow",
+    "LOGINS",
+    "For deploy: on how many live logins it is tried first, beside the plugins that serve",
+)
+.not_in_file()
+.default("0");
+
+/// Which generation of plugins is gone back to.
+pub const TO: Key = Key::new("to", "GENERATION", "For rollback: which generation of plugins is to serve again")
+    .not_in_file()
+    .otherwise("the one before");
 
 /// Whether missing topics are created.
 pub const CREATE_TOPICS: Key = Key::switch("create-topics", "Create topics that are missing").default("true");
@@ -247,7 +283,7 @@ pub const PIPELINE: [Key; 6] = [PLUGIN, INSIGHT_EVERY, EXACT_DISTINCT, MAX_MESSA
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 20] = [
+pub const RUN: [Key; 22] = [
     GROUP,
     INSTANCE,
     STATE_IN,
@@ -263,6 +299,8 @@ pub const RUN: [Key; 20] = [
     MAX_FAILURES,
     PROBATION,
     LISTEN,
+    CONTROL_TOKEN,
+    CONTROL_TOKEN_FILE,
     CREATE_TOPICS,
     SOURCE_HEADERS,
     COMMIT_INTERVAL,

@@ -20,6 +20,7 @@ impl Given<'_> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("plugin.wasm"), "not looked at here").unwrap();
         std::fs::write(folder.path().join("secret"), "hunter2\n").unwrap();
+        std::fs::write(folder.path().join("token"), "0123456789abcdef\n").unwrap();
         std::fs::write(folder.path().join("empty"), "\n").unwrap();
         let here = format!("{}/", folder.path().display());
         let in_folder = |text: &str| text.replace("./", &here);
@@ -88,6 +89,8 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("max-failures", "7", "7"),
         ("probation", "7s", "\"7s\""),
         ("listen", "off", "\"off\""),
+        ("control-token", "0123456789abcdef", "\"0123456789abcdef\""),
+        ("control-token-file", "./token", "\"token\""),
         ("create-topics", "false", "false"),
         ("source-headers", "true", "true"),
         ("commit-interval", "7ms", "\"7ms\""),
@@ -106,6 +109,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
             // The plugin lies in another folder each time, and where it was named differs.
             let mut config = config.unwrap_or_else(|error| panic!("{key}: {error}"));
             config.pipeline.plugins_named = None;
+            config.file = None;
             config.pipeline.plugins.iter_mut().for_each(|path| *path = PathBuf::from(path.file_name().unwrap()));
             format!("{config:#?}")
         };
@@ -123,7 +127,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 31, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 33, "a key is missing above");
 }
 
 #[test]

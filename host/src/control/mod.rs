@@ -4,10 +4,12 @@
 //! - [`http`]: health, readiness and metrics for machines.
 //! - [`memory`]: how much the process takes, and may take.
 //! - [`status`]: a line every few seconds for people.
-//! - [`watch`]: a changed plugin file becomes a new chain, and [`swap`]: that takes over, if what it changes is tolerated.
+//! - [`watch`]: files that change, and [`deploy`]: all that can be asked for of the plugins that serve.
+//! - [`swap`]: new plugins take over, if what they change is tolerated.
 //!
 //! Nothing here is on a login's way, and nothing here touches a partition's state.
 
+pub mod deploy;
 pub mod group;
 pub mod http;
 pub mod memory;

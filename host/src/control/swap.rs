@@ -1,13 +1,16 @@
-//! A new chain takes over, if what it would change is within what is tolerated.
+//! A new chain takes over, if what it would change is within what is tolerated. All ways to change plugins lead here: a file that
+//! changes, a deployment, a roll-back.
 //!
-//! It is tried first on a sample of the messages that were taken last, beside the one that serves, with nothing going out. What
-//! differs is told in any case. Anything wrong leaves the old one serving. For a while after, the workers look whether it stays within
-//! that ([`Probation`]).
+//! It is tried first on a sample of the messages that were taken last, beside the one that serves, with nothing going out, and, if
+//! that is asked for, on live ones as well. What differs is told in any case. Anything wrong leaves the old one serving. For a while after,
+//! the workers look whether it stays within that ([`Probation`]).
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::fmt;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use loginscope_wasm::Plugin;
 
 use crate::comparator::report::{Report, Tolerance};
@@ -16,7 +19,9 @@ use crate::config::PipelineConfig;
 use crate::pipeline::Chain;
 use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::chain::Keep;
-use crate::pipeline::serving::{Probation, Serving};
+use crate::pipeline::recent::RecentBatch;
+use crate::pipeline::serving::history::{Cause, Event};
+use crate::pipeline::serving::{Generation, Probation, Serving};
 use crate::telemetry::Telemetry;
 
 /// How many messages are compared at once: a plugin that loops takes its time for each.
@@ -24,6 +29,9 @@ const AT_ONCE: usize = 200;
 
 /// How often a swap is begun anew because others took over meanwhile.
 const ATTEMPTS: usize = 3;
+
+/// How long live messages are waited for, all in all.
+const SHADOW_PATIENCE: Duration = Duration::from_mins(10);
 
 /// Swaps chains, one at a time.
 pub struct Swapper {
@@ -37,6 +45,74 @@ pub struct Swapper {
     pub tolerance: Tolerance,
     /// How long it is looked whether a chain that has taken over stays within that.
     pub probation: Duration,
+    /// Held by the swap that is under way: others wait.
+    pub turn: Mutex<()>,
+}
+
+/// How a swap is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What leads to it.
+    pub cause: Cause,
+    /// Whether it ends when it is known what would change.
+    pub dry_run: bool,
+    /// On how many live messages the new plugins are tried beside those that serve, after the sample of recent ones.
+    pub shadow: u64,
+}
+
+impl Request {
+    /// To be carried out if what is recent raises no doubt.
+    pub fn new(what: impl Into<String>, by: impl Into<String>) -> Self {
+        Self { cause: Cause { what: what.into(), by: by.into() }, dry_run: false, shadow: 0 }
+    }
+}
+
+/// What came of a swap.
+#[derive(Debug)]
+pub struct Swapped {
+    /// How it ended.
+    pub end: End,
+    /// The number of the generation that serves.
+    pub generation: u64,
+    /// The plugins as `name@version`, with commas.
+    pub labels: String,
+    /// What the new plugins change, as far as it was tried.
+    pub report: Report,
+}
+
+/// How a swap ended that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The new plugins serve.
+    Serving,
+    /// They are those that serve.
+    Unchanged,
+    /// They would serve, but for a dry run.
+    Tried,
+}
+
+/// Why new plugins don't serve. The old ones do.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why, in a sentence.
+    pub reason: String,
+    /// What they would change, where it came to that.
+    pub report: Option<Box<Report>>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self { reason: format!("{error:#}"), report: None }
+    }
 }
 
 impl Swapper {
@@ -53,34 +129,96 @@ impl Swapper {
         let setting =
             Setting { topic: config.input_topic.as_str().into(), insight_every: config.insight_every, limits };
         serving.recent.want();
-        Self { serving: Arc::clone(serving), telemetry: Arc::clone(telemetry), setting, tolerance, probation }
+        let (serving, telemetry) = (Arc::clone(serving), Arc::clone(telemetry));
+        Self { serving, telemetry, setting, tolerance, probation, turn: Mutex::new(()) }
     }
 
-    /// Has changed plugins take over: `change` makes them of those that serve.
+    /// Has changed plugins take over: `change` makes them of those that serve. Waits for swaps that are under way.
     ///
     /// # Errors
     /// They are refused. The text says why.
-    pub fn swap(&self, change: impl Fn(&[Plugin]) -> Result<Vec<Plugin>>) -> Result<()> {
+    pub fn swap(
+        &self,
+        request: &Request,
+        change: impl Fn(&[Plugin]) -> Result<Vec<Plugin>>,
+    ) -> Result<Swapped, Refusal> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.verified(request, change).map_err(|refusal| {
+            if request.dry_run {
+                return refusal;
+            }
+            Refusal { report: refusal.report, ..self.refuse(request.cause.clone(), refusal.reason) }
+        })
+    }
+
+    /// Tells that something was asked for that can't be done.
+    pub fn refuse(&self, cause: Cause, reason: String) -> Refusal {
+        self.telemetry.swap_refused(&cause, &reason);
+        self.serving.history.add(Event::refused(cause, reason.clone()));
+        Refusal { reason, report: None }
+    }
+
+    /// Has the plugins of an earlier generation serve again, at once and without trying them: they did before. Without a number,
+    /// those that served before the present ones.
+    ///
+    /// # Errors
+    /// There is no such generation any more.
+    pub fn roll_back(&self, to: Option<u64>, by: &str) -> Result<Swapped, Refusal> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..ATTEMPTS {
+            let before = self.serving.load();
+            let number = to.unwrap_or(before.number.saturating_sub(1));
+            let chain = self.earlier(&before, number)?;
+            let cause = Cause { what: format!("roll-back to generation {number}"), by: by.to_owned() };
+            if let Some(generation) = self.serving.replace(before.number, Arc::clone(&chain), None, cause) {
+                self.telemetry.swapped(generation, &chain);
+                let (end, labels) = (End::Serving, chain.labels());
+                return Ok(Swapped { end, generation, labels, report: Report::default() });
+            }
+        }
+        Err(changing().into())
+    }
+
+    /// The chain of the plugins of an earlier generation.
+    fn earlier(&self, before: &Generation, number: u64) -> Result<Arc<Chain>> {
+        let plugins = self.serving.history.plugins_of(number).filter(|_| number < before.number);
+        let plugins = plugins.with_context(|| format!("generation {number} can't be gone back to"))?;
+        Ok(Arc::new(before.chain.next(plugins, Keep::All)?))
+    }
+
+    fn verified(
+        &self,
+        request: &Request,
+        change: impl Fn(&[Plugin]) -> Result<Vec<Plugin>>,
+    ) -> Result<Swapped, Refusal> {
         for _ in 0..ATTEMPTS {
             let before = self.serving.load();
             let plugins = change(&before.chain.plugins)?;
+            let swapped = |end, generation, labels, report| Swapped { end, generation, labels, report };
+            if are_the_same(&plugins, &before.chain.plugins) {
+                return Ok(swapped(End::Unchanged, before.number, before.chain.labels(), Report::default()));
+            }
             // What has not proved itself yet is no ground to stand on.
             let (proven, is_proven) = (before.proven(), before.probation().is_none());
             let keep = if is_proven { Keep::Declared } else { Keep::All };
-            let chain = Arc::new(before.chain.next(plugins, keep)?);
-            let report = self.compare(proven, &chain)?;
+            let chain = Arc::new(before.chain.next(plugins, keep).map_err(anyhow::Error::from)?);
+            let report = self.compare(proven, &chain, request.shadow)?;
             self.telemetry.compared(&report);
-            if let Some(refusal) = report.refusal(&self.tolerance) {
-                bail!("{refusal}");
+            if let Some(reason) = report.refusal(&self.tolerance) {
+                return Err(Refusal { reason, report: Some(Box::new(report)) });
+            }
+            if request.dry_run {
+                return Ok(swapped(End::Tried, before.number, chain.labels(), report));
             }
             let probation = self.probation(proven, &chain, &report)?;
             // It may have been rolled back meanwhile, and then it is another one that is to be changed.
-            if let Some(number) = self.serving.replace(before.number, Arc::clone(&chain), probation) {
+            let cause = request.cause.clone();
+            if let Some(number) = self.serving.replace(before.number, Arc::clone(&chain), probation, cause) {
                 self.telemetry.swapped(number, &chain);
-                return Ok(());
+                return Ok(swapped(End::Serving, number, chain.labels(), report));
             }
         }
-        bail!("the plugins that serve went on changing meanwhile");
+        Err(changing().into())
     }
 
     /// What the chain may do while it is new.
@@ -95,17 +233,58 @@ impl Swapper {
         Ok(Some(Probation::new(fallback, self.probation, allowed)))
     }
 
-    /// Takes the messages that came last through both chains, until it is certain that the new one fails too often.
-    fn compare(&self, before: &Arc<Chain>, chain: &Arc<Chain>) -> Result<Report> {
+    /// Takes the messages that came last, and then so many of those that come now, through both chains, until it is certain that the
+    /// new one fails too often.
+    fn compare(&self, before: &Arc<Chain>, chain: &Arc<Chain>, shadow: u64) -> Result<Report> {
         let mut comparator = Comparator::new(before, chain, &self.setting)?;
         for batch in self.serving.recent.batches() {
-            for some in batch.messages().chunks(AT_ONCE) {
-                comparator.compare(batch.partition, some);
-                if comparator.failure(&self.tolerance).is_some() {
-                    return Ok(comparator.report());
+            if !self.tolerates(&mut comparator, &batch) {
+                return Ok(comparator.report());
+            }
+        }
+        if shadow > 0 { self.shadow(before, chain, shadow) } else { Ok(comparator.report()) }
+    }
+
+    /// Takes so many live messages through both chains.
+    fn shadow(&self, before: &Arc<Chain>, chain: &Arc<Chain>, messages: u64) -> Result<Report> {
+        // Recent messages may come again among the live ones, where they would count twice.
+        let mut comparator = Comparator::new(before, chain, &self.setting)?;
+        let live = self.serving.recent.follow();
+        let deadline = Instant::now() + SHADOW_PATIENCE;
+        let mut seen = 0;
+        while seen < messages {
+            match live.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(batch) => {
+                    seen += batch.messages().len() as u64;
+                    if !self.tolerates(&mut comparator, &batch) {
+                        break;
+                    }
                 }
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("only {seen} of {messages} messages to shadow came within {SHADOW_PATIENCE:?}")
+                }
+                // Somebody else follows: there is one swap at a time, so nobody does.
+                Err(RecvTimeoutError::Disconnected) => bail!("the messages to shadow came to an end"),
             }
         }
         Ok(comparator.report())
     }
+
+    /// Compares a batch. Answers whether the new chain hasn't failed too often by now.
+    fn tolerates(&self, comparator: &mut Comparator, batch: &RecentBatch) -> bool {
+        batch.messages().chunks(AT_ONCE).all(|some| {
+            comparator.compare(batch.partition, some);
+            comparator.failure(&self.tolerance).is_none()
+        })
+    }
+}
+
+/// Whether these are the same bytes with the same settings, in the same order.
+fn are_the_same(some: &[Plugin], others: &[Plugin]) -> bool {
+    let what = |plugin: &Plugin| (plugin.component().digest(), plugin.settings().to_owned());
+    some.iter().map(what).eq(others.iter().map(what))
+}
+
+fn changing() -> anyhow::Error {
+    anyhow::anyhow!("the plugins that serve went on changing meanwhile")
 }

@@ -1,20 +1,27 @@
-//! A changed plugin file becomes a new chain, compiled and checked off the hot path, and given to [`swap`](super::swap).
+//! Files that are watched: those of plugins, and the configuration for the settings of plugins. What changes is given to
+//! [`deploy`](super::deploy).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use notify::{RecursiveMode, Watcher};
 
-use super::swap::Swapper;
-use crate::pipeline::plugins::PluginSet;
+use super::deploy::Deployer;
+use super::swap::{End, Refusal, Swapped};
+use crate::config;
+use crate::pipeline::plugins::{PluginSource, plain};
+use crate::pipeline::serving::history::Cause;
 
 /// A file is looked at when it has been left alone for so long: editors and compilers write in several steps.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// Watches the files of the plugins. The thread ends when the watcher that is returned is dropped.
-pub fn watch(plugins: PluginSet, swapper: Swapper) -> Result<impl Watcher> {
+/// Watches the files of the plugins, and the configuration file if there is one. The thread ends when the watcher that is returned is
+/// dropped.
+pub fn watch(deployer: &Arc<Deployer>, config: Option<&Path>) -> Result<impl Watcher + use<>> {
     let (events, changes) = mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
@@ -22,8 +29,8 @@ pub fn watch(plugins: PluginSet, swapper: Swapper) -> Result<impl Watcher> {
         }
     })
     .context("cannot watch files")?;
-    let mut reloader = Reloader::new(plugins, swapper);
-    for folder in reloader.folders() {
+    let mut follower = Follower::new(Arc::clone(deployer), config);
+    for folder in follower.folders() {
         // The folder, not the file: a file that is replaced by renaming would be lost from sight.
         watcher
             .watch(&folder, RecursiveMode::NonRecursive)
@@ -31,36 +38,52 @@ pub fn watch(plugins: PluginSet, swapper: Swapper) -> Result<impl Watcher> {
     }
     std::thread::Builder::new()
         .name("watch-plugins".to_owned())
-        .spawn(move || reloader.follow(&changes))
+        .spawn(move || follower.follow(&changes))
         .context("cannot start the thread that watches plugins")?;
     Ok(watcher)
 }
 
-/// Loads changed files anew.
-struct Reloader {
-    plugins: PluginSet,
-    swapper: Swapper,
-    /// What each file held when it was last looked at.
-    contents: Vec<Option<Vec<u8>>>,
+/// Takes over what changes.
+struct Follower {
+    deployer: Arc<Deployer>,
+    files: Vec<WatchedFile>,
 }
 
-impl Reloader {
-    fn new(plugins: PluginSet, swapper: Swapper) -> Self {
-        let contents = plugins.sources().iter().map(|source| std::fs::read(source.path()?).ok()).collect();
-        Self { plugins, swapper, contents }
+/// A file that is watched.
+struct WatchedFile {
+    path: PathBuf,
+    /// What it held when it was last looked at.
+    content: Option<Vec<u8>>,
+    holds: Holds,
+}
+
+/// What is in a file.
+enum Holds {
+    /// A plugin: its name, when it last served.
+    Plugin(Option<String>),
+    /// The configuration.
+    Configuration,
+}
+
+impl Follower {
+    fn new(deployer: Arc<Deployer>, config: Option<&Path>) -> Self {
+        let serving = deployer.swapper.serving.load();
+        let plugin = |source: &PluginSource| {
+            let path = source.path()?;
+            let shown = path.display().to_string();
+            let plugin = serving.chain.plugins.iter().find(|plugin| plugin.component().source() == shown);
+            Some(WatchedFile::new(path, Holds::Plugin(plugin.map(|plugin| plugin.name().to_owned()))))
+        };
+        let plugins = deployer.plugins.sources().iter().filter_map(plugin);
+        let files = plugins.chain(config.map(|path| WatchedFile::new(path, Holds::Configuration))).collect();
+        drop(serving);
+        Self { deployer, files }
     }
 
-    fn folders(&self) -> Vec<PathBuf> {
-        let mut folders: Vec<PathBuf> = self
-            .plugins
-            .sources()
-            .iter()
-            .filter_map(|source| source.path()?.parent())
-            .map(|folder| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
-            .collect();
-        folders.sort();
-        folders.dedup();
-        folders
+    fn folders(&self) -> BTreeSet<PathBuf> {
+        let folders = self.files.iter().filter_map(|file| file.path.parent());
+        let named = |folder: &Path| folder.as_os_str().is_empty();
+        folders.map(|folder| if named(folder) { PathBuf::from(".") } else { folder.to_owned() }).collect()
     }
 
     fn follow(&mut self, changes: &Receiver<()>) {
@@ -72,35 +95,55 @@ impl Reloader {
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
-            self.reload_changed();
-        }
-    }
-
-    fn reload_changed(&mut self) {
-        for index in 0..self.contents.len() {
-            let Some(path) = self.plugins.sources().get(index).and_then(|source| source.path().map(Path::to_owned))
-            else {
-                continue;
-            };
-            // A file that isn't there is about to be replaced; there will be another event.
-            let Ok(content) = std::fs::read(&path) else { continue };
-            let Some(known) = self.contents.get_mut(index) else { continue };
-            if content.is_empty() || known.as_ref() == Some(&content) {
-                continue;
+            for file in &mut self.files {
+                file.look(&self.deployer);
             }
-            *known = Some(content);
-            self.swap(index, &path);
         }
     }
+}
 
-    fn swap(&mut self, index: usize, path: &Path) {
-        let swapped = self.swapper.swap(|plugins| self.plugins.reload(plugins, index));
-        if let Err(error) = swapped {
-            self.swapper.telemetry.swap_refused(&path.display().to_string(), &format!("{error:#}"));
+impl WatchedFile {
+    fn new(path: &Path, holds: Holds) -> Self {
+        Self { path: path.to_owned(), content: std::fs::read(path).ok(), holds }
+    }
+
+    fn look(&mut self, deployer: &Deployer) {
+        // A file that isn't there is about to be replaced; there will be another event.
+        let Ok(content) = std::fs::read(&self.path) else { return };
+        if content.is_empty() || self.content.as_ref() == Some(&content) {
+            return;
+        }
+        self.content = Some(content);
+        match self.take_over(deployer) {
+            Ok(Swapped { end: End::Unchanged, .. }) => {
+                tracing::info!(path = %self.path.display(), "the file has changed, and nothing of the plugins by that");
+            }
+            Ok(_) => {}
             // Written once more, it is tried once more.
-            if let Some(known) = self.contents.get_mut(index) {
-                *known = None;
+            Err(_) => self.content = None,
+        }
+    }
+
+    fn take_over(&mut self, deployer: &Deployer) -> Result<Swapped, Refusal> {
+        match &mut self.holds {
+            Holds::Plugin(name) => {
+                let swapped = deployer.file_changed(&self.path, name.as_deref())?;
+                let shown = self.path.display().to_string();
+                let serving = deployer.swapper.serving.load();
+                let plugin = serving.chain.plugins.iter().find(|plugin| plugin.component().source() == shown);
+                *name = plugin.map(|plugin| plugin.name().to_owned()).or_else(|| name.take());
+                Ok(swapped)
             }
+            Holds::Configuration => match config::settings_of_plugins(&self.path) {
+                Ok(settings) => deployer.settings_changed(plain(&settings), &self.path),
+                Err(error) => {
+                    let cause = Cause {
+                        what: format!("{} has changed", self.path.display()),
+                        by: "the watched file".to_owned(),
+                    };
+                    Err(deployer.swapper.refuse(cause, error.to_string()))
+                }
+            },
         }
     }
 }

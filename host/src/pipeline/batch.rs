@@ -233,6 +233,14 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Starts all instances that aren't running, so that the next batch doesn't have to. One that can't be started is tried again with
+    /// its first call, and fails there.
+    pub fn start_instances(&mut self) {
+        for instance in &mut self.instances {
+            instance.start().ok();
+        }
+    }
+
     /// Takes a batch of one partition all the way. `messages` are in offset order; `output` is added to.
     pub fn process(
         &mut self,

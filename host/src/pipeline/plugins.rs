@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use anyhow::{Context, Result, bail};
 use loginscope_login::decode::InputFormat;
 use loginscope_state::Catalog;
-use loginscope_wasm::{Engine, Limits, LoadError, Plugin, Problem};
+use loginscope_wasm::{Component, Engine, Limits, LoadError, Plugin, Problem};
 
 use super::chain::Chain;
-use super::policy::{Policies, Policy};
+use super::policy::Policies;
 use crate::config::{ConfigError, Origin, PipelineConfig, PluginSettings};
 
 /// The plugins that the host carries inside, by file name, in their order.
@@ -43,13 +44,20 @@ impl PluginSource {
     }
 }
 
+/// The settings of plugins by their names, each a JSON object.
+pub type Settings = BTreeMap<String, serde_json::Value>;
+
+/// The settings without where they stand.
+pub fn plain(settings: &BTreeMap<String, PluginSettings>) -> Settings {
+    settings.iter().map(|(name, settings)| (name.clone(), settings.json.clone())).collect()
+}
+
 /// All plugins of a run: where they come from, and their settings.
 pub struct PluginSet {
     engine: Engine,
     policies: Policies,
     sources: Vec<PluginSource>,
-    /// The settings by plugin name, each a JSON object.
-    settings: BTreeMap<String, serde_json::Value>,
+    settings: RwLock<Settings>,
     format: InputFormat,
     /// How many different values of a key are counted exactly.
     exact_distinct: u64,
@@ -61,16 +69,12 @@ pub struct PluginSet {
 
 impl PluginSet {
     /// The plugins from these sources, in this order.
-    pub fn new(
-        sources: Vec<PluginSource>,
-        settings: BTreeMap<String, serde_json::Value>,
-        format: InputFormat,
-    ) -> Result<Self> {
+    pub fn new(sources: Vec<PluginSource>, settings: Settings, format: InputFormat) -> Result<Self> {
         Ok(Self {
             engine: Engine::new()?,
             policies: Policies::new(),
             sources,
-            settings,
+            settings: RwLock::new(settings),
             format,
             exact_distinct: Catalog::EXACT_DISTINCT,
             named: None,
@@ -85,7 +89,7 @@ impl PluginSet {
         } else {
             config.plugins.iter().cloned().map(PluginSource::File).collect()
         };
-        let settings = config.settings.iter().map(|(name, settings)| (name.clone(), settings.json.clone())).collect();
+        let settings = plain(&config.settings);
         let origin = |(name, settings): (&String, &PluginSettings)| (name.clone(), settings.origin.clone());
         Ok(Self {
             named: config.plugins_named.clone().filter(|_| !config.plugins.is_empty()),
@@ -110,7 +114,8 @@ impl PluginSet {
     pub fn load(&self) -> Result<Chain> {
         let plugins = self.sources.iter().map(|source| self.load_one(source)).collect::<Result<Vec<_>>>();
         let plugins = plugins.map_err(|error| self.with_origin(error))?;
-        for name in self.settings.keys() {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        for name in settings.keys() {
             if !plugins.iter().any(|plugin| plugin.name() == name) {
                 let known: Vec<_> = plugins.iter().map(Plugin::name).collect();
                 let origin = self.settings_origins.get(name).map(|origin| format!("{origin}: ")).unwrap_or_default();
@@ -136,28 +141,11 @@ impl PluginSet {
         }
     }
 
-    /// The plugins with the one from this source loaded anew.
-    pub fn reload(&self, plugins: &[Plugin], source: usize) -> Result<Vec<Plugin>> {
-        let source_of_plugin = self.sources.get(source).context("there is no such plugin")?;
-        let mut plugins = plugins.to_vec();
-        if let Some(place) = plugins.get_mut(source) {
-            *place = self.load_one(source_of_plugin)?;
-        }
-        Ok(plugins)
-    }
-
-    fn load_one(&self, source: &PluginSource) -> Result<Plugin> {
-        match source {
-            PluginSource::File(path) => {
-                let shown = path.display().to_string();
-                let bytes = std::fs::read(path).with_context(|| format!("cannot read plugin {shown}"))?;
-                self.configure(&bytes, &shown)
-            }
-            PluginSource::Inside { name, bytes } => self.configure(bytes, name),
-        }
-    }
-
-    fn configure(&self, bytes: &[u8], source: &str) -> Result<Plugin> {
+    /// A plugin's component from its bytes, which must be those that the configuration pins.
+    ///
+    /// # Errors
+    /// It can't be used.
+    pub fn component(&self, bytes: &[u8], source: &str) -> Result<Component> {
         let component = self.engine.load(bytes, source)?;
         let policy = self.policies.get(component.name());
         if let Some(pinned) = policy.and_then(|policy| policy.digest)
@@ -166,8 +154,48 @@ impl PluginSet {
             let problem = Problem::OtherDigest { digest: component.digest(), pinned };
             return Err(LoadError { plugin: component.label().to_owned(), problem }.into());
         }
-        let settings = self.settings.get(component.name()).map_or_else(|| "{}".to_owned(), ToString::to_string);
-        let limits = policy.map_or_else(Limits::default, |policy: &Policy| policy.limits);
-        Ok(component.configure(&settings, &limits)?)
+        Ok(component)
+    }
+
+    /// A component with these settings, a JSON object, under its policy's limits.
+    ///
+    /// # Errors
+    /// It refuses the settings, or can't be used.
+    pub fn configure(&self, component: &Component, settings: &str) -> Result<Plugin> {
+        let policy = self.policies.get(component.name());
+        Ok(component.configure(settings, &policy.map_or_else(Limits::default, |policy| policy.limits))?)
+    }
+
+    /// The plugin in a file, with the settings that the configuration has for it.
+    ///
+    /// # Errors
+    /// It can't be read or used.
+    pub fn from_file(&self, path: &Path) -> Result<Plugin> {
+        let shown = path.display().to_string();
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read plugin {shown}"))?;
+        self.configured(&bytes, &shown)
+    }
+
+    /// The settings that the configuration has for a plugin.
+    pub fn settings_of(&self, name: &str) -> String {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        settings.get(name).map_or_else(|| "{}".to_owned(), ToString::to_string)
+    }
+
+    /// The settings in the configuration are these from now on, by plugin name.
+    pub fn set_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    fn load_one(&self, source: &PluginSource) -> Result<Plugin> {
+        match source {
+            PluginSource::File(path) => self.from_file(path),
+            PluginSource::Inside { name, bytes } => self.configured(bytes, name),
+        }
+    }
+
+    fn configured(&self, bytes: &[u8], source: &str) -> Result<Plugin> {
+        let component = self.component(bytes, source)?;
+        self.configure(&component, &self.settings_of(component.name()))
     }
 }

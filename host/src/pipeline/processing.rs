@@ -11,6 +11,7 @@ use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
+use super::serving::history::Cause;
 use super::serving::{Generation, Serving};
 use super::worker::{Judged, Shared, Work};
 
@@ -51,6 +52,7 @@ impl Work<Librdkafka> for Processing {
         self.generation = Arc::clone(&self.serving.load());
         self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
         self.pipeline.measure(self.generation.probation.is_some());
+        self.pipeline.start_instances();
         Ok(())
     }
 
@@ -144,7 +146,9 @@ impl Processing {
             return true;
         };
         partition.state.rollback();
-        if let Some(number) = self.serving.replace(generation.number, Arc::clone(&probation.fallback), None) {
+        let fallback = Arc::clone(&probation.fallback);
+        let cause = Cause { what: format!("rolled back: {reason}"), by: "loginscope".to_owned() };
+        if let Some(number) = self.serving.replace(generation.number, fallback, None, cause) {
             shared.telemetry.rolled_back(number, &probation.fallback, &reason);
         }
         false

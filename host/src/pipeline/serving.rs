@@ -3,16 +3,20 @@
 //! A chain that has taken over is in its *probation* for a while: where it does worse than it may, the first worker to notice has the
 //! chain before it take over again, and what the batch at hand came to is thrown away.
 
+pub mod history;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
+use chrono::{DateTime, Utc};
 use loginscope_wasm::Meter;
 
 use super::batch::Output;
 use super::chain::Chain;
 use super::recent::Recent;
+use history::{Cause, Event, History};
 
 /// A plugin that was handed fewer logins than this isn't judged by its time yet.
 const ENOUGH_ROWS: u64 = 1000;
@@ -23,6 +27,10 @@ pub struct Generation {
     pub number: u64,
     /// The chain.
     pub chain: Arc<Chain>,
+    /// Since when it serves.
+    pub since: DateTime<Utc>,
+    /// What led to it.
+    pub cause: Cause,
     /// What it may do while it is new; none for the first one, and for one that had served before.
     pub probation: Option<Probation>,
 }
@@ -44,7 +52,7 @@ pub struct Probation {
     /// The chain that takes over again.
     pub fallback: Arc<Chain>,
     /// When it is over.
-    until: Instant,
+    pub until: Instant,
     /// The plugins that are new.
     plugins: Vec<OnProbation>,
     /// The messages that were judged so far.
@@ -137,13 +145,19 @@ pub struct Serving {
     current: ArcSwap<Generation>,
     /// Some of the messages that the workers took last.
     pub recent: Recent,
+    /// What has served, and what was refused.
+    pub history: History,
 }
 
 impl Serving {
     /// The first generation.
     pub fn new(chain: Chain) -> Self {
-        let first = Generation { number: 1, chain: Arc::new(chain), probation: None };
-        Self { current: ArcSwap::from_pointee(first), recent: Recent::default() }
+        let cause = Cause { what: "the start".to_owned(), by: "loginscope".to_owned() };
+        let first = Generation { number: 1, chain: Arc::new(chain), since: Utc::now(), cause, probation: None };
+        let (recent, history) = (Recent::default(), History::default());
+        let serving = Self { current: ArcSwap::from_pointee(first), recent, history };
+        serving.history.add(Event::of(&serving.load()));
+        serving
     }
 
     /// The generation that serves.
@@ -153,14 +167,17 @@ impl Serving {
 
     /// Has another chain serve from each worker's next batch on, if the one that serves is still the one of this number. Answers
     /// its generation.
-    pub fn replace(&self, number: u64, chain: Arc<Chain>, probation: Option<Probation>) -> Option<u64> {
-        let next = Arc::new(Generation { number: number + 1, chain, probation });
+    pub fn replace(&self, number: u64, chain: Arc<Chain>, probation: Option<Probation>, cause: Cause) -> Option<u64> {
+        let next = Arc::new(Generation { number: number + 1, chain, since: Utc::now(), cause, probation });
         let before = self.load();
         if before.number != number {
             return None;
         }
-        let found = self.current.compare_and_swap(&*before, next);
-        (found.number == number).then_some(number + 1)
+        let found = self.current.compare_and_swap(&*before, Arc::clone(&next));
+        (found.number == number).then(|| {
+            self.history.add(Event::of(&next));
+            number + 1
+        })
     }
 }
 

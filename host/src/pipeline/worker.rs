@@ -165,12 +165,14 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
     }
 
     fn take_over(&mut self) -> anyhow::Result<()> {
+        let began = K::now();
         self.work.take_over()?;
         for (number, partition) in &mut self.partitions {
             // Those that go are told no more.
             self.shared.telemetry.kept(*number, partition.state.kept(), false);
             partition.state.adopt(Arc::clone(self.work.catalog()));
         }
+        self.shared.telemetry.took_over(K::since(began));
         Ok(())
     }
 

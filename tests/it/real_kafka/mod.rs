@@ -13,6 +13,7 @@ mod rebuilding;
 mod records;
 mod secured;
 mod soak;
+mod swaps;
 mod transactions;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 use xtask::bench::Options;
-use xtask::{kafka, plugins, project};
+use xtask::plugins::{self, Builder};
+use xtask::{kafka, project};
 
 /// Measures loginscope on a real Kafka, beside the programs it is compared with, and writes bench/results.
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     kafka::prepare()?;
     plugins::ensure_wasm_target()?;
+    plugins::build(&plugins::default_sources(), &plugins::default_output(), Builder::Cargo)?;
     let target = project::cargo_target();
     let mut build = project::cargo(&project::root());
     build.args(["build", "--release", "--package", "loginscope", "--package", "loginscope-bench", "--bins"]);

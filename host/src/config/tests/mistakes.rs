@@ -38,6 +38,22 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "--listen: \"localhost:9464\" can't be used; allowed is an IP address with a port, such as 127.0.0.1:9464, or \"off\"".into(),
         ),
         (
+            run(&["--listen", "0.0.0.0:9464"]),
+            "--listen: from there, others than this machine reach the control port, so it takes a control_token_file (or \
+             control_token); without one, allowed is an address such as 127.0.0.1:9464"
+                .into(),
+        ),
+        (
+            run(&["--control-token", "hunter2"]),
+            "--control-token: the token can't be used; allowed are at least 16 visible ASCII characters, such as what \
+             \"openssl rand -hex 32\" makes"
+                .into(),
+        ),
+        (
+            run(&["--control-token", "0123456789abcdef", "--control-token-file", "./secret"]),
+            "--control-token-file: --control-token gives a token already; allowed is one of them".into(),
+        ),
+        (
             run(&["--commit-interval", "100"]),
             "--commit-interval: \"100\" can't be used; allowed is a time from 1ms to 5s, such as 100ms".into(),
         ),
@@ -172,7 +188,7 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             file("workrs = 4"),
             "loginscope.toml line 1: workrs: there is no such key; allowed are brokers, input_topic, processed_topic, insights_topic, \
              rejected_topic, plugins, insight_every, exact_distinct, max_message_bytes, group, instance, state_in, changelog_topic, totals_topic, from, workers, \
-             memory_limit, delivery, watch, listen, create_topics, source_headers, commit_interval, drain_timeout, status_interval, the sections \
+             memory_limit, delivery, watch, listen, control_token, control_token_file, create_topics, source_headers, commit_interval, drain_timeout, status_interval, the sections \
              [input], [input.fields], [swap] and [kafka], [policy.NAME] for the plugin NAME, and one for its settings under its name".into(),
         ),
         (

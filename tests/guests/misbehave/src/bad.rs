@@ -8,6 +8,9 @@ use crate::settings::How;
 /// How much is leaked with each call, in bytes.
 const LEAK: usize = 1 << 20;
 
+/// How many turns a slow call takes: some milliseconds.
+const SLOW: u64 = 20_000_000;
+
 /// Does what it is told to, where that isn't a lie.
 pub fn misbehave(how: &How) {
     match how {
@@ -19,6 +22,9 @@ pub fn misbehave(how: &How) {
             black_box(recurse(1));
         }
         How::Leak => leak(),
+        How::Slow => (0..SLOW).for_each(|turn| {
+            black_box(turn);
+        }),
         How::Chatter => (0..10_000).for_each(|number| log::write(log::Level::Warn, &format!("message {number}\n"))),
         _ => {}
     }

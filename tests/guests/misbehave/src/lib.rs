@@ -48,7 +48,7 @@ fn configure(settings: &str, role: Role, declaration: fn() -> Declaration) -> Re
 /// The row at which to misbehave in this batch, if any.
 fn bad_row(batch: &Batch, role: Role) -> Option<usize> {
     let settings = settings::get();
-    if !settings.applies_to(role) {
+    if !settings.applies_to(role) || settings::saw(batch.rows.into()) + u64::from(batch.rows) < settings.after {
         return None;
     }
     match &settings.when_user {

@@ -1,6 +1,6 @@
 //! What the plugin can be told to do.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use serde::Deserialize;
@@ -14,6 +14,8 @@ pub struct Settings {
     /// Misbehave only in a batch that holds a login of this user, and there at that very login. Without it, in every
     /// call.
     pub when_user: Option<String>,
+    /// Misbehave only after so many logins or windows of an instance.
+    pub after: u64,
     /// Misbehave only in this role.
     pub role: Option<Role>,
     /// Further fields that the enricher reads and gives back as `echo_…`, dots as underscores.
@@ -74,6 +76,8 @@ pub enum How {
     Leak,
     /// Answer right, but write 10,000 messages to the log first.
     Chatter,
+    /// Answer right, but take a long time for each call.
+    Slow,
     /// Configure: run forever.
     LoopInConfigure,
     /// Configure: trap.
@@ -122,6 +126,7 @@ impl Settings {
 }
 
 thread_local! {
+    static SEEN: Cell<u64> = const { Cell::new(0) };
     static SETTINGS: RefCell<Rc<Settings>> = RefCell::default();
 }
 
@@ -135,4 +140,9 @@ pub fn set(json: &str) -> Result<(), String> {
 /// The settings.
 pub fn get() -> Rc<Settings> {
     SETTINGS.with_borrow(Rc::clone)
+}
+
+/// Counts what this instance sees. Answers how much it has seen before.
+pub fn saw(count: u64) -> u64 {
+    SEEN.replace(SEEN.get() + count)
 }

@@ -1,0 +1,102 @@
+//! What can be asked for of the plugins that serve, from wherever: a file has changed, settings have changed, a component was handed
+//! in, a plugin is to go, or what served before is to come back. Each makes new plugins of those that serve; [`Swapper`] does the rest.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use loginscope_wasm::Plugin;
+
+use super::swap::{Refusal, Request, Swapped, Swapper};
+use crate::pipeline::plugins::{PluginSet, Settings};
+
+/// Where a component comes from that was handed in.
+const UPLOAD: &str = "deployed";
+
+/// Changes the plugins that serve.
+pub struct Deployer {
+    /// How plugins are loaded.
+    pub plugins: Arc<PluginSet>,
+    /// How they take over.
+    pub swapper: Swapper,
+}
+
+impl Deployer {
+    /// A plugin's file holds something else now. `former` is the name of the plugin that it held before; the new one takes that one's
+    /// place.
+    ///
+    /// # Errors
+    /// The plugin is refused.
+    pub fn file_changed(&self, path: &Path, former: Option<&str>) -> Result<Swapped, Refusal> {
+        let request = Request::new(format!("{} has changed", path.display()), "the watched file");
+        self.swapper.swap(&request, |serving| Ok(with(serving, self.plugins.from_file(path)?, former)))
+    }
+
+    /// The configuration has these settings now. Plugins whose settings differ from those that were there before get the new
+    /// ones.
+    ///
+    /// # Errors
+    /// They are refused.
+    pub fn settings_changed(&self, settings: Settings, config: &Path) -> Result<Swapped, Refusal> {
+        let request = Request::new(format!("the settings in {} have changed", config.display()), "the watched file");
+        let new_of = |name: &str| settings.get(name).map_or_else(|| "{}".to_owned(), ToString::to_string);
+        let swapped = self.swapper.swap(&request, |serving| {
+            if let Some(unknown) = settings.keys().find(|name| serving.iter().all(|plugin| plugin.name() != *name)) {
+                bail!("there is no plugin {unknown}, so it can't have settings; the plugins are {}", names(serving));
+            }
+            let updated = serving.iter().map(|plugin| {
+                let new = new_of(plugin.name());
+                // Those that a deployment gave it stay, where the configuration says the same as before.
+                let is_as_before = self.plugins.settings_of(plugin.name()) == new;
+                if is_as_before { Ok(plugin.clone()) } else { self.plugins.configure(plugin.component(), &new) }
+            });
+            updated.collect()
+        })?;
+        self.plugins.set_settings(settings);
+        Ok(swapped)
+    }
+
+    /// A component, or a core module, is to serve: in place of the plugin of its name, or behind all others. Without settings, it has
+    /// those of the plugin that it replaces, or else the configuration's.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn deploy(&self, bytes: &[u8], settings: Option<&str>, request: &Request) -> Result<Swapped, Refusal> {
+        self.swapper.swap(request, |serving| {
+            let component = self.plugins.component(bytes, UPLOAD)?;
+            let replaced = serving.iter().find(|plugin| plugin.name() == component.name());
+            let settings = settings.map(str::to_owned).or_else(|| replaced.map(|plugin| plugin.settings().to_owned()));
+            let settings = settings.unwrap_or_else(|| self.plugins.settings_of(component.name()));
+            Ok(with(serving, self.plugins.configure(&component, &settings)?, None))
+        })
+    }
+
+    /// A plugin is to serve no longer.
+    ///
+    /// # Errors
+    /// There is none of this name, or the others can't do without it.
+    pub fn remove(&self, name: &str, request: &Request) -> Result<Swapped, Refusal> {
+        self.swapper.swap(request, |serving| {
+            let others: Vec<Plugin> = serving.iter().filter(|plugin| plugin.name() != name).cloned().collect();
+            if others.len() == serving.len() {
+                bail!("there is no plugin {name}; the plugins are {}", names(serving));
+            }
+            Ok(others)
+        })
+    }
+}
+
+fn names(plugins: &[Plugin]) -> String {
+    plugins.iter().map(Plugin::name).collect::<Vec<_>>().join(", ")
+}
+
+/// The plugins with this one, in the place of the one that had its name, or the former one; or else behind them.
+fn with(serving: &[Plugin], new: Plugin, former: Option<&str>) -> Vec<Plugin> {
+    let mut plugins = serving.to_vec();
+    let place_of = |name: &str| serving.iter().position(|plugin| plugin.name() == name);
+    match place_of(new.name()).or_else(|| place_of(former?)).and_then(|place| plugins.get_mut(place)) {
+        Some(replaced) => *replaced = new,
+        None => plugins.push(new),
+    }
+    plugins
+}

@@ -1,0 +1,200 @@
+//! Swap after swap while logins flow, to versions good and bad in every way: no login is lost or doubled, windows stay exact, and what is
+//! refused never has a say.
+//!
+//! `LOGINSCOPE_SWAPS` and `LOGINSCOPE_SWAP_RATE` (logins a second) make it longer and faster than in the ordinary tests.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use loginscope_kafka::OwnedRecord;
+use loginscope_tests::fold::Fold;
+use loginscope_tests::guests::misbehave;
+use loginscope_tests::instance::wait_until;
+use loginscope_tests::kafka::{Scene, cluster};
+use serde_json::{Value, json};
+
+use super::{configuration, well_formed};
+
+const TOKEN: &str = "correct-horse-battery-staple";
+
+const CONFIGURATION: &str = "
+source_headers = true
+workers = 2
+control_token = \"correct-horse-battery-staple\"
+[swap]
+probation = \"20s\"
+";
+
+/// A number that is given from outside.
+fn given(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+/// What is to become of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    Serves,
+    IsRefused,
+    IsRolledBack,
+}
+
+/// A version of a plugin.
+struct Version {
+    what: &'static str,
+    component: Vec<u8>,
+    settings: Value,
+    fate: Fate,
+}
+
+/// Those that don't serve for long add a field that no other one does: by that they would be seen.
+fn versions() -> Vec<Version> {
+    let guest = |what, settings, fate| Version { what, component: misbehave().to_vec(), settings, fate };
+    let bytes = |what, component| Version { what, component, settings: json!({}), fate: Fate::IsRefused };
+    let bad = |how: &str| json!({ "how": how, "role": "enricher", "history": true });
+    let mut corrupt = misbehave().to_vec();
+    let middle = corrupt.len() / 2;
+    corrupt[middle..middle + 200].fill(0xff);
+    let foreign = b"\0asm\x0d\0\x01\0";
+    vec![
+        guest("a good one", json!({}), Fate::Serves),
+        guest("a slower one", bad("slow"), Fate::IsRefused),
+        guest("one that differs", json!({ "echo_table": true }), Fate::Serves),
+        guest("one that traps when loaded", bad("trap_in_configure"), Fate::IsRefused),
+        guest(
+            "one that traps after many logins",
+            json!({ "how": "trap", "role": "enricher", "after": 10_000 }),
+            Fate::IsRolledBack,
+        ),
+        guest("an endless loop", bad("loop"), Fate::IsRefused),
+        guest("one that hoards memory", bad("hoard"), Fate::IsRefused),
+        bytes("one of another world", foreign.to_vec()),
+        bytes("a corrupt one", corrupt),
+        bytes("one that was cut off", misbehave()[..middle].to_vec()),
+        guest("another good one", json!({ "role": "enricher" }), Fate::Serves),
+    ]
+}
+
+/// The control port, as a client sees it.
+struct Control {
+    url: String,
+    agent: ureq::Agent,
+}
+
+impl Control {
+    fn at(url: String) -> Self {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build();
+        Self { url, agent: config.new_agent() }
+    }
+
+    fn deploy(&self, version: &Version) -> Value {
+        let deployment = json!({ "component": STANDARD.encode(&version.component), "settings": version.settings });
+        let request =
+            self.agent.post(format!("{}/v1/plugins", self.url)).header("Authorization", format!("Bearer {TOKEN}"));
+        request.send_json(&deployment).unwrap().body_mut().read_json().unwrap()
+    }
+
+    fn plugins(&self) -> Value {
+        let request =
+            self.agent.get(format!("{}/v1/plugins", self.url)).header("Authorization", format!("Bearer {TOKEN}"));
+        request.call().unwrap().body_mut().read_json().unwrap()
+    }
+
+    fn generation(&self) -> u64 {
+        self.plugins()["generation"].as_u64().unwrap()
+    }
+
+    /// Deploys a version, and sees what becomes of it.
+    fn swap(&self, version: &Version) {
+        let before = self.generation();
+        let answer = self.deploy(version);
+        let (end, what) = (answer["end"].as_str(), version.what);
+        match version.fate {
+            Fate::Serves => {
+                assert!(matches!(end, Some("serving" | "unchanged")), "{what}: {answer}");
+            }
+            Fate::IsRefused => {
+                assert!(answer["error"].is_string(), "{what}: {answer}");
+                assert_eq!(self.generation(), before, "{what}");
+            }
+            Fate::IsRolledBack => {
+                assert_eq!(end, Some("serving"), "{what}: {answer}");
+                let about = || self.plugins().to_string();
+                wait_until(&format!("{what} to be rolled back"), about, || {
+                    (self.generation() == before + 2).then_some(())
+                });
+                assert!(self.plugins()["what"].as_str().unwrap().starts_with("rolled back: "));
+            }
+        }
+    }
+}
+
+#[test]
+fn swap_after_swap_loses_nothing_and_what_is_refused_has_no_say() {
+    let (swaps, rate) = (given("LOGINSCOPE_SWAPS", 22), given("LOGINSCOPE_SWAP_RATE", 4000));
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "swaps", 4);
+    let (_folder, config) = configuration(CONFIGURATION);
+    let mut instance = scene.run_with_partitions(&["--config", &config]);
+    let line = instance.line_with("plugins at /v1/plugins");
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    let control = Control::at(format!("http://{address}"));
+    let mut outputs = scene.outputs();
+    let load = well_formed(5000, 17);
+    scene.write(&load);
+    outputs.wait_for(5000);
+
+    let (versions, mut fates) = (versions(), BTreeMap::new());
+    // What a version may take goes by what one before it took that has proved itself.
+    control.swap(&versions[0]);
+    wait_until(
+        "the end of its probation",
+        || control.plugins().to_string(),
+        || (control.plugins()["probation_seconds"] == 0.0).then_some(()),
+    );
+    std::thread::scope(|threads| {
+        let swapping = threads.spawn(|| {
+            for version in versions.iter().cycle().take(swaps as usize) {
+                control.swap(version);
+                *fates.entry(version.fate).or_insert(0_u64) += 1;
+            }
+        });
+        // A paced load, in slices of 20 ms.
+        let (began, mut slices) = (Instant::now(), 0);
+        while !swapping.is_finished() {
+            let slice = (rate / 50) as usize;
+            let first = slices as usize * slice % (load.len() - slice);
+            scene.write(&load[first..first + slice]);
+            slices += 1;
+            std::thread::sleep((Duration::from_millis(20) * slices).saturating_sub(began.elapsed()));
+        }
+        swapping.join().unwrap();
+    });
+    outputs.wait_for(scene.written());
+    let metrics = instance.get("/metrics");
+    assert_eq!(instance.metric("loginscope_plugin_failures_total{plugin=\"misbehave@0.1.0\"}"), 0);
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+    outputs.arrived();
+    outputs.assert_complete(scene.written());
+    assert!(outputs.repeated().is_empty(), "{} logins came more than once", outputs.repeated().len());
+    assert!(outputs.rejected.records.is_empty(), "{} were rejected", outputs.rejected.records.len());
+    let is_marked = |record: &&OwnedRecord| {
+        String::from_utf8_lossy(record.payload.as_ref().unwrap()).contains("\"guest_user_logins\"")
+    };
+    assert_eq!(outputs.processed.records.iter().filter(is_marked).count(), 0, "what was refused had a say");
+    let summaries: Vec<OwnedRecord> = scene.all(&scene.insights).into_iter().filter(is_summary).collect();
+    Fold::new(&outputs.processed.records).check(&summaries, 100);
+    let pauses = metrics.lines().filter(|line| line.starts_with("loginscope_plugin_swap_pause_seconds"));
+    println!(
+        "{} logins once each, {} windows exact; {fates:?}\n{}",
+        scene.written(),
+        summaries.len(),
+        pauses.collect::<Vec<_>>().join("\n")
+    );
+}
+
+fn is_summary(record: &OwnedRecord) -> bool {
+    let insight: Value = serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
+    insight["kind"] == "summary"
+}
