@@ -1,6 +1,6 @@
 //! The control plane: what runs beside the workers, on tokio.
 //!
-//! - [`group`]: which plugins the group runs, and how its instances agree on others.
+//! - [`group`]: which plugins the group runs, and how its instances agree on others; [`membership`]: this process in it.
 //! - [`http`]: health, readiness and metrics for machines.
 //! - [`memory`]: how much the process takes, and may take.
 //! - [`status`]: a line every few seconds for people.
@@ -12,6 +12,7 @@
 pub mod deploy;
 pub mod group;
 pub mod http;
+pub mod membership;
 pub mod memory;
 pub mod status;
 pub mod swap;

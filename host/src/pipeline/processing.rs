@@ -45,7 +45,8 @@ impl Work<Librdkafka> for Processing {
     }
 
     fn is_outdated(&self) -> bool {
-        self.serving.load().number != self.generation.number
+        // Not by its number: the group may have given that to another one.
+        !Arc::ptr_eq(&self.serving.load(), &self.generation)
     }
 
     fn take_over(&mut self) -> anyhow::Result<()> {
@@ -147,7 +148,7 @@ impl Processing {
         };
         partition.state.rollback();
         let fallback = Arc::clone(&probation.fallback);
-        let cause = Cause { what: format!("rolled back: {reason}"), by: "loginscope".to_owned() };
+        let cause = Cause::rolled_back(&reason);
         if let Some(number) = self.serving.replace(generation.number, fallback, None, cause) {
             shared.telemetry.rolled_back(number, &probation.fallback, &reason);
         }

@@ -168,16 +168,23 @@ impl Serving {
     /// Has another chain serve from each worker's next batch on, if the one that serves is still the one of this number. Answers
     /// its generation.
     pub fn replace(&self, number: u64, chain: Arc<Chain>, probation: Option<Probation>, cause: Cause) -> Option<u64> {
-        let next = Arc::new(Generation { number: number + 1, chain, since: Utc::now(), cause, probation });
         let before = self.load();
         if before.number != number {
             return None;
         }
-        let found = self.current.compare_and_swap(&*before, Arc::clone(&next));
-        (found.number == number).then(|| {
+        let next = Generation { number: number + 1, chain, since: Utc::now(), cause, probation };
+        self.replace_by(&before, next).then_some(number + 1)
+    }
+
+    /// Has another generation serve from each worker's next batch on, if this one serves still. Answers whether it does.
+    pub fn replace_by(&self, before: &Arc<Generation>, next: Generation) -> bool {
+        let next = Arc::new(next);
+        let found = self.current.compare_and_swap(before, Arc::clone(&next));
+        let is_replaced = Arc::ptr_eq(&found, before);
+        if is_replaced {
             self.history.add(Event::of(&next));
-            number + 1
-        })
+        }
+        is_replaced
     }
 }
 

@@ -73,6 +73,9 @@ fn rights_to_run_at_least_once(scene: &Scene) -> Vec<Right<'_>> {
         (Operation::Read, Resource::Topic(&scene.changelog)),
         (Operation::Write, Resource::Topic(&scene.changelog)),
         (Operation::DescribeConfigs, Resource::Topic(&scene.changelog)),
+        (Operation::Read, Resource::Topic(&scene.plugins)),
+        (Operation::Write, Resource::Topic(&scene.plugins)),
+        (Operation::DescribeConfigs, Resource::Topic(&scene.plugins)),
     ]
 }
 

@@ -32,6 +32,8 @@ pub struct Generation {
     pub write: String,
     /// Its plugins.
     pub list: PluginList,
+    /// Whether all instances agreed to it; otherwise nobody was asked.
+    pub was_proposed: bool,
     /// The offset of its record.
     offset: i64,
 }
@@ -128,6 +130,7 @@ impl Fold {
         let is_known = self.generations.get(&number).is_some_and(|known| known.write == write);
         // The first that is left of a log follows what nobody needs any more.
         let follows = self.number == 0 || number == self.number + 1;
+        let was_proposed = record.proposal.is_some();
         let is_dropped = record
             .proposal
             .is_some_and(|proposal| matches!(self.proposals.get(&proposal), Some(Known::Dropped { .. })));
@@ -139,7 +142,8 @@ impl Fold {
             return;
         }
         self.number = number;
-        self.generations.insert(number, Generation { number, committed_at, write, list: record.list, offset });
+        let list = record.list;
+        self.generations.insert(number, Generation { number, committed_at, write, list, was_proposed, offset });
     }
 
     fn forget_generation(&mut self, key: &Key) {

@@ -37,6 +37,9 @@ use self::records::{BadValue, Key, PluginList};
 use self::topic::{Components, Entry, PluginsTopic, TopicWriter};
 use crate::application::random;
 
+/// How long the brokers may take to hear that an instance ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// What an instance does about its own plugins. It is called from a thread of the group's, one call at a time.
 pub trait Host: Send + Sync {
     /// Loads and verifies what is proposed, without having it serve.
@@ -156,23 +159,10 @@ impl Group {
         self.inner.components(list)
     }
 
-    /// Waits until a generation of at least this number serves here.
-    ///
-    /// # Errors
-    /// It doesn't within the time, or never will.
-    pub fn wait_until_adopted(&self, number: u64, timeout: Duration) -> Result<(), String> {
-        let until = Instant::now() + timeout;
-        let mut shared = self.inner.lock();
-        while shared.own.adopted < number {
-            if let Some(failure) = &shared.failure {
-                return Err(failure.clone());
-            }
-            if Instant::now() >= until {
-                return Err(format!("generation {number} does not serve here after {} s", timeout.as_secs()));
-            }
-            shared = self.inner.wait(shared);
-        }
-        Ok(())
+    /// Waits until something has changed, or a moment. Answers whether this instance is in the group yet.
+    pub fn wait(&self) -> bool {
+        drop(self.inner.wait(self.inner.lock()));
+        self.inner.is_wanted()
     }
 
     /// Why this instance can't follow its group any more, if that is so.
@@ -194,7 +184,7 @@ impl Group {
             was_there.then(|| shared.own.id.clone())
         };
         let Some(id) = id else { return };
-        if let Err(error) = self.inner.say(&Key::Instance(id), None).and_then(|()| self.inner.flush_voice()) {
+        if let Err(error) = self.inner.say(&Key::Instance(id), None).and_then(|()| self.inner.flush_voice(FAREWELL)) {
             tracing::warn!("the others of the group could not be told that this instance ends: {error:#}");
         }
     }
@@ -267,9 +257,9 @@ impl Inner {
         Ok(written?)
     }
 
-    fn flush_voice(&self) -> Result<()> {
+    fn flush_voice(&self, patience: Duration) -> Result<()> {
         let mut voice = self.voice.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(writer) = &mut *voice else { return Ok(()) };
-        writer.flush(self.patience.brokers).map(drop).map_err(Into::into)
+        writer.flush(patience).map(drop).map_err(Into::into)
     }
 }

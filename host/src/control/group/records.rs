@@ -160,40 +160,6 @@ pub struct ConfiguredPlugin {
     pub path: Option<String>,
 }
 
-/// Why there is another generation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// Somebody deployed a plugin.
-    Deploy,
-    /// Somebody removed a plugin.
-    Remove,
-    /// Somebody went back to the plugins of this generation.
-    RollBack(u64),
-    /// A path holds another plugin, or there are other paths.
-    File,
-    /// The configuration has other settings.
-    Settings,
-    /// A plugin did worse than it may while it was new.
-    AutomaticRollBack {
-        /// What it did, in a sentence.
-        reason: String,
-    },
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Deploy => formatter.write_str("deploy"),
-            Self::Remove => formatter.write_str("remove"),
-            Self::RollBack(number) => write!(formatter, "roll-back to generation {number}"),
-            Self::File => formatter.write_str("changed file"),
-            Self::Settings => formatter.write_str("changed settings"),
-            Self::AutomaticRollBack { reason } => write!(formatter, "automatic roll-back: {reason}"),
-        }
-    }
-}
-
 /// The plugins of a generation, and how they came to be those.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginList {
@@ -203,8 +169,8 @@ pub struct PluginList {
     pub configured: Configured,
     /// Who wanted it.
     pub by: String,
-    /// Why.
-    pub why: Why,
+    /// What led to it, in a few words.
+    pub what: String,
 }
 
 impl PluginList {
@@ -353,8 +319,8 @@ mod tests {
             settings: serde_json::json!({"minutes": 5, "share": 0.25, "big": u64::MAX}),
             origin: Origin::File("a.wasm".to_owned()),
         };
-        let why = Why::AutomaticRollBack { reason: "it trapped".to_owned() };
-        let list = PluginList { plugins: vec![entry], configured: Configured::default(), by: "me".to_owned(), why };
+        let what = "rolled back: it trapped".to_owned();
+        let list = PluginList { plugins: vec![entry], configured: Configured::default(), by: "me".to_owned(), what };
         let record = ProposalRecord { base: 3, proposer: "x".to_owned(), state: ProposalState::Open(list) };
         let bytes = to_bytes(&record).unwrap();
         assert_eq!(from_bytes(&bytes), Ok(record));

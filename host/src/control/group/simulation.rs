@@ -15,7 +15,7 @@ use super::duty::{Do, Own, Say};
 use super::fold::{Fold, REMEMBERED};
 use super::records::{
     Configured, GenerationRecord, Key, Origin, Piece, PluginEntry, PluginList, Presence, ProposalRecord, ProposalState,
-    Vote, Why, to_bytes,
+    Vote, to_bytes,
 };
 
 const PATIENCE: Patience = Patience {
@@ -237,7 +237,7 @@ impl World {
         }
     }
 
-    fn list(&mut self, why: Why) -> PluginList {
+    fn list(&mut self) -> PluginList {
         let version = self.chance.random_range(0..30);
         let plugin = PluginEntry {
             name: "a".to_owned(),
@@ -246,7 +246,7 @@ impl World {
             settings: json!({}),
             origin: Origin::Upload,
         };
-        PluginList { plugins: vec![plugin], configured: Configured::default(), by: String::new(), why }
+        PluginList { plugins: vec![plugin], configured: Configured::default(), by: String::new(), what: String::new() }
     }
 
     fn write_components(&mut self, node: &mut Node, list: &PluginList) {
@@ -276,7 +276,7 @@ impl World {
             }
             return;
         }
-        let list = self.list(Why::Deploy);
+        let list = self.list();
         if !node.likes(&list) {
             return;
         }

@@ -4,12 +4,14 @@
 //! Pure. "Changed" means: other than when the group's newest generation was made.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde_json::Value as Json;
 
 use super::fold::Generation;
-use super::records::{Configured, ConfiguredPlugin, Origin, PluginEntry, PluginList, Why};
+use super::records::{Configured, ConfiguredPlugin, Origin, PluginEntry, PluginList};
+
+/// What led to the first generation: it is what an instance was started with.
+pub const START: &str = "the start";
 
 /// Where a plugin that serves came from, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,47 +36,29 @@ pub struct AtStart {
 impl AtStart {
     /// Whether the group has to agree on it first.
     pub fn has_changed(&self, committed: Option<&Generation>) -> bool {
-        committed.is_some_and(|committed| {
-            !self.list.is_same(&committed.list) || self.list.configured != committed.list.configured
-        })
+        committed.is_some_and(|committed| !self.list.is_same(&committed.list))
     }
 
-    /// A line for each plugin that says where it came from.
-    pub fn lines(&self, committed: Option<&Generation>) -> Vec<String> {
-        let line = |(plugin, from): (&PluginEntry, &From)| match (from, committed, &plugin.origin) {
-            (From::Group, Some(committed), _) => {
-                let by = &committed.list.by;
-                let at = chrono::DateTime::from_timestamp_millis(committed.committed_at).unwrap_or_default();
-                let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-                format!(
-                    "{} ({} by {by} at {at}, generation {})",
-                    plugin.label(),
-                    Done(&committed.list.why),
-                    committed.number
-                )
-            }
-            (From::Changed, _, Origin::File(path)) => format!("{} (from {path}, which changed since)", plugin.label()),
-            (From::Changed, _, _) => format!("{} (changed since in the configuration)", plugin.label()),
-            (_, _, Origin::File(path)) => format!("{} (from {path})", plugin.label()),
-            (_, _, _) => format!("{} (inside)", plugin.label()),
+    /// A line for each plugin that says where it came from. `history` is what the group has agreed on, the newest first.
+    pub fn lines(&self, history: &[Generation]) -> Vec<String> {
+        let line = |(plugin, from): (&PluginEntry, &From)| match (from, &plugin.origin) {
+            (From::Group, _) => format!("{} ({})", plugin.label(), agreed_since(plugin, history)),
+            (From::Changed, Origin::File(path)) => format!("{} (from {path}, which changed since)", plugin.label()),
+            (From::Changed, _) => format!("{} (with settings that changed since)", plugin.label()),
+            (From::Start, Origin::File(path)) => format!("{} (from {path})", plugin.label()),
+            (From::Start, _) => format!("{} (inside)", plugin.label()),
         };
         self.list.plugins.iter().zip(&self.from).map(line).collect()
     }
 }
 
-/// What was done.
-struct Done<'a>(&'a Why);
-
-impl fmt::Display for Done<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self.0 {
-            Why::Deploy => "deployed",
-            Why::Remove => "left by a removal",
-            Why::RollBack(_) | Why::AutomaticRollBack { .. } => "rolled back to",
-            Why::File => "from a file",
-            Why::Settings => "with settings",
-        })
-    }
+/// Since when the group has had a plugin, and by whom.
+fn agreed_since(plugin: &PluginEntry, history: &[Generation]) -> String {
+    let has_it = |generation: &&Generation| generation.list.plugins.iter().any(|other| other.is_same(plugin));
+    let Some(since) = history.iter().take_while(has_it).last() else { return "of the group".to_owned() };
+    let at = chrono::DateTime::from_timestamp_millis(since.committed_at).unwrap_or_default();
+    let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    format!("{} by {} at {at}, generation {}", since.list.what, since.list.by, since.number)
 }
 
 /// What serves an instance that is configured like this, in a group that has agreed on this generation, if on any.
@@ -82,7 +66,7 @@ pub fn at_start(committed: Option<&Generation>, configured: Configured, by: &str
     let Some(Generation { list: agreed, .. }) = committed else {
         let plugins: Vec<PluginEntry> = configured.plugins.iter().map(|plugin| entry(plugin, &configured)).collect();
         let from = vec![From::Start; plugins.len()];
-        return AtStart { list: PluginList { plugins, configured, by: by.to_owned(), why: Why::File }, from };
+        return AtStart { list: PluginList { plugins, configured, by: by.to_owned(), what: START.to_owned() }, from };
     };
     let before = &agreed.configured;
     let mut merged: Vec<(PluginEntry, From)> = Vec::new();
@@ -114,8 +98,9 @@ pub fn at_start(committed: Option<&Generation>, configured: Configured, by: &str
     let has_other_plugins = merged.iter().any(|(_, from)| *from == From::Changed);
     take_changed_settings(&mut merged, &before.settings, &configured.settings);
     let (plugins, from): (Vec<PluginEntry>, Vec<From>) = merged.into_iter().unzip();
-    let why = if has_other_plugins || names(before) != names(&configured) { Why::File } else { Why::Settings };
-    AtStart { list: PluginList { plugins, configured, by: by.to_owned(), why }, from }
+    let has_other_plugins = has_other_plugins || names(before) != names(&configured);
+    let what = if has_other_plugins { "plugin files that changed" } else { "settings that changed" }.to_owned();
+    AtStart { list: PluginList { plugins, configured, by: by.to_owned(), what }, from }
 }
 
 fn entry(plugin: &ConfiguredPlugin, configured: &Configured) -> PluginEntry {
@@ -204,7 +189,7 @@ mod tests {
             origin: Origin::Upload,
         };
         let plugins = plugins.iter().map(entry).collect();
-        let list = PluginList { plugins, configured, by: "ann".to_owned(), why: Why::Deploy };
+        let list = PluginList { plugins, configured, by: "ann".to_owned(), what: "deployment".to_owned() };
         let key = Key::Generation { number: 7, write: "w".to_owned() };
         let mut fold = Fold::default();
         fold.apply(0, 0, key, Some(&to_bytes(&GenerationRecord { list, proposal: None }).unwrap())).unwrap();
@@ -225,7 +210,7 @@ mod tests {
         assert_eq!(shown(&start), expected(&[("a", "1"), ("b", "1")]));
         assert_eq!(start.list.plugins[1].settings, json!({"x": 1}));
         assert!(!start.has_changed(None));
-        assert_eq!(start.lines(None), ["a@0.1.0 (from a.wasm)", "b@0.1.0 (from b.wasm)"]);
+        assert_eq!(start.lines(&[]), ["a@0.1.0 (from a.wasm)", "b@0.1.0 (from b.wasm)"]);
     }
 
     #[test]
@@ -236,8 +221,8 @@ mod tests {
         assert_eq!(shown(&start), expected(&[("a", "2"), ("c", "1")]), "b was removed, and stays so");
         assert!(!start.has_changed(Some(&generation)));
         assert_eq!(
-            start.lines(Some(&generation)),
-            ["a@0.1.0", "c@0.1.0"].map(|it| format!("{it} (deployed by ann at 1970-01-01T00:00:00Z, generation 7)"))
+            start.lines(std::slice::from_ref(&generation)),
+            ["a@0.1.0", "c@0.1.0"].map(|it| format!("{it} (deployment by ann at 1970-01-01T00:00:00Z, generation 7)"))
         );
     }
 
@@ -248,8 +233,8 @@ mod tests {
         assert_eq!(shown(&start), expected(&[("a", "2"), ("b", "3")]));
         assert_eq!(start.from, [From::Group, From::Changed]);
         assert!(start.has_changed(Some(&generation)));
-        assert!(start.lines(Some(&generation))[1].ends_with("(from b.wasm, which changed since)"));
-        assert_eq!(start.list.why, Why::File);
+        assert!(start.lines(std::slice::from_ref(&generation))[1].ends_with("(from b.wasm, which changed since)"));
+        assert_eq!(start.list.what, "plugin files that changed");
     }
 
     #[test]
@@ -273,7 +258,7 @@ mod tests {
         let start = at_start(Some(&generation), configured(&[("a", "1")], &[("a", json!({"x": 2}))]), "me");
         assert_eq!(shown(&start), expected(&[("a", "2")]));
         assert_eq!(start.list.plugins[0].settings, json!({"x": 2}));
-        assert_eq!(start.list.why, Why::Settings);
+        assert_eq!(start.list.what, "settings that changed");
         let gone = at_start(Some(&generation), configured(&[("a", "1")], &[]), "me");
         assert_eq!(gone.list.plugins[0].settings, json!({}));
     }

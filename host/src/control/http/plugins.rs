@@ -309,8 +309,12 @@ impl From<Event> for Happened {
 /// What has served, and what was refused, the oldest first.
 #[utoipa::path(get, path = "/v1/history", responses((status = 200, body = Vec<Happened>)))]
 async fn history(State(changes): State<Changes>) -> Json<Vec<Happened>> {
-    let events = changes.served.deployer.swapper.serving.history.events();
-    Json(events.into_iter().map(Happened::from).collect())
+    let swapper = &changes.served.deployer.swapper;
+    let mut happened: Vec<Happened> = swapper.serving.history.events().into_iter().map(Happened::from).collect();
+    for it in &mut happened {
+        it.can_return |= it.generation.is_some_and(|number| swapper.remembers(number));
+    }
+    Json(happened)
 }
 
 /// What came of a change.

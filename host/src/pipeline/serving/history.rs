@@ -14,6 +14,9 @@ const EVENTS: usize = 100;
 /// How many generations can be gone back to: each keeps the code of its plugins.
 const GENERATIONS: usize = 10;
 
+/// How a roll-back begins that nobody asked for.
+const ROLLED_BACK: &str = "rolled back: ";
+
 /// What led to a change, or would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -21,6 +24,18 @@ pub struct Cause {
     pub what: String,
     /// Who asked.
     pub by: String,
+}
+
+impl Cause {
+    /// New plugins did worse than they may, for this reason.
+    pub fn rolled_back(reason: &str) -> Self {
+        Self { what: format!("{ROLLED_BACK}{reason}"), by: "loginscope".to_owned() }
+    }
+
+    /// Whether it is a roll-back that nobody asked for.
+    pub fn is_automatic(&self) -> bool {
+        self.what.starts_with(ROLLED_BACK)
+    }
 }
 
 /// Something that happened to the plugins that serve, or nearly did.
@@ -82,6 +97,11 @@ impl History {
             Outcome::Refused(_) => None,
         });
         kept.skip(GENERATIONS).for_each(Vec::clear);
+    }
+
+    /// Forgets everything for what happened before this process was started, the oldest first.
+    pub fn begin_with(&self, events: impl Iterator<Item = Event>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = events.collect();
     }
 
     /// All that is kept, the oldest first.
