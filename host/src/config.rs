@@ -59,6 +59,8 @@ pub struct PipelineConfig {
     pub settings: BTreeMap<String, PluginSettings>,
     /// What is decided about plugins, by name.
     pub policies: Policies,
+    /// Where compiled plugins are kept; nowhere if not given.
+    pub compile_cache: Option<CacheFolder>,
     /// Accepted logins in a window.
     pub insight_every: u32,
     /// How many different values of a key are counted exactly.
@@ -69,6 +71,15 @@ pub struct PipelineConfig {
     pub format: InputFormat,
     /// The topic of logins.
     pub input_topic: String,
+}
+
+/// Where compiled plugins are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheFolder {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whether somebody has named it: then it is told where it can't be used.
+    pub is_named: bool,
 }
 
 /// The settings of a plugin.
@@ -140,6 +151,7 @@ impl PipelineConfig {
             plugins_named,
             settings: plugin_settings(sources)?,
             policies: policy::policies(sources)?,
+            compile_cache: compile_cache(sources)?,
             insight_every: sources.value(&keys::INSIGHT_EVERY, |said| number(said, 1, u32::MAX))?,
             exact_distinct: sources.value(&keys::EXACT_DISTINCT, |said| number(said, 1, u32::MAX))?,
             max_message_bytes,
@@ -382,6 +394,23 @@ fn plugin_files(said: &Said) -> Result<Vec<PathBuf>, ConfigError> {
         }
     }
     Ok(files)
+}
+
+/// Where compiled plugins are kept: in the named folder, or else where the XDG base directory specification has caches. Whoever has no
+/// home keeps none.
+fn compile_cache(sources: &Sources<'_>) -> Result<Option<CacheFolder>, ConfigError> {
+    const ALLOWED: &str = "a folder, or \"off\"";
+    let Some(said) = sources.get(&keys::COMPILE_CACHE) else {
+        let environment = sources.environment();
+        let caches = environment.absolute_path("XDG_CACHE_HOME").map(Path::to_owned);
+        let caches = caches.or_else(|| environment.absolute_path("HOME").map(|home| home.join(".cache")));
+        return Ok(caches.map(|caches| CacheFolder { path: caches.join("loginscope"), is_named: false }));
+    };
+    if said.text(ALLOWED).is_ok_and(|text| text == "off") {
+        return Ok(None);
+    }
+    let path = said.path().map_err(|_| said.refuse(ALLOWED))?;
+    Ok(Some(CacheFolder { path, is_named: true }))
 }
 
 /// The settings of plugins. Whether there are such plugins is known when they are loaded.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use loginscope_state::{Kept, Restored};
+use loginscope_wasm::{Plugin, Usage};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::comparator::report::Report;
@@ -104,6 +105,19 @@ impl Telemetry {
         describe_gauge!("loginscope_lag_messages", "Messages of a partition that are still to be read");
         describe_gauge!("loginscope_window_logins", "Accepted logins in the window that a partition is filling");
         describe_gauge!("loginscope_plugin_generation", "The generation of plugins that is serving, from 1");
+        describe_gauge!(
+            "loginscope_plugin_memory_bytes",
+            "The most memory that a plugin's instance has had in a worker since it serves"
+        );
+        describe_gauge!("loginscope_plugin_memory_limit_bytes", "Memory that a plugin's instance may have");
+        describe_gauge!("loginscope_plugin_answer_bytes", "The largest answer of a plugin in a worker since it serves");
+        describe_gauge!("loginscope_plugin_answer_limit_bytes", "The largest answer that a plugin may give");
+        describe_gauge!(
+            "loginscope_plugin_call_cpu_seconds",
+            "CPU time of the call that came nearest to its limit, of a plugin in a worker since it serves (of short calls, \
+             one in 16 is looked at)"
+        );
+        describe_gauge!("loginscope_plugin_call_cpu_limit_seconds", "CPU time that the same call may take");
         describe_gauge!("loginscope_memory_bytes", "Memory that this process takes, as the system counts it");
         describe_gauge!("loginscope_memory_limit_bytes", "Memory that it may take; when that is reached, it ends");
         describe_gauge!(
@@ -261,6 +275,18 @@ impl Telemetry {
             let labels = [("partition", partition.to_string()), ("plugin", plugin), ("aggregate", aggregate)];
             gauge!("loginscope_state_keys", &labels).set(keys as f64);
         }
+    }
+
+    /// How near a plugin that serves in a worker came to its limits.
+    pub fn plugin_usage(&self, worker: usize, plugin: &Plugin, usage: &Usage) {
+        let labels = [("plugin", plugin.name().to_owned()), ("worker", worker.to_string())];
+        let limits = plugin.limits();
+        gauge!("loginscope_plugin_memory_bytes", &labels).set(usage.memory_bytes as f64);
+        gauge!("loginscope_plugin_memory_limit_bytes", &labels).set(limits.memory_bytes as f64);
+        gauge!("loginscope_plugin_answer_bytes", &labels).set(usage.answer_bytes as f64);
+        gauge!("loginscope_plugin_answer_limit_bytes", &labels).set(limits.output_bytes as f64);
+        gauge!("loginscope_plugin_call_cpu_seconds", &labels).set(usage.call_cpu.as_secs_f64());
+        gauge!("loginscope_plugin_call_cpu_limit_seconds", &labels).set(usage.call_cpu_limit.as_secs_f64());
     }
 
     /// How much memory the process takes, and may take, in bytes.

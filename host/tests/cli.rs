@@ -4,10 +4,12 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use loginscope::pipeline::plugins::DEFAULTS;
 use loginscope_kafka::EmbeddedBroker;
 use loginscope_kafka::read::last_records;
 use rustix::process::{Pid, Signal, kill_process};
@@ -44,6 +46,8 @@ impl Folder {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(configured)) {
             command.env_remove(name);
         }
+        // Not the one of whoever runs the tests.
+        command.env("LOGINSCOPE_COMPILE_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/compile-cache"));
         command.current_dir(self.0.path()).args(arguments).stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
         command
     }
@@ -133,6 +137,89 @@ fn settings_that_a_plugin_refuses_and_settings_for_no_plugin_are_told_with_their
         "none.toml line 2: [inptu]: there is no plugin inptu, so it can't have settings; the plugins are validate-logins, enrich-logins, \
          summarize-logins"
     );
+}
+
+#[test]
+fn a_plugin_of_other_bytes_than_those_that_are_pinned_is_refused_at_the_start() {
+    let digest = loginscope_wasm::Digest::of(DEFAULTS[0].1);
+    let other = loginscope_wasm::Digest::of(b"other");
+    let pin = |digest| format!("[policy.validate-logins]\ndigest = \"{digest}\"\n");
+    let folder = Folder::new().with("right.toml", &pin(digest)).with("wrong.toml", &pin(other));
+    let right = folder.command(&["pipe", "--config", "right.toml"]).output().unwrap();
+    assert!(right.status.success(), "{}", String::from_utf8_lossy(&right.stderr));
+    for command in [&["pipe"][..], &["check", "--brokers", "127.0.0.1:1"], &["run", "--brokers", "127.0.0.1:1"]] {
+        assert_eq!(
+            folder.refusal(&[command, &["--config", "wrong.toml"]].concat()),
+            format!(
+                "plugin validate-logins@0.1.0 can't be used: its digest is {digest}, and the configuration pins {other}"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_policy_for_a_plugin_that_is_not_there_yet_is_warned_of() {
+    let folder = Folder::new().with("policy.toml", "[policy.to-come]\nmemory_mib = 7\n");
+    let output = folder.command(&["pipe", "--config", "policy.toml"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let warning =
+        "there is no plugin to-come by now, so [policy.to-come] has no effect; the plugins are validate-logins, ";
+    assert_eq!(said.lines().filter(|line| line.contains(warning)).count(), 1, "{said}");
+}
+
+/// What `pipe` says that keeps compiled plugins there.
+fn said_with_cache(folder: &Folder, cache: &Path) -> String {
+    let mut command = folder.command(&["pipe"]);
+    let output = command.env("LOGINSCOPE_COMPILE_CACHE", cache).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("0 logins accepted"), "{said}");
+    said
+}
+
+#[test]
+fn compiled_plugins_are_kept_and_what_is_damaged_is_compiled_anew() {
+    let folder = Folder::new();
+    let cache = folder.path().join("cache");
+    assert_eq!(said_with_cache(&folder, &cache).lines().count(), 1);
+    let mut files: Vec<_> = fs::read_dir(&cache).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 3, "the plugins inside are kept as well");
+    let whole = fs::read(&files[0]).unwrap();
+    // Machine code in the middle of it is other machine code now.
+    let mut forged = whole.clone();
+    let middle = forged.len() / 2;
+    forged[middle] ^= 0xff;
+    fs::write(&files[0], forged).unwrap();
+    let said = said_with_cache(&folder, &cache);
+    assert!(said.contains("isn't used and is removed, for it is damaged; the plugin is compiled"), "{said}");
+    assert_eq!(fs::read(&files[0]).unwrap(), whole, "it has been compiled to the same code");
+    assert_eq!(said_with_cache(&folder, &cache).lines().count(), 1);
+}
+
+#[test]
+fn a_cache_that_others_can_write_to_is_warned_of_and_not_used() {
+    let folder = Folder::new();
+    let cache = folder.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    let said = said_with_cache(&folder, &cache);
+    assert!(said.contains("isn't used, for others than its owner may write to it"), "{said}");
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
+}
+
+#[test]
+fn without_a_home_nothing_is_kept_and_nothing_is_said_of_it() {
+    let folder = Folder::new();
+    for home in [None, Some("/dev/null/nowhere")] {
+        let mut command = folder.command(&["pipe"]);
+        command.env_remove("LOGINSCOPE_COMPILE_CACHE").env_remove("XDG_CACHE_HOME").env_remove("HOME");
+        command.envs(home.map(|home| ("HOME", home)));
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said, "loginscope: 0 logins accepted, 0 rejected, 0 insights\n");
+    }
 }
 
 #[test]

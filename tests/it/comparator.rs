@@ -70,7 +70,7 @@ fn what_fails_on_recent_messages_never_serves() {
         tolerance: TOLERANCE,
         probation: Duration::from_mins(1),
         turn: Mutex::default(),
-        standing: RwLock::default(),
+        consent: RwLock::default(),
         tried: Mutex::default(),
     };
     let payloads = messages(80);

@@ -127,10 +127,11 @@ fn plugins_are_deployed_removed_and_rolled_back_through_the_control_port() {
 
     running.done(&["remove", "misbehave"]);
     assert_eq!(names(&running.plugins()), defaults);
-    running.done(&["rollback"]);
+    assert!(running.done(&["rollback"]).contains("generation 4 serves: "));
     let fourth = running.plugins();
     assert_eq!((names(&fourth).len(), &fourth["generation"]), (4, &json!(4)));
-    assert!(running.done(&["rollback", "--to", "1"]).contains("generation 5 serves: "));
+    // What was rolled back isn't where a roll-back leads to.
+    assert!(running.done(&["rollback"]).contains("generation 5 serves: "));
     assert_eq!(names(&running.plugins()), defaults);
     let Ended { code, log, .. } = running.plugin(&["rollback", "--to", "9"]);
     assert!(code == Some(1) && log.contains("generation 9 can't be gone back to"), "{log}");

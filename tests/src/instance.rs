@@ -40,6 +40,8 @@ fn command<Argument: AsRef<OsStr>>(arguments: impl IntoIterator<Item = Argument>
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(configured)) {
         command.env_remove(name);
     }
+    // One for all tests, and not that of whoever runs them.
+    command.env("LOGINSCOPE_COMPILE_CACHE", concat!(env!("CARGO_MANIFEST_DIR"), "/../target/compile-cache"));
     command
 }
 

@@ -1,6 +1,7 @@
 //! From bytes to a compiled component that has been checked against the contract and has said who it is.
 
 use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use loginscope_login::rejection::printable;
@@ -9,6 +10,7 @@ use wasmtime::component::InstancePre;
 use crate::bindings::loginscope::plugin::types::Description;
 use crate::contract::{self, ContractVersion, Role};
 use crate::digest::Digest;
+use crate::effort;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::guests::{GuestIndices, Guests};
@@ -137,7 +139,7 @@ fn layer(bytes: &[u8]) -> Option<Layer> {
 /// # Errors
 /// The bytes are no WebAssembly, or no module that can be made a component.
 pub fn componentize<'a>(bytes: &'a [u8], source: &str) -> Result<Cow<'a, [u8]>, LoadError> {
-    to_component(bytes).map_err(|problem| LoadError { plugin: source.to_owned(), problem })
+    guarded(|| to_component(bytes)).map_err(|problem| LoadError { plugin: source.to_owned(), problem })
 }
 
 fn to_component(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
@@ -145,14 +147,31 @@ fn to_component(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
         return Err(Problem::TooLarge { bytes: bytes.len(), allowed: MAX_BYTES });
     }
     match layer(bytes).ok_or(Problem::NotWebAssembly)? {
-        Layer::Component => Ok(Cow::Borrowed(bytes)),
-        Layer::Module => wit_component::ComponentEncoder::default()
-            .validate(true)
-            .module(bytes)
-            .and_then(|mut encoder| encoder.encode())
-            .map(Cow::Owned)
-            .map_err(|error| not_componentized(&format!("{error:#}"))),
+        Layer::Component => {
+            effort::check(bytes)?;
+            Ok(Cow::Borrowed(bytes))
+        }
+        Layer::Module => {
+            // This also reads it to its end: the encoder takes for granted that there is one.
+            effort::check(bytes).map_err(|problem| match problem {
+                Problem::NotCompiled { reason } => not_componentized(&reason),
+                other => other,
+            })?;
+            wit_component::ComponentEncoder::default()
+                .validate(true)
+                .module(bytes)
+                .and_then(|mut encoder| encoder.encode())
+                .map(Cow::Owned)
+                .map_err(|error| not_componentized(&format!("{error:#}")))
+        }
     }
+}
+
+/// Reads or compiles a plugin with the libraries for that, not all of which were made for hostile bytes: where one panics, it is the
+/// plugin that can't be compiled.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+    std::panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Problem::NotCompiled { reason: "the compiler panicked".to_owned() }))
 }
 
 /// The module of a WASI target is an error of its own, because it happens so easily.
@@ -166,8 +185,13 @@ fn not_componentized(reason: &str) -> Problem {
 }
 
 fn compile(engine: &Engine, bytes: &[u8], source: &str) -> Result<Component, Problem> {
-    let compiled = wasmtime::component::Component::new(engine.inner(), to_component(bytes)?)
-        .map_err(|error| Problem::NotCompiled { reason: printable(&format!("{error:#}"), MAX_REASON_BYTES) })?;
+    let digest = Digest::of(bytes);
+    let compiled = engine.compiler().code(engine.inner(), digest, || {
+        guarded(|| {
+            wasmtime::component::Component::new(engine.inner(), to_component(bytes)?)
+                .map_err(|error| Problem::NotCompiled { reason: printable(&format!("{error:#}"), MAX_REASON_BYTES) })
+        })
+    })?;
     let component_type = compiled.component_type();
     contract::check_imports(component_type.imports(engine.inner()).map(|(name, _)| name))?;
     let (contract, roles) = contract::roles(component_type.exports(engine.inner()).map(|(name, _)| name))?;
@@ -181,7 +205,7 @@ fn compile(engine: &Engine, bytes: &[u8], source: &str) -> Result<Component, Pro
     let (_, _, described) = start(&pre, &indices, &roles, Limits::default(), log)?;
     let Description { name, version } = agree(described)?;
     let label = format!("{name}@{version}");
-    let (source, digest, bytes) = (source.to_owned(), Digest::of(bytes), bytes.into());
+    let (source, bytes) = (source.to_owned(), bytes.into());
     Ok(Component {
         inner: Arc::new(Inner { source, bytes, digest, pre, indices, contract, roles, name, version, label }),
     })
@@ -225,6 +249,13 @@ fn agree(described: Vec<Description>) -> Result<Description, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_that_panics_makes_the_plugin_one_that_cannot_be_compiled() {
+        let problem = guarded::<()>(|| panic!("the compiler has a bug")).unwrap_err();
+        assert_eq!(problem.to_string(), "it can't be compiled: the compiler panicked");
+        assert_eq!(guarded(|| Ok(7)), Ok(7));
+    }
 
     #[test]
     fn modules_and_components_are_told_apart_by_their_fifth_to_eighth_byte() {

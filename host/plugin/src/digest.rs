@@ -19,7 +19,15 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("sha256:")?;
+        write!(formatter, "sha256:{}", Hexadecimal(&self.0))
+    }
+}
+
+/// Bytes, shown as two hexadecimal digits each.
+pub(crate) struct Hexadecimal<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Hexadecimal<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }

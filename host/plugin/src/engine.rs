@@ -7,6 +7,8 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, OptLevel, Strategy};
 
 use crate::bindings::loginscope::plugin::{aggregates, log};
+use crate::compile_cache::CompileCache;
+use crate::compiler::Compiler;
 use crate::component::Component;
 use crate::contract::ContractVersion;
 use crate::load_error::LoadError;
@@ -29,8 +31,9 @@ pub struct EngineError {
 /// interrupts those that run too long. A cheap handle; the clock ends when nothing of the engine is left.
 #[derive(Clone)]
 pub struct Engine {
-    engine: wasmtime::Engine,
+    inner: wasmtime::Engine,
     linkers: Arc<Linkers>,
+    compiler: Arc<Compiler>,
 }
 
 /// What plugins may import, one linker for each released version of the contract.
@@ -39,16 +42,24 @@ struct Linkers {
 }
 
 impl Engine {
-    /// Starts an engine and its clock.
+    /// Starts an engine that keeps compiled plugins in memory only, and its clock.
     ///
     /// # Errors
     /// This machine's processor isn't supported, or there is no thread to be had.
     pub fn new() -> Result<Self, EngineError> {
+        Self::with_cache(None)
+    }
+
+    /// Starts an engine that keeps compiled plugins in this cache, where there is one, and its clock.
+    ///
+    /// # Errors
+    /// This machine's processor isn't supported, or there is no thread to be had.
+    pub fn with_cache(cache: Option<CompileCache>) -> Result<Self, EngineError> {
         let failed = |reason: String| EngineError { reason };
-        let engine = wasmtime::Engine::new(&config()).map_err(|error| failed(format!("{error:#}")))?;
-        let v0_1_0 = linker_v0_1_0(&engine).map_err(|error| failed(format!("{error:#}")))?;
-        start_clock(&engine).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { engine, linkers: Arc::new(Linkers { v0_1_0 }) })
+        let inner = wasmtime::Engine::new(&config()).map_err(|error| failed(format!("{error:#}")))?;
+        let v0_1_0 = linker_v0_1_0(&inner).map_err(|error| failed(format!("{error:#}")))?;
+        start_clock(&inner).map_err(|error| failed(error.to_string()))?;
+        Ok(Self { inner, linkers: Arc::new(Linkers { v0_1_0 }), compiler: Arc::new(Compiler::new(cache)) })
     }
 
     /// Compiles and checks a plugin, a component or a core module, and asks it who it is. `source` says in messages where
@@ -62,7 +73,12 @@ impl Engine {
 
     /// The engine itself.
     pub(crate) fn inner(&self) -> &wasmtime::Engine {
-        &self.engine
+        &self.inner
+    }
+
+    /// What compiles plugins.
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     /// What a plugin may import that is built against this version of the contract.

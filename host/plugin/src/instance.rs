@@ -16,6 +16,7 @@ use crate::guests::{Guests, guest};
 use crate::lower::Packed;
 use crate::plugin::Plugin;
 use crate::sandbox::{Sandbox, thread_cpu_time};
+use crate::usage::{AnswerSize as _, Usage};
 use crate::{lift, lower};
 
 /// One instance of a plugin, for one thread at a time. It is started with the first call, and anew with the first call
@@ -27,6 +28,8 @@ pub struct Instance {
     batch: Packed,
     /// What its calls took, where somebody wants to know.
     measured: Option<Measured>,
+    /// How near its calls came to their limits.
+    usage: Usage,
 }
 
 /// What the calls of an instance took.
@@ -76,7 +79,7 @@ struct Running {
 
 impl Instance {
     pub(crate) fn new(plugin: Plugin) -> Self {
-        Self { plugin, running: None, batch: Packed::default(), measured: None }
+        Self { plugin, running: None, batch: Packed::default(), measured: None, usage: Usage::default() }
     }
 
     /// The plugin it is an instance of.
@@ -106,6 +109,11 @@ impl Instance {
         Ok(())
     }
 
+    /// How near its calls came to their limits since it was made.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
     /// Whether the next call is the first that the plugin's memory sees. A login is to blame for a failure only if it fails
     /// alone on a fresh instance.
     pub fn is_fresh(&self) -> bool {
@@ -125,12 +133,14 @@ impl Instance {
         serve(
             &self.plugin,
             &mut self.running,
+            &mut self.usage,
             (self.measured.as_mut().map(|measured| &mut measured.logins), rows),
-            |Running { sandbox, guests, .. }| {
+            |Running { sandbox, guests, .. }, usage| {
                 let batch = self.batch.as_batch(rows, &malformed_timestamps);
                 let rejections = sandbox.call(limits.batch_cpu(rows), |store, _| {
                     guest(guests.validator.as_ref(), Role::Validator)?.call_validate(store, batch)
                 })?;
+                usage.answered(rejections.answer_bytes());
                 lift::rejections(rejections, rows)
             },
         )
@@ -150,12 +160,14 @@ impl Instance {
         serve(
             &self.plugin,
             &mut self.running,
+            &mut self.usage,
             (self.measured.as_mut().map(|measured| &mut measured.logins), rows),
-            |Running { sandbox, guests, .. }| {
+            |Running { sandbox, guests, .. }, usage| {
                 let batch = self.batch.as_batch(rows, &malformed_timestamps);
                 let enrichment = sandbox.call(limits.batch_cpu(rows), |store, _| {
                     guest(guests.enricher.as_ref(), Role::Enricher)?.call_enrich(store, batch)
                 })?;
+                usage.answered(enrichment.answer_bytes());
                 Ok(Enrichment {
                     fields: lift::columns(&enrichment.fields, sets, rows)?,
                     insights: lift::login_insights(enrichment.insights, rows, limits)?,
@@ -181,12 +193,14 @@ impl Instance {
         let answer = serve(
             &self.plugin,
             &mut self.running,
+            &mut self.usage,
             (self.measured.as_mut().map(|measured| &mut measured.windows), 1),
-            |Running { sandbox, guests, .. }| {
+            |Running { sandbox, guests, .. }, usage| {
                 let answer = sandbox.call_with_aggregates(limits.generate_cpu, &mut here, |store, _| {
                     guest(guests.insight_generator.as_ref(), Role::InsightGenerator)?
                         .call_generate(store, lower::window(window))
                 })?;
+                usage.answered(answer.answer_bytes());
                 lift::insights(answer, limits)
             },
         );
@@ -198,8 +212,9 @@ impl Instance {
 fn serve<T>(
     plugin: &Plugin,
     slot: &mut Option<Running>,
+    usage: &mut Usage,
     (meter, rows): (Option<&mut Meter>, usize),
-    call: impl FnOnce(&mut Running) -> Result<T, Failure>,
+    call: impl FnOnce(&mut Running, &mut Usage) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut running = if let Some(running) = slot.take() {
         running
@@ -207,17 +222,23 @@ fn serve<T>(
         let (sandbox, guests) = plugin.start()?;
         Running { sandbox, guests, fresh: true }
     };
+    running.sandbox.time_calls(usage.next_is_sampled());
     let answer = match meter {
-        None => call(&mut running),
+        None => call(&mut running, usage),
         Some(meter) => {
             let began = thread_cpu_time();
-            let answer = call(&mut running);
+            let answer = call(&mut running, usage);
             meter.cpu_time += thread_cpu_time().saturating_sub(began);
             meter.rows += rows as u64;
             meter.calls += 1;
             answer
         }
-    }?;
+    };
+    usage.has_memory(running.sandbox.memory_bytes());
+    if let Some((cpu, limit)) = running.sandbox.cpu_taken() {
+        usage.took(cpu, limit);
+    }
+    let answer = answer?;
     running.fresh = false;
     *slot = Some(running);
     Ok(answer)

@@ -5,22 +5,27 @@
 //!
 //! - [`engine`]: the engine that all plugins share, and the clock that interrupts them.
 //! - [`contract`]: roles, imports and versions of the plugin contract.
+//! - [`compile_cache`], `compiler`: machine code, which is made once and kept on disk.
+//! - `effort`: how much work a component makes the compiler.
 //! - [`component`]: bytes → a compiled component that has been checked and has said who it is.
 //! - [`plugin`]: a component with its settings, and what it declares.
 //! - [`instance`]: what a worker calls: `validate`, `enrich`, `generate`.
 //! - [`declaration`], [`answer`], [`aggregates`], [`listing`]: the contract's records as plain values.
 //! - [`digest`]: what identifies a plugin's bytes.
-//! - [`limits`], [`failure`], [`load_error`]: what a plugin may use, and how it fails.
+//! - [`limits`], [`usage`], [`failure`], [`load_error`]: what a plugin may use, how much it used, and how it fails.
 //! - `sandbox`: a store with its CPU time, memory and copying. `lower` and `lift`: values into a plugin and, checked, out
 //!   of it. `guests` and `bindings`: a component's functions. `log`: what plugins write.
 
 pub mod aggregates;
 pub mod answer;
 mod bindings;
+pub mod compile_cache;
+mod compiler;
 pub mod component;
 pub mod contract;
 pub mod declaration;
 pub mod digest;
+mod effort;
 pub mod engine;
 pub mod failure;
 mod guests;
@@ -33,9 +38,11 @@ mod log;
 mod lower;
 pub mod plugin;
 mod sandbox;
+pub mod usage;
 
 pub use aggregates::{AggregateReader, Period, Summary};
 pub use answer::{Enrichment, Insight, Severity, Window, WindowFacts};
+pub use compile_cache::{CacheError, CompileCache};
 pub use component::{Component, MAX_BYTES, componentize};
 pub use contract::{ContractVersion, Role};
 pub use declaration::{
@@ -50,3 +57,4 @@ pub use limits::Limits;
 pub use listing::{Listing, ListingShape};
 pub use load_error::{LoadError, Problem};
 pub use plugin::Plugin;
+pub use usage::Usage;

@@ -48,6 +48,12 @@ pub enum Problem {
         /// Why not.
         reason: String,
     },
+    /// Compiling it would keep the machine busy for too long.
+    #[error("compiling it would take too long: {what}")]
+    TooComplex {
+        /// What makes it so.
+        what: &'static str,
+    },
     /// It wants something of WASI.
     #[error(
         "it imports {import}, so it was built for a WASI target; plugins have no access to the system: build it for \

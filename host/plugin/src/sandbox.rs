@@ -25,6 +25,10 @@ pub(crate) struct HostState {
     pub(crate) limits: Limits,
     pub(crate) budget: Budget,
     pub(crate) quota: Quota,
+    /// Whether the calls to come have their CPU time taken, however short they are.
+    is_timed: bool,
+    /// The CPU time of the last call, where it was taken.
+    cpu_taken: Option<Duration>,
     pub(crate) log: Arc<PluginLog>,
     /// What the plugin wrote to the log at level `error` last, in the call at hand: a panic's message.
     pub(crate) last_error: Option<String>,
@@ -44,6 +48,8 @@ impl Sandbox {
         let state = HostState {
             budget: Budget::default(),
             quota: Quota::new(&limits),
+            is_timed: false,
+            cpu_taken: None,
             log,
             last_error: None,
             aggregates: None,
@@ -60,6 +66,22 @@ impl Sandbox {
         });
         let instance = call(&mut store, limits.load_cpu, |store| pre.instantiate(store))?;
         Ok(Self { store, instance })
+    }
+
+    /// From now on takes the CPU time of each call, or only of those that the engine's clock finds running.
+    pub(crate) fn time_calls(&mut self, on: bool) {
+        self.store.data_mut().is_timed = on;
+    }
+
+    /// What the last call took of its CPU time, where that is known, and how much it had.
+    pub(crate) fn cpu_taken(&self) -> Option<(Duration, Duration)> {
+        let state = self.store.data();
+        Some((state.cpu_taken?, state.budget.given()))
+    }
+
+    /// How much memory the instance has, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().quota.memory_bytes()
     }
 
     /// Calls into the instance, with so much CPU time.
@@ -98,7 +120,11 @@ fn call<T>(
     state.last_error = None;
     // The next tick of the engine's clock, a few milliseconds from now at most.
     store.set_epoch_deadline(1);
-    work(store).map_err(|error| {
+    let began = store.data().is_timed.then(thread_cpu_time);
+    let answer = work(store);
+    let state = store.data_mut();
+    state.cpu_taken = began.map(|began| thread_cpu_time().saturating_sub(began)).or_else(|| state.budget.used());
+    answer.map_err(|error| {
         tracing::debug!(target: "loginscope::plugin", error = format!("{error:?}"), "a call into a plugin failed");
         Failure::from_error(&error, store.data())
     })

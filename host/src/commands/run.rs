@@ -13,7 +13,7 @@ use crate::control::deploy::Deployer;
 use crate::control::http::{self, Readiness, Served};
 use crate::control::membership::{Membership, lines_alone};
 use crate::control::memory::Memory;
-use crate::control::swap::{Standing, Swapper};
+use crate::control::swap::{Consent, Swapper};
 use crate::control::{status, watch};
 use crate::pipeline::plugins::PluginSet;
 use crate::pipeline::serving::Serving;
@@ -42,7 +42,7 @@ pub fn run(config: &Config) -> Result<Exit> {
     let serving = Arc::new(Serving::new(chain));
     let swapper = Swapper::new(&serving, &telemetry, &config.pipeline, config.tolerance, config.probation);
     match config.plugins_topic() {
-        Some(_) => swapper.stand(Standing::Starting),
+        Some(_) => swapper.ask(Consent::Starting),
         None => say_plugins(&lines_alone(&plugins, &serving.load().chain)),
     }
     let deployer = Arc::new(Deployer { plugins: Arc::new(plugins), swapper });
@@ -96,6 +96,8 @@ pub fn run(config: &Config) -> Result<Exit> {
     if let Some(group) = &group {
         group.leave();
     }
+    // A deployment that is tried on live messages waits for ones that won't come.
+    runtime.shutdown_background();
     let counts = telemetry.counts();
     tracing::info!(
         "ended: {} accepted, {} rejected, {} insights",
@@ -144,7 +146,7 @@ fn join(config: &Config, topic: &str, deployer: &Deployer) -> Result<Arc<Members
     let started_with = Arc::clone(&swapper.serving.load().chain);
     let group = Arc::new(Membership::join(&config.kafka, topic, name, plugins, &started_with)?);
     say_plugins(&group.start(&swapper.serving)?);
-    swapper.stand(Standing::Member(Arc::clone(&group)));
+    swapper.ask(Consent::Group(Arc::clone(&group)));
     Ok(group)
 }
 

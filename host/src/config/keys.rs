@@ -61,6 +61,10 @@ pub const PLUGIN: Key =
         .at("plugins")
         .otherwise("the three inside");
 
+/// Where compiled plugins are kept.
+pub const COMPILE_CACHE: Key = Key::new("compile-cache", "DIR", "Where compiled plugins are kept, or \"off\"")
+    .otherwise("loginscope in $XDG_CACHE_HOME or else in ~/.cache");
+
 /// How many logins make a window.
 pub const INSIGHT_EVERY: Key =
     Key::new("insight-every", "LOGINS", "Accepted logins of a partition in a window").default("100");
@@ -290,7 +294,8 @@ pub const OUTCOME: Key = Key::new("outcome", "SHARE", "The share of logins that 
 pub const KAFKA: [Key; 2] = [BROKERS, CONFIG];
 
 /// The keys that say how logins are read and judged.
-pub const PIPELINE: [Key; 6] = [PLUGIN, INSIGHT_EVERY, EXACT_DISTINCT, MAX_MESSAGE_BYTES, TIMESTAMP_FORMAT, FIELD];
+pub const PIPELINE: [Key; 7] =
+    [PLUGIN, COMPILE_CACHE, INSIGHT_EVERY, EXACT_DISTINCT, MAX_MESSAGE_BYTES, TIMESTAMP_FORMAT, FIELD];
 
 /// The keys that name topics.
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];

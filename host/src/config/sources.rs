@@ -28,6 +28,11 @@ impl Environment {
         Self(named.filter(|(_, value)| !value.is_empty()).collect())
     }
 
+    /// The absolute path that a variable gives.
+    pub(super) fn absolute_path(&self, name: &str) -> Option<&Path> {
+        self.0.get(name).map(Path::new).filter(|path| path.is_absolute())
+    }
+
     /// The variables whose names begin like this.
     pub(super) fn beginning_with(&self, prefix: &str) -> impl Iterator<Item = (&str, &OsString)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value)).filter(move |(name, _)| name.starts_with(prefix))

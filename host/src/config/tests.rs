@@ -69,6 +69,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("insights-topic", "a", "\"a\""),
         ("rejected-topic", "a", "\"a\""),
         ("plugin", "./plugin.wasm", "[\"plugin.wasm\"]"),
+        ("compile-cache", "/var/cache/a", "\"/var/cache/a\""),
         ("insight-every", "7", "7"),
         ("exact-distinct", "7", "7"),
         ("max-message-bytes", "7", "7"),
@@ -127,7 +128,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 33, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 34, "a key is missing above");
 }
 
 #[test]
@@ -187,6 +188,28 @@ fn several_plugins_come_by_flags_by_a_variable_or_by_the_file() {
     assert_eq!(names(file("plugins = [\"plugin.wasm\", \"plugin.wasm\"]")), 2);
     assert_eq!(names(file("plugins = []")), 0);
     assert_eq!(names(variable("LOGINSCOPE_PLUGIN", "")), 0);
+}
+
+#[test]
+fn the_compile_cache_is_where_caches_are_unless_another_place_is_named_or_none() {
+    let folder = |variables: &[(&str, &str)], file| {
+        let config = Given { arguments: &["pipe"], variables, file }.load(PipelineConfig::load);
+        config.unwrap().compile_cache.map(|folder| (folder.path.display().to_string(), folder.is_named))
+    };
+    let at = |path: &str, is_named| Some((path.to_owned(), is_named));
+    let home = ("HOME", "/home/ann");
+    assert_eq!(folder(&[home], None), at("/home/ann/.cache/loginscope", false));
+    assert_eq!(folder(&[home, ("XDG_CACHE_HOME", "/cache")], None), at("/cache/loginscope", false));
+    assert_eq!(folder(&[home, ("XDG_CACHE_HOME", "cache")], None), at("/home/ann/.cache/loginscope", false));
+    for without in [&[][..], &[("HOME", "")], &[("HOME", "ann")]] {
+        assert_eq!(folder(without, None), None);
+    }
+    assert_eq!(folder(&[home, ("LOGINSCOPE_COMPILE_CACHE", "off")], None), None);
+    assert_eq!(folder(&[home], Some("compile_cache = \"off\"")), None);
+    assert_eq!(folder(&[home, ("LOGINSCOPE_COMPILE_CACHE", "/named")], None), at("/named", true));
+    let wrong = Given { arguments: &["pipe"], variables: &[], file: Some("compile_cache = true") };
+    let error = wrong.load(PipelineConfig::load).unwrap_err();
+    assert_eq!(error, "loginscope.toml line 1: compile_cache: true can't be used; allowed is a folder, or \"off\"");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::group::{Group, Host};
 use super::swap::{Request, Swapper, are_the_same};
 use crate::pipeline::Chain;
 use crate::pipeline::plugins::{DEFAULTS, PluginSet, Settings};
-use crate::pipeline::serving::history::{Cause, Event, Outcome};
+use crate::pipeline::serving::history::{Cause, Event, Outcome, Standing};
 use crate::pipeline::serving::{Generation, Serving};
 
 /// How long to wait before the group is told once more what could not be told.
@@ -120,6 +120,9 @@ impl Membership {
         })?;
         let earlier = self.group.history().into_iter().rev().filter(|earlier| earlier.number < generation.number);
         serving.history.begin_with(earlier.map(|earlier| event(&earlier)));
+        for earlier in self.group.history().iter().rev().filter(|earlier| earlier.number < generation.number) {
+            serving.history.mark_by(earlier.number, &self::cause(&earlier.list));
+        }
         let (since, cause) = (at(generation), cause(&generation.list));
         let next = Generation { number: generation.number, chain: Arc::new(chain), since, cause, probation: None };
         serving.replace_by(&before, next);
@@ -378,6 +381,11 @@ fn at(generation: &fold::Generation) -> DateTime<Utc> {
 /// What the group remembers, without what it takes to go back to it.
 fn event(generation: &fold::Generation) -> Event {
     let labels: Vec<String> = generation.list.plugins.iter().map(PluginEntry::label).collect();
-    let outcome = Outcome::Served { generation: generation.number, labels: labels.join(", "), plugins: Vec::new() };
+    let outcome = Outcome::Served {
+        generation: generation.number,
+        labels: labels.join(", "),
+        plugins: Vec::new(),
+        standing: Standing::Good,
+    };
     Event { at: at(generation), cause: cause(&generation.list), outcome }
 }

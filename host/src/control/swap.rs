@@ -10,7 +10,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use chrono::Utc;
 use loginscope_wasm::Plugin;
 
@@ -24,7 +24,7 @@ use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::chain::Keep;
 use crate::pipeline::plugins::Settings;
 use crate::pipeline::recent::RecentBatch;
-use crate::pipeline::serving::history::{Cause, Event};
+use crate::pipeline::serving::history::{Cause, Event, Standing};
 use crate::pipeline::serving::{Generation, Probation, Serving};
 use crate::telemetry::Telemetry;
 
@@ -52,21 +52,21 @@ pub struct Swapper {
     /// Held by the swap that is under way: others wait.
     pub turn: Mutex<()>,
     /// Who has to agree first.
-    pub standing: RwLock<Standing>,
+    pub consent: RwLock<Consent>,
     /// What the group was told that it can be used here, until it is decided.
     pub tried: Mutex<Option<Tried>>,
 }
 
 /// Who has to agree to a swap.
 #[derive(Clone, Default)]
-pub enum Standing {
+pub enum Consent {
     /// Nobody: this process is alone with its plugins.
     #[default]
     Alone,
     /// The group, which isn't known yet.
     Starting,
     /// The group.
-    Member(Arc<Membership>),
+    Group(Arc<Membership>),
 }
 
 /// A chain that was tried.
@@ -160,13 +160,13 @@ impl Swapper {
             Setting { topic: config.input_topic.as_str().into(), insight_every: config.insight_every, limits };
         serving.recent.want();
         let (serving, telemetry) = (Arc::clone(serving), Arc::clone(telemetry));
-        let (turn, standing, tried) = (Mutex::default(), RwLock::default(), Mutex::default());
-        Self { serving, telemetry, setting, tolerance, probation, turn, standing, tried }
+        let (turn, consent, tried) = (Mutex::default(), RwLock::default(), Mutex::default());
+        Self { serving, telemetry, setting, tolerance, probation, turn, consent, tried }
     }
 
     /// Who has to agree to swaps from now on.
-    pub fn stand(&self, standing: Standing) {
-        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
+    pub fn ask(&self, consent: Consent) {
+        *self.consent.write().unwrap_or_else(PoisonError::into_inner) = consent;
     }
 
     /// Has changed plugins take over: `change` makes them of those that serve. Waits for swaps that are under way.
@@ -195,24 +195,25 @@ impl Swapper {
     }
 
     /// Has the plugins of an earlier generation serve again, at once and without trying them: they did before. Without a number,
-    /// those that served before the present ones.
+    /// those that served before the present ones and were not rolled back themselves. It doesn't wait for swaps that are under way: whoever
+    /// wants it can't wait.
     ///
     /// # Errors
-    /// There is no such generation any more, or the group can't be told.
+    /// There is no such generation any more, or it failed, or the group can't be told.
     pub fn roll_back(&self, to: Option<u64>, by: &str) -> Result<Swapped, Refusal> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let group = self.group()?;
         for _ in 0..ATTEMPTS {
             let before = self.caught_up(group.as_deref())?;
-            let number = to.unwrap_or(before.number.saturating_sub(1));
-            let chain = self.earlier(&before, number, group.as_deref())?;
-            let cause = Cause { what: format!("roll-back to generation {number}"), by: by.to_owned() };
+            let (to, plugins) = self.earlier(&before, to, group.as_deref())?;
+            let chain = Arc::new(before.chain.next(plugins, Keep::All).map_err(anyhow::Error::from)?);
+            let cause = Cause::roll_back(to, by);
             let Some(number) = next_number(&before, group.as_deref(), |group| group.commit(&before, &chain, &cause))?
             else {
                 continue;
             };
             let next = Generation { number, chain: Arc::clone(&chain), since: Utc::now(), cause, probation: None };
-            if self.serving.replace_by(&before, next) {
+            // What the group has committed, the thread that follows it may have taken over already.
+            if self.serving.replace_by(&before, next) || self.serving.load().number == number {
                 self.telemetry.swapped(number, &chain);
                 let (end, labels) = (End::Serving, chain.labels());
                 return Ok(Swapped { end, generation: number, labels, report: Report::default() });
@@ -221,16 +222,31 @@ impl Swapper {
         Err(changing().into())
     }
 
-    /// The chain of the plugins of an earlier generation.
-    fn earlier(&self, before: &Generation, number: u64, group: Option<&Membership>) -> Result<Arc<Chain>> {
-        let known = self.serving.history.plugins_of(number);
-        let plugins = match (known, group) {
-            (None, Some(group)) => group.plugins_of(number)?,
-            (known, _) => known,
-        };
-        let plugins = plugins.filter(|_| number < before.number);
-        let plugins = plugins.with_context(|| format!("generation {number} can't be gone back to"))?;
-        Ok(Arc::new(before.chain.next(plugins, Keep::All)?))
+    /// The generation that is gone back to, and its plugins.
+    fn earlier(&self, before: &Generation, to: Option<u64>, group: Option<&Membership>) -> Result<(u64, Vec<Plugin>)> {
+        let mut earlier = self.serving.history.generations();
+        earlier.retain(|(number, ..)| *number < before.number && to.is_none_or(|to| to == *number));
+        for (number, plugins, standing) in earlier {
+            match standing {
+                Standing::Failed if to.is_some() => {
+                    bail!("generation {number} failed on its probation: deploy it to have it tried again")
+                }
+                Standing::Failed | Standing::LeftBehind if to.is_none() => continue,
+                Standing::Good | Standing::LeftBehind | Standing::Failed => {}
+            }
+            let plugins = match group.filter(|_| plugins.is_empty()) {
+                Some(group) => group.plugins_of(number)?.unwrap_or_default(),
+                None => plugins,
+            };
+            let is_one = !plugins.is_empty() && (to.is_some() || !are_the_same(&plugins, &before.chain.plugins));
+            if is_one {
+                return Ok((number, plugins));
+            }
+        }
+        Err(match to {
+            Some(to) => anyhow::anyhow!("generation {to} can't be gone back to"),
+            None => anyhow::anyhow!("there is no earlier generation to go back to"),
+        })
     }
 
     /// Whether a generation can be gone back to that isn't at hand any more.
@@ -240,10 +256,10 @@ impl Swapper {
 
     /// The group that has to agree, if there is one.
     fn group(&self) -> Result<Option<Arc<Membership>>> {
-        match &*self.standing.read().unwrap_or_else(PoisonError::into_inner) {
-            Standing::Alone => Ok(None),
-            Standing::Starting => bail!("this instance is about to start: try again when it is ready"),
-            Standing::Member(group) => Ok(Some(Arc::clone(group))),
+        match &*self.consent.read().unwrap_or_else(PoisonError::into_inner) {
+            Consent::Alone => Ok(None),
+            Consent::Starting => bail!("this instance is about to start: try again when it is ready"),
+            Consent::Group(group) => Ok(Some(Arc::clone(group))),
         }
     }
 

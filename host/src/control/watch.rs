@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use notify::{RecursiveMode, Watcher};
@@ -54,6 +54,8 @@ struct WatchedFile {
     path: PathBuf,
     /// What it held when it was last looked at.
     content: Option<Vec<u8>>,
+    /// When it was written that was refused last, if that was the last one: written once more, it is tried once more.
+    refused: Option<SystemTime>,
     holds: Holds,
 }
 
@@ -104,23 +106,24 @@ impl Follower {
 
 impl WatchedFile {
     fn new(path: &Path, holds: Holds) -> Self {
-        Self { path: path.to_owned(), content: std::fs::read(path).ok(), holds }
+        Self { path: path.to_owned(), content: std::fs::read(path).ok(), refused: None, holds }
     }
 
     fn look(&mut self, deployer: &Deployer) {
         // A file that isn't there is about to be replaced; there will be another event.
         let Ok(content) = std::fs::read(&self.path) else { return };
-        if content.is_empty() || self.content.as_ref() == Some(&content) {
+        let written = std::fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok();
+        let is_tried_again = self.refused.is_some() && self.refused != written;
+        if content.is_empty() || self.content.as_ref() == Some(&content) && !is_tried_again {
             return;
         }
-        self.content = Some(content);
+        (self.content, self.refused) = (Some(content), None);
         match self.take_over(deployer) {
             Ok(Swapped { end: End::Unchanged, .. }) => {
                 tracing::info!(path = %self.path.display(), "the file has changed, and nothing of the plugins by that");
             }
             Ok(_) => {}
-            // Written once more, it is tried once more.
-            Err(_) => self.content = None,
+            Err(_) => self.refused = written,
         }
     }
 

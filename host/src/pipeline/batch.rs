@@ -11,7 +11,7 @@ use loginscope_login::decode::{Decoder, Layouts};
 use loginscope_login::encode::Encoder;
 use loginscope_login::{Logins, Rejection};
 use loginscope_state::{Partition, PartitionTotals};
-use loginscope_wasm::{Instance, Measured, Plugin};
+use loginscope_wasm::{Instance, Measured, Plugin, Usage};
 
 use super::chain::{Chain, ChainError};
 use super::insight::{self, InsightRecord};
@@ -401,6 +401,11 @@ impl Pipeline {
     /// What the calls of each plugin have taken since they are measured, in the chain's order.
     pub fn measured(&self) -> impl Iterator<Item = (&Plugin, Measured)> {
         self.instances.iter().map(|instance| (instance.plugin(), instance.measured()))
+    }
+
+    /// How near each plugin came to its limits, in the chain's order.
+    pub fn usage(&self) -> impl Iterator<Item = (&Plugin, &Usage)> {
+        self.instances.iter().map(|instance| (instance.plugin(), instance.usage()))
     }
 
     /// What one login needs to be encoded.

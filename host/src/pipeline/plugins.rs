@@ -7,11 +7,11 @@ use std::sync::{PoisonError, RwLock};
 use anyhow::{Context, Result, bail};
 use loginscope_login::decode::InputFormat;
 use loginscope_state::Catalog;
-use loginscope_wasm::{Component, Engine, Limits, LoadError, Plugin, Problem};
+use loginscope_wasm::{CacheError, CompileCache, Component, Engine, Limits, LoadError, Plugin, Problem};
 
 use super::chain::Chain;
 use super::policy::Policies;
-use crate::config::{ConfigError, Origin, PipelineConfig, PluginSettings};
+use crate::config::{CacheFolder, ConfigError, Origin, PipelineConfig, PluginSettings};
 
 /// The plugins that the host carries inside, by file name, in their order.
 pub const DEFAULTS: [(&str, &[u8]); 3] = [
@@ -70,8 +70,12 @@ pub struct PluginSet {
 impl PluginSet {
     /// The plugins from these sources, in this order.
     pub fn new(sources: Vec<PluginSource>, settings: Settings, format: InputFormat) -> Result<Self> {
-        Ok(Self {
-            engine: Engine::new()?,
+        Ok(Self::with_engine(Engine::new()?, sources, settings, format))
+    }
+
+    fn with_engine(engine: Engine, sources: Vec<PluginSource>, settings: Settings, format: InputFormat) -> Self {
+        Self {
+            engine,
             policies: Policies::new(),
             sources,
             settings: RwLock::new(settings),
@@ -79,7 +83,7 @@ impl PluginSet {
             exact_distinct: Catalog::EXACT_DISTINCT,
             named: None,
             settings_origins: BTreeMap::new(),
-        })
+        }
     }
 
     /// The plugins that the configuration names, or else the default ones.
@@ -90,13 +94,14 @@ impl PluginSet {
             config.plugins.iter().cloned().map(PluginSource::File).collect()
         };
         let settings = plain(&config.settings);
+        let engine = Engine::with_cache(config.compile_cache.as_ref().and_then(open_cache))?;
         let origin = |(name, settings): (&String, &PluginSettings)| (name.clone(), settings.origin.clone());
         Ok(Self {
             named: config.plugins_named.clone().filter(|_| !config.plugins.is_empty()),
             settings_origins: config.settings.iter().map(origin).collect(),
             exact_distinct: config.exact_distinct.into(),
             policies: config.policies.clone(),
-            ..Self::new(sources, settings, config.format.clone())?
+            ..Self::with_engine(engine, sources, settings, config.format.clone())
         })
     }
 
@@ -107,7 +112,16 @@ impl PluginSet {
 
     /// Loads the plugins at the start of a command, where a plugin that can't be used is a mistake in the configuration.
     pub fn load_at_start(&self) -> Result<Chain, ConfigError> {
-        self.load().map_err(|error| ConfigError(format!("{error:#}")))
+        let chain = self.load().map_err(|error| ConfigError(format!("{error:#}")))?;
+        let known: Vec<&str> = chain.plugins.iter().map(Plugin::name).collect();
+        // Unlike settings, which only that plugin understands, it may be there first.
+        for name in self.policies.keys().filter(|name| !known.contains(&name.as_str())) {
+            let known = known.join(", ");
+            tracing::warn!(
+                "there is no plugin {name} by now, so [policy.{name}] has no effect; the plugins are {known}"
+            );
+        }
+        Ok(chain)
     }
 
     /// Loads, checks and configures all plugins.
@@ -210,4 +224,15 @@ impl PluginSet {
         let component = self.component(bytes, source)?;
         self.configure(&component, &self.settings_of(component.name()))
     }
+}
+
+/// The compile cache in this folder. Where it can't be used, plugins are compiled; that is told where somebody has named the folder, or
+/// where something isn't as it should be.
+fn open_cache(folder: &CacheFolder) -> Option<CompileCache> {
+    match CompileCache::open(&folder.path) {
+        Ok(cache) => return Some(cache),
+        Err(error @ CacheError::Unusable { .. }) if !folder.is_named => tracing::debug!("{error}"),
+        Err(error) => tracing::warn!("{error}; plugins are compiled at each start"),
+    }
+    None
 }

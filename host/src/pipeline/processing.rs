@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 
 use loginscope_kafka::{Batch, Error};
 use loginscope_state::Catalog;
-use loginscope_wasm::Meter;
+use loginscope_wasm::{Meter, Usage};
 
 use super::batch::{Message, Output, PartitionState, Pipeline};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, SOURCE_BYTES, Sender, carried_bytes, insight_bytes};
-use super::serving::history::Cause;
 use super::serving::{Generation, Serving};
 use super::worker::{Judged, Shared, Work};
+use crate::telemetry::Telemetry;
 
 /// The most bytes of messages that go through the chain at once: columns count in 32 bits, and memory is to stay bounded.
 const MAX_BATCH_BYTES: usize = 16 << 20;
@@ -55,6 +55,13 @@ impl Work<Librdkafka> for Processing {
         self.pipeline.measure(self.generation.probation.is_some());
         self.pipeline.start_instances();
         Ok(())
+    }
+
+    fn tell_usage(&self, worker: usize, telemetry: &Telemetry, is_serving: bool) {
+        for (plugin, usage) in self.pipeline.usage() {
+            let usage = if is_serving { *usage } else { Usage::default() };
+            telemetry.plugin_usage(worker, plugin, &usage);
+        }
     }
 
     fn process(
@@ -147,9 +154,7 @@ impl Processing {
             return true;
         };
         partition.state.rollback();
-        let fallback = Arc::clone(&probation.fallback);
-        let cause = Cause::rolled_back(&reason);
-        if let Some(number) = self.serving.replace(generation.number, fallback, None, cause) {
+        if let Some(number) = self.serving.take_out(&generation, probation, &reason) {
             shared.telemetry.rolled_back(number, &probation.fallback, &reason);
         }
         false

@@ -183,8 +183,15 @@ impl Serving {
         let is_replaced = Arc::ptr_eq(&found, before);
         if is_replaced {
             self.history.add(Event::of(&next));
+            self.history.mark_by(next.number, &next.cause);
         }
         is_replaced
+    }
+
+    /// Takes a generation out of service that has done worse than it may: the one before serves again. Answers the number of that, unless
+    /// somebody else was first.
+    pub fn take_out(&self, generation: &Generation, probation: &Probation, reason: &str) -> Option<u64> {
+        self.replace(generation.number, Arc::clone(&probation.fallback), None, Cause::rolled_back(reason))
     }
 }
 

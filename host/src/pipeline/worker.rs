@@ -83,6 +83,9 @@ pub trait Work<K: Clients> {
     /// Where they don't fit together.
     fn take_over(&mut self) -> anyhow::Result<()>;
 
+    /// Tells how near each plugin came to its limits, or that those at hand go.
+    fn tell_usage(&self, worker: usize, telemetry: &Telemetry, is_serving: bool);
+
     /// Judges and counts a batch from its message at this place on, and sends what it comes to.
     ///
     /// # Errors
@@ -166,6 +169,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
 
     fn take_over(&mut self) -> anyhow::Result<()> {
         let began = K::now();
+        self.work.tell_usage(self.number, &self.shared.telemetry, false);
         self.work.take_over()?;
         for (number, partition) in &mut self.partitions {
             // Those that go are told no more.
@@ -301,6 +305,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
             return;
         }
         self.last_progress = K::now();
+        self.work.tell_usage(self.number, &self.shared.telemetry, true);
         for progress in self.consumer.progress() {
             let Some(partition) = self.partitions.get(&progress.partition) else { continue };
             let window = partition.state.window_progress();

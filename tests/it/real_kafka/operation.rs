@@ -42,6 +42,28 @@ fn an_unkeyed_topic_with_several_partitions_is_warned_of_once_and_counted() {
 }
 
 #[test]
+fn how_near_each_plugin_comes_to_its_limits_is_in_the_metrics_of_its_worker() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "usage", 1);
+    scene.write(&well_formed(500, 15));
+    let mut instance = scene.run(&["--workers", "1"]);
+    for plugin in ["validate-logins", "enrich-logins", "summarize-logins"] {
+        let metric = |name: &str| format!("loginscope_plugin_{name}{{plugin=\"{plugin}\",worker=\"0\"}}");
+        instance.metric_reaches(&metric("memory_bytes"), 1 << 16);
+        assert_eq!(instance.metric(&metric("memory_limit_bytes")), 64 << 20, "{plugin}");
+        assert_eq!(instance.metric(&metric("answer_limit_bytes")), 64 << 20, "{plugin}");
+        let share = format!("{} 0.", metric("call_cpu_seconds"));
+        let limit = format!("{} 0.", metric("call_cpu_limit_seconds"));
+        let told = instance.get("/metrics");
+        let has = |begin: &str| told.lines().any(|line| line.starts_with(begin));
+        assert!(has(&share) && has(&limit), "{told}");
+        instance.line_with(&format!("plugin {plugin}@0.1.0 is sha256:"));
+    }
+    assert!(instance.metric("loginscope_plugin_answer_bytes{plugin=\"enrich-logins\",worker=\"0\"}") > 0);
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+}
+
+#[test]
 fn a_keyed_topic_is_not_warned_of() {
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "keyed", 4);

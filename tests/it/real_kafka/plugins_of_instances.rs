@@ -59,7 +59,7 @@ fn plugin(instance: &mut Instance, arguments: &[&str]) -> Ended {
     let line = instance.line_with("plugins at /v1/plugins");
     let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
     let url = format!("http://{address}");
-    wait_until("it to be ready", String::new, || instance.get("/readyz").ends_with("ready\n").then_some(()));
+    wait_until("it to be ready", String::new, || instance.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
     run_to_its_end(["plugin", "--control", &url, "--control-token", TOKEN].iter().chain(arguments))
 }
 
@@ -104,7 +104,8 @@ fn what_is_deployed_on_one_serves_on_all_and_after_restarts_until_a_path_changes
     end(one);
     end(two);
     let mut one = files.start(&scene, "one", &config);
-    let line = one.line_with("plugin misbehave@0.1.0 (deployment by ");
+    let line = one.line_with("(deployment by ");
+    assert!(line.contains("plugin misbehave@0.1.0 is sha256:"), "{line}");
     assert!(line.ends_with(", generation 2)"), "{line}");
     assert_eq!(names(&mut one), (2, FOUR.map(str::to_owned).to_vec()));
     assert!(done(&mut one, &["history"]).contains("the start"), "what was before the restart is told as well");
@@ -126,7 +127,7 @@ fn what_is_deployed_on_one_serves_on_all_and_after_restarts_until_a_path_changes
     // Whoever goes by its paths alone.
     let config = files.configuration("paths.toml", "plugins_from = \"paths\"\n");
     let mut one = files.start(&scene, "one", &config);
-    one.line_with("plugin misbehave@0.1.0 (from ");
+    one.line_with("misbehave@0.1.0 is sha256:");
     assert_eq!(names(&mut one).0, 1);
     end(one);
 }

@@ -29,6 +29,11 @@ impl Budget {
         self.spent
     }
 
+    /// How much of it was used, where the engine's clock has found the plugin running.
+    pub(crate) fn used(&self) -> Option<Duration> {
+        self.began.map(|began| thread_cpu_time().saturating_sub(began))
+    }
+
     /// Looks at the clock; answers whether there is time left.
     pub(crate) fn tick(&mut self) -> bool {
         self.tick_at(thread_cpu_time())

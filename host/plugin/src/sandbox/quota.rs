@@ -8,6 +8,7 @@ use crate::limits::Limits;
 /// may survive.
 #[derive(Debug)]
 pub(crate) struct Quota {
+    memory: usize,
     memory_left: usize,
     elements_left: usize,
     parts: usize,
@@ -17,6 +18,7 @@ pub(crate) struct Quota {
 impl Quota {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
+            memory: limits.memory_bytes,
             memory_left: limits.memory_bytes,
             elements_left: limits.table_elements,
             parts: limits.parts,
@@ -27,6 +29,11 @@ impl Quota {
     /// A new call begins.
     pub(crate) fn begin_call(&mut self) {
         self.exceeded = false;
+    }
+
+    /// How much memory the instance has taken, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory - self.memory_left
     }
 
     /// Whether the instance wanted more than it may have in the call at hand.
@@ -79,6 +86,7 @@ mod tests {
         assert!(quota.memory_growing(0, 60, None).unwrap());
         assert!(!quota.memory_growing(0, 40, Some(30)).unwrap());
         assert!(!quota.was_exceeded());
+        assert_eq!(quota.memory_bytes(), 60);
         assert!(!quota.memory_growing(0, 60, None).unwrap());
         assert!(quota.was_exceeded());
         quota.begin_call();

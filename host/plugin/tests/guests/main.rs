@@ -14,6 +14,8 @@ mod guests;
 mod columns;
 mod hostile;
 mod load;
+mod mutated;
 mod support;
+mod usage;
 mod windows;
 mod written;

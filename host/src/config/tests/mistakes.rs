@@ -187,7 +187,7 @@ fn each_mistake_is_told_in_one_exact_sentence() {
         (
             file("workrs = 4"),
             "loginscope.toml line 1: workrs: there is no such key; allowed are brokers, input_topic, processed_topic, insights_topic, \
-             rejected_topic, plugins, insight_every, exact_distinct, max_message_bytes, group, instance, state_in, changelog_topic, totals_topic, from, workers, \
+             rejected_topic, plugins, compile_cache, insight_every, exact_distinct, max_message_bytes, group, instance, state_in, changelog_topic, totals_topic, from, workers, \
              memory_limit, delivery, watch, listen, control_token, control_token_file, create_topics, source_headers, commit_interval, drain_timeout, status_interval, the sections \
              [input], [input.fields], [swap] and [kafka], [policy.NAME] for the plugin NAME, and one for its settings under its name".into(),
         ),

@@ -90,7 +90,11 @@ impl Inner {
                     }
                     drop(self.wait(self.lock()));
                 }
-                Err(Others::Stale(open)) => self.drop_stale(&open)?,
+                Err(Others::Stale(open)) => {
+                    // It was not refused, so what is the same may be proposed anew.
+                    same = None;
+                    self.drop_stale(&open)?;
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ use super::Served;
 use crate::comparator::report::Report;
 use crate::control::deploy::Deployer;
 use crate::control::swap::{self, End, Refusal, Swapped};
-use crate::pipeline::serving::history::{Event, Outcome};
+use crate::pipeline::serving::history::{Event, Outcome, Standing};
 
 /// The largest request: a component of the largest size in base64, and its settings.
 const MOST_BYTES: usize = MAX_BYTES / 3 * 4 + (2 << 20);
@@ -297,8 +297,8 @@ struct Happened {
 impl From<Event> for Happened {
     fn from(Event { at, cause, outcome }: Event) -> Self {
         let (generation, plugins, can_return, refused) = match outcome {
-            Outcome::Served { generation, labels, plugins } => {
-                (Some(generation), Some(labels), !plugins.is_empty(), None)
+            Outcome::Served { generation, labels, standing, .. } => {
+                (Some(generation), Some(labels), standing != Standing::Failed, None)
             }
             Outcome::Refused(reason) => (None, None, false, Some(reason)),
         };
@@ -310,11 +310,13 @@ impl From<Event> for Happened {
 #[utoipa::path(get, path = "/v1/history", responses((status = 200, body = Vec<Happened>)))]
 async fn history(State(changes): State<Changes>) -> Json<Vec<Happened>> {
     let swapper = &changes.served.deployer.swapper;
-    let mut happened: Vec<Happened> = swapper.serving.history.events().into_iter().map(Happened::from).collect();
-    for it in &mut happened {
-        it.can_return |= it.generation.is_some_and(|number| swapper.remembers(number));
-    }
-    Json(happened)
+    let happened = |event: Event| {
+        let is_at_hand = matches!(&event.outcome, Outcome::Served { plugins, .. } if !plugins.is_empty());
+        let mut happened = Happened::from(event);
+        happened.can_return &= is_at_hand || happened.generation.is_some_and(|number| swapper.remembers(number));
+        happened
+    };
+    Json(swapper.serving.history.events().into_iter().map(happened).collect())
 }
 
 /// What came of a change.

@@ -1,6 +1,7 @@
 //! What has served, what led to it, and what was refused: for people to read, and to go back to.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -17,6 +18,9 @@ const GENERATIONS: usize = 10;
 /// How a roll-back begins that nobody asked for.
 const ROLLED_BACK: &str = "rolled back: ";
 
+/// How a roll-back begins that somebody asked for; the number of the generation follows.
+const ROLL_BACK: &str = "roll-back to generation ";
+
 /// What led to a change, or would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -30,6 +34,16 @@ impl Cause {
     /// New plugins did worse than they may, for this reason.
     pub fn rolled_back(reason: &str) -> Self {
         Self { what: format!("{ROLLED_BACK}{reason}"), by: "loginscope".to_owned() }
+    }
+
+    /// Somebody wants the plugins of an earlier generation back.
+    pub fn roll_back(to: u64, by: &str) -> Self {
+        Self { what: format!("{ROLL_BACK}{to}"), by: by.to_owned() }
+    }
+
+    /// The generation that somebody wanted back, if it is that.
+    pub fn rolled_back_to(&self) -> Option<u64> {
+        self.what.strip_prefix(ROLL_BACK)?.parse().ok()
     }
 
     /// Whether it is a roll-back that nobody asked for.
@@ -60,9 +74,23 @@ pub enum Outcome {
         labels: String,
         /// The plugins; empty where it can't be gone back to any more.
         plugins: Vec<Plugin>,
+        /// What became of it.
+        standing: Standing,
     },
     /// It was refused, for this reason.
     Refused(String),
+}
+
+/// What became of a generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It serves, or has served well.
+    #[default]
+    Good,
+    /// Somebody went back to one before it.
+    LeftBehind,
+    /// It did worse on its probation than it may.
+    Failed,
 }
 
 impl Event {
@@ -70,7 +98,7 @@ impl Event {
     pub fn of(generation: &Generation) -> Self {
         let chain = &generation.chain;
         let (labels, plugins) = (chain.labels(), chain.plugins.clone());
-        let outcome = Outcome::Served { generation: generation.number, labels, plugins };
+        let outcome = Outcome::Served { generation: generation.number, labels, plugins, standing: Standing::Good };
         Self { at: generation.since, cause: generation.cause.clone(), outcome }
     }
 
@@ -109,12 +137,36 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// The plugins of a generation, where it can still be gone back to.
-    pub fn plugins_of(&self, number: u64) -> Option<Vec<Plugin>> {
-        self.events().into_iter().find_map(|event| match event.outcome {
-            Outcome::Served { generation, plugins, .. } if generation == number && !plugins.is_empty() => Some(plugins),
-            _ => None,
-        })
+    /// The generations that served, the latest first: number, plugins (none where they aren't at hand any more) and what became of it.
+    pub fn generations(&self) -> Vec<(u64, Vec<Plugin>, Standing)> {
+        let served = |event: Event| match event.outcome {
+            Outcome::Served { generation, plugins, standing, .. } => Some((generation, plugins, standing)),
+            Outcome::Refused(_) => None,
+        };
+        self.events().into_iter().rev().filter_map(served).collect()
+    }
+
+    /// What became of others by a generation of this number that was led to by this.
+    pub fn mark_by(&self, number: u64, cause: &Cause) {
+        let before = number.saturating_sub(1);
+        if cause.is_automatic() {
+            self.mark(before..=before, Standing::Failed);
+        }
+        if let Some(to) = cause.rolled_back_to() {
+            self.mark(to + 1..=before, Standing::LeftBehind);
+        }
+    }
+
+    /// So much became of the generations with these numbers.
+    fn mark(&self, numbers: RangeInclusive<u64>, became: Standing) {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in events.iter_mut() {
+            if let Outcome::Served { generation, standing: standing @ Standing::Good, .. } = &mut event.outcome
+                && numbers.contains(generation)
+            {
+                *standing = became;
+            }
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use super::world::{Input, with};
 use crate::pipeline::batch::PartitionState;
 use crate::pipeline::delivery::Delivery;
 use crate::pipeline::worker::{Judged, Shared, Work};
+use crate::telemetry::Telemetry;
 
 /// How many sets of plugins there are.
 pub(super) const CATALOGS: usize = 3;
@@ -193,6 +194,8 @@ impl Work<Model> for Counting {
         self.catalog = self.wanted;
         Ok(())
     }
+
+    fn tell_usage(&self, _worker: usize, _telemetry: &Telemetry, _is_serving: bool) {}
 
     fn process(
         &mut self,
