@@ -81,7 +81,9 @@ impl Instance {
 }
 
 fn wait_for(number: u64, instances: &[&Instance]) {
-    instances.iter().for_each(|instance| instance.wait_for(number));
+    for instance in instances {
+        instance.wait_for(number);
+    }
 }
 
 impl Drop for Instance {
@@ -257,7 +259,7 @@ fn an_instance_that_was_killed_is_not_waited_for_long_and_one_that_proposed_chan
     assert!(one.group.history()[0].was_proposed);
     wait_for(2, &[&one, &two]);
     let gone = records(&settings, name);
-    let gone = gone.iter().filter(|record| record.key.as_deref() == Some(b"instance/dead")).next_back();
+    let gone = gone.iter().rfind(|record| record.key.as_deref() == Some(b"instance/dead"));
     assert_eq!(gone.map(|record| record.payload.is_none()), Some(true));
 }
 

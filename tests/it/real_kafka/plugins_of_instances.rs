@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use loginscope_tests::guests::misbehave;
 use loginscope_tests::instance::{Ended, Instance, run_to_its_end, wait_until};
-use loginscope_tests::kafka::{Scene, cluster};
+use loginscope_tests::kafka::{Message, Scene, cluster};
 use loginscope_wasm::Digest;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{plugin_files, well_formed};
@@ -150,6 +150,37 @@ fn where_one_instance_refuses_a_plugin_no_other_one_has_it() {
     for instance in [&mut one, &mut two] {
         assert_eq!(names(instance).1, THREE.map(str::to_owned).to_vec());
     }
+    end(one);
+    end(two);
+}
+
+#[test]
+fn a_plugin_that_one_instance_rolls_back_in_its_probation_serves_nowhere() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "plugins-rolled-back", 2);
+    let files = Files::new();
+    let config = files.configuration("loginscope.toml", "");
+    let settings = files.folder.path().join("settings.json");
+    fs::write(&settings, r#"{"how": "trap", "when_user": "poison", "role": "enricher"}"#).unwrap();
+    scene.write(&well_formed(500, 4));
+    let mut one = files.start(&scene, "one", &config);
+    let mut two = files.start(&scene, "two", &config);
+    two.line_with("partition assigned");
+    done(&mut one, &["deploy", &files.guest(), "--settings", settings.to_str().unwrap()]);
+    two.metric_reaches(GENERATION, 2);
+
+    let login = json!({ "user_id": "poison", "timestamp": 1_694_479_551, "ip": "198.51.100.7" }).to_string();
+    let poison = Message { key: Some("poison".to_owned()), value: login.into_bytes(), ..Message::default() };
+    scene.write(&[poison]);
+    for instance in [&mut one, &mut two] {
+        instance.metric_reaches(GENERATION, 3);
+        assert_eq!(names(instance), (3, THREE.map(str::to_owned).to_vec()));
+        assert!(done(instance, &["history"]).contains("rolled back: misbehave@0.1.0 has failed"));
+        let Ended { log, .. } = plugin(instance, &["rollback", "--to", "2"]);
+        assert!(log.contains("generation 2 failed on its probation"), "{log}");
+    }
+    let mut outputs = scene.outputs();
+    outputs.wait_for(scene.written());
     end(one);
     end(two);
 }

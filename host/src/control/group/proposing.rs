@@ -34,7 +34,7 @@ impl Group {
         inner.write(&mut writer, &Key::Proposal(id.clone()), &record)?;
         match inner.wait_for_votes(&id) {
             Ok(gone) => {
-                let number = inner.commit(&mut writer, base, list, Some(id))?;
+                let number = inner.commit(&mut writer, base, list, Some(&id))?;
                 inner.clean_up(&mut writer, gone);
                 Ok(number)
             }
@@ -74,7 +74,7 @@ enum Others {
 
 impl Inner {
     fn writer(&self) -> Result<TopicWriter, Refusal> {
-        self.topic.writer().map_err(not_written)
+        self.topic.writer().map_err(|error| not_written(&error))
     }
 
     /// Waits until nothing else is to be decided. Where that is the same, it is what counts: answers the number of its generation.
@@ -151,16 +151,16 @@ impl Inner {
                 continue;
             }
             let bytes = components.get(&plugin.digest).ok_or_else(|| Refusal::Missing(plugin.label()))?;
-            writer.write_component(&upload, bytes, self.patience.brokers).map_err(not_written)?;
+            writer.write_component(&upload, bytes, self.patience.brokers).map_err(|error| not_written(&error))?;
         }
-        writer.flush(self.patience.brokers).map(drop).map_err(not_written)
+        writer.flush(self.patience.brokers).map(drop).map_err(|error| not_written(&error))
     }
 
     /// Writes a record and waits until the brokers have it.
     fn write<T: serde::Serialize>(&self, writer: &mut TopicWriter, key: &Key, record: &T) -> Result<(), Refusal> {
-        let value = to_bytes(record).map_err(not_written)?;
-        writer.write(key, Some(&value), self.patience.brokers).map_err(not_written)?;
-        writer.flush(self.patience.brokers).map(drop).map_err(not_written)
+        let value = to_bytes(record).map_err(|error| not_written(&error))?;
+        writer.write(key, Some(&value), self.patience.brokers).map_err(|error| not_written(&error))?;
+        writer.flush(self.patience.brokers).map(drop).map_err(|error| not_written(&error))
     }
 
     /// Waits until all agree. Answers the instances that are gone.
@@ -196,13 +196,13 @@ impl Inner {
         writer: &mut TopicWriter,
         base: u64,
         list: &PluginList,
-        proposal: Option<String>,
+        proposal: Option<&str>,
     ) -> Result<u64, Refusal> {
         let (number, write) = (base + 1, new_id());
-        let record = GenerationRecord { list: list.clone(), proposal: proposal.clone() };
-        let value = to_bytes(&record).map_err(not_written)?;
+        let record = GenerationRecord { list: list.clone(), proposal: proposal.map(str::to_owned) };
+        let value = to_bytes(&record).map_err(|error| not_written(&error))?;
         let key = Key::Generation { number, write: write.clone() };
-        writer.write(&key, Some(&value), self.patience.brokers).map_err(not_written)?;
+        writer.write(&key, Some(&value), self.patience.brokers).map_err(|error| not_written(&error))?;
         writer.flush(self.patience.brokers).map_err(|error| Refusal::Unknown(error.to_string()))?;
         let begun = Instant::now();
         let mut shared = self.lock();
@@ -211,7 +211,7 @@ impl Inner {
                 let is_own = committed.write == write;
                 return if is_own { Ok(number) } else { Err(Refusal::Overtaken { number: shared.fold.number() }) };
             }
-            if let Some(reason) = proposal.as_deref().and_then(|id| shared.fold.dropped(id)) {
+            if let Some(reason) = proposal.and_then(|id| shared.fold.dropped(id)) {
                 return Err(Refusal::Dropped(reason.to_owned()));
             }
             if shared.fold.number() > number {
@@ -241,6 +241,6 @@ fn new_id() -> String {
     format!("{:016x}", random())
 }
 
-fn not_written(error: impl ToString) -> Refusal {
+fn not_written(error: &impl ToString) -> Refusal {
     Refusal::NotWritten(error.to_string())
 }

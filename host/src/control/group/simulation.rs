@@ -20,7 +20,7 @@ use super::records::{
 
 const PATIENCE: Patience = Patience {
     roll_call: Duration::from_secs(20),
-    vote: Duration::from_secs(60),
+    vote: Duration::from_mins(1),
     lifetime: Duration::from_secs(150),
     brokers: Duration::from_secs(30),
 };
