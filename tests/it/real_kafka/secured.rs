@@ -226,7 +226,7 @@ fn without_one_of_its_rights_a_run_ends_with_one_sentence_that_names_it() {
             };
             assert!(words.starts_with("loginscope: not allowed to "), "{words}");
             assert!(words.contains(&format!("{resource:?}")) && words.contains(&right), "{missing:?} {words}");
-            assert!(log.lines().count() < 15, "a flood: {log}");
+            assert!(log.lines().count() < 20, "a flood: {log}");
         }
     }
 }

@@ -30,6 +30,9 @@ pub(super) fn read(inner: &Inner, mut reader: loginscope_kafka::Reader) {
             return inner.fail(failure);
         }
         say_what_is_due(inner);
+        if let Err(error) = inner.check_voice() {
+            return inner.fail(error.to_string());
+        }
     }
 }
 

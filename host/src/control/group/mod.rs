@@ -257,6 +257,20 @@ impl Inner {
         Ok(written?)
     }
 
+    /// Whether what this instance says of itself can be written at all. What only takes its time is waited for.
+    fn check_voice(&self) -> Result<(), loginscope_kafka::Error> {
+        let mut voice = self.voice.lock().unwrap_or_else(PoisonError::into_inner);
+        match voice.as_mut().map_or(Ok(()), TopicWriter::check) {
+            Err(error) if !error.may_pass() => Err(error),
+            Err(_) => {
+                // What has failed once is of no more use.
+                *voice = None;
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     fn flush_voice(&self, patience: Duration) -> Result<()> {
         let mut voice = self.voice.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(writer) = &mut *voice else { return Ok(()) };
