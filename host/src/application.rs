@@ -51,6 +51,16 @@ const TOTALS_SETTINGS: [(&str, &str); 6] = [
     ("min.cleanable.dirty.ratio", "0.1"),
 ];
 
+/// What the topic of the group's plugins is created with: the newest of each key counts, and what nobody needs any more is soon gone.
+/// Brokers say when a record came.
+const PLUGINS_SETTINGS: [(&str, &str); 5] = [
+    ("cleanup.policy", "compact"),
+    ("segment.bytes", "67108864"),
+    ("segment.ms", "600000"),
+    ("min.cleanable.dirty.ratio", "0.1"),
+    ("message.timestamp.type", "LogAppendTime"),
+];
+
 /// What a message of a changelog takes at most, in bytes: small enough for any topic, and for memory.
 const CHANGELOG_MESSAGE_BYTES: u32 = 512 * 1024;
 
@@ -77,12 +87,15 @@ pub struct StateTopics {
     pub changelog: String,
     /// Each partition's totals go here, for other processes.
     pub totals: String,
+    /// What plugins the group runs, and has run, is here.
+    pub plugins: String,
 }
 
 impl StateTopics {
     /// Those of this consumer group, if they aren't given other names.
     pub fn of_group(group: &str) -> Self {
-        Self { changelog: format!("loginscope-{group}-changelog"), totals: format!("loginscope-{group}-totals") }
+        let topic = |what: &str| format!("loginscope-{group}-{what}");
+        Self { changelog: topic("changelog"), totals: topic("totals"), plugins: topic("plugins") }
     }
 }
 
@@ -189,6 +202,17 @@ pub fn prepare_state_topics(
         prepare_topic(connection, &topics.totals, 1, &TOTALS_SETTINGS, missing)?;
     }
     Ok(found)
+}
+
+/// Creates the topic of the group's plugins where it is missing. `missing` as for [`prepare_state_topics`].
+pub fn prepare_plugins_topic(kafka: &ClientSettings, topic: &str, missing: Option<u32>) -> Result<()> {
+    let connection = Topics::connect(kafka, CONNECT_TIMEOUT)?;
+    let found = prepare_topic(&connection, topic, 1, &PLUGINS_SETTINGS, missing)?;
+    anyhow::ensure!(
+        found == 1,
+        "the topic {topic} has {found} partitions, and must have 1: its order is what instances agree on"
+    );
+    Ok(())
 }
 
 /// How many partitions a topic has. One that is missing is created with so many, for messages of so many bytes (`missing`); none:

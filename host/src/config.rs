@@ -106,6 +106,8 @@ pub struct Config {
     pub instance: Option<String>,
     /// The topics that keep the state; only memory does if not given.
     pub state_topics: Option<StateTopics>,
+    /// Whether the plugins serve that the group has agreed on; otherwise what is configured serves.
+    pub agrees_on_plugins: bool,
     /// How many workers.
     pub workers: usize,
     /// The most memory that the process may take, in bytes; what there is where it is not given.
@@ -171,6 +173,11 @@ impl Config {
         self.state_topics.as_ref().ok_or_else(none)
     }
 
+    /// The topic of the group's plugins; none where this process goes by itself.
+    pub fn plugins_topic(&self) -> Option<&str> {
+        self.state_topics.as_ref().filter(|_| self.agrees_on_plugins).map(|topics| topics.plugins.as_str())
+    }
+
     /// What a run on Kafka needs.
     pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         let time = |key: &Key, least: Duration, most: Duration| {
@@ -191,6 +198,7 @@ impl Config {
             state_topics: state_topics(sources, &topics, &group)?,
             topics,
             group,
+            agrees_on_plugins: sources.value(&keys::PLUGINS_FROM, is_from_topic)?,
             instance: sources.optional(&keys::INSTANCE, |said| said.text("a name").map(str::to_owned))?,
             workers: match sources.optional(&keys::WORKERS, |said| said.number(1..=256))? {
                 Some(workers) => workers as usize,
@@ -256,7 +264,8 @@ pub fn topics(sources: &Sources<'_>) -> Result<TopicNames, ConfigError> {
 /// The topics that keep the state, each another one than all others; none where only memory shall keep it.
 fn state_topics(sources: &Sources<'_>, topics: &TopicNames, group: &str) -> Result<Option<StateTopics>, ConfigError> {
     if sources.value(&keys::STATE_IN, is_in_memory)? {
-        return match sources.get(&keys::CHANGELOG_TOPIC).or_else(|| sources.get(&keys::TOTALS_TOPIC)) {
+        let topics = [&keys::CHANGELOG_TOPIC, &keys::TOTALS_TOPIC, &keys::PLUGINS_TOPIC];
+        return match topics.into_iter().find_map(|key| sources.get(key)) {
             Some(said) => Err(said.wrong("it has no use with state_in = \"memory\"; allowed is one of them")),
             None => Ok(None),
         };
@@ -266,7 +275,9 @@ fn state_topics(sources: &Sources<'_>, topics: &TopicNames, group: &str) -> Resu
     let changelog = state_topic(sources, &keys::CHANGELOG_TOPIC, default.changelog, &others)?;
     others.push(&changelog);
     let totals = state_topic(sources, &keys::TOTALS_TOPIC, default.totals, &others)?;
-    Ok(Some(StateTopics { changelog, totals }))
+    others.push(&totals);
+    let plugins = state_topic(sources, &keys::PLUGINS_TOPIC, default.plugins, &others)?;
+    Ok(Some(StateTopics { changelog, totals, plugins }))
 }
 
 fn state_topic(sources: &Sources<'_>, key: &Key, default: String, others: &[&String]) -> Result<String, ConfigError> {
@@ -315,6 +326,14 @@ fn is_in_memory(said: &Said) -> Result<bool, ConfigError> {
     said.parsed("changelog or memory", |text| match text {
         "changelog" => Some(false),
         "memory" => Some(true),
+        _ => None,
+    })
+}
+
+fn is_from_topic(said: &Said) -> Result<bool, ConfigError> {
+    said.parsed("topic or paths", |text| match text {
+        "topic" => Some(true),
+        "paths" => Some(false),
         _ => None,
     })
 }

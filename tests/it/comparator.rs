@@ -1,7 +1,7 @@
 //! What would change with other plugins is told before they serve.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use loginscope::comparator::report::{Change, Report, Tolerance, Use};
@@ -70,6 +70,8 @@ fn what_fails_on_recent_messages_never_serves() {
         tolerance: TOLERANCE,
         probation: Duration::from_mins(1),
         turn: Mutex::default(),
+        consent: RwLock::default(),
+        tried: Mutex::default(),
     };
     let payloads = messages(80);
     let messages: Vec<Message<'_>> = (0..)

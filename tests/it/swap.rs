@@ -1,7 +1,7 @@
 //! A new plugin on probation is rolled back by itself, and nothing is lost by that.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use loginscope::application::{Application, Settings, TopicLimits, TopicNames};
@@ -87,6 +87,8 @@ impl Running {
             tolerance: Tolerance { max_slowdown: f64::MAX, ..Tolerance::default() },
             probation: Duration::from_hours(1),
             turn: Mutex::default(),
+            consent: RwLock::default(),
+            tried: Mutex::default(),
         };
         let producer = Producer::new(&broker.settings(), ProducerOptions::default()).unwrap();
         Self { broker, producer, application, telemetry, serving, swapper, written: 0 }

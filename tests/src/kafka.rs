@@ -99,6 +99,8 @@ pub struct Scene {
     pub group: String,
     /// The topic where the group keeps its state.
     pub changelog: String,
+    /// The topic where the group keeps its plugins.
+    pub plugins: String,
     producer: Producer,
     written: u64,
 }
@@ -117,6 +119,7 @@ impl Scene {
             insights: topic("insights"),
             rejected: topic("rejected"),
             changelog: format!("loginscope-{}-changelog", topic("group")),
+            plugins: format!("loginscope-{}-plugins", topic("group")),
             group: topic("group"),
             written: 0,
         }
@@ -124,7 +127,7 @@ impl Scene {
 
     /// Creates all topics that a run with one partition needs.
     pub fn create_topics(&self, kafka: &mut Kafka) {
-        for topic in [&self.processed, &self.insights, &self.rejected, &self.changelog] {
+        for topic in [&self.processed, &self.insights, &self.rejected, &self.changelog, &self.plugins] {
             kafka.create_topic(topic, 1, &[]).expect("a topic");
         }
     }

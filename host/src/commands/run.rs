@@ -6,13 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::signals::Signals;
-use crate::application::{Application, Settings, prepare_topics};
+use crate::application::{Application, Settings, prepare_plugins_topic, prepare_topics};
 use crate::cli::Exit;
 use crate::config::Config;
 use crate::control::deploy::Deployer;
 use crate::control::http::{self, Readiness, Served};
+use crate::control::membership::{Membership, lines_alone};
 use crate::control::memory::Memory;
-use crate::control::swap::Swapper;
+use crate::control::swap::{Consent, Swapper};
 use crate::control::{status, watch};
 use crate::pipeline::plugins::PluginSet;
 use crate::pipeline::serving::Serving;
@@ -40,8 +41,11 @@ pub fn run(config: &Config) -> Result<Exit> {
     let signals = Signals::listen()?;
     let serving = Arc::new(Serving::new(chain));
     let swapper = Swapper::new(&serving, &telemetry, &config.pipeline, config.tolerance, config.probation);
+    match config.plugins_topic() {
+        Some(_) => swapper.ask(Consent::Starting),
+        None => say_plugins(&lines_alone(&plugins, &serving.load().chain)),
+    }
     let deployer = Arc::new(Deployer { plugins: Arc::new(plugins), swapper });
-    let _watcher = config.watch.then(|| watch::watch(&deployer, config.file.as_deref())).transpose()?;
     let mut memory = Memory::with_limit(config.memory_limit)?;
     let readiness = Readiness::default();
     if let Some(address) = config.listen {
@@ -63,6 +67,8 @@ pub fn run(config: &Config) -> Result<Exit> {
         config.pipeline.max_message_bytes,
         config.create_topics,
     )?;
+    let group = config.plugins_topic().map(|topic| join(config, topic, &deployer)).transpose()?;
+    let _watcher = config.watch.then(|| watch::watch(&deployer, config.file.as_deref())).transpose()?;
     let settings = Settings {
         kafka: config.kafka.clone(),
         topics: config.topics.clone(),
@@ -82,15 +88,21 @@ pub fn run(config: &Config) -> Result<Exit> {
         partitions,
     };
     let application = Application::start(&settings, &serving, Arc::clone(&telemetry))?;
+    if let Some(group) = &group {
+        group.follow(&deployer)?;
+    }
     readiness.set(true);
     let reporting = runtime.spawn(status::report(Arc::clone(&telemetry), config.status_interval));
-    let end = wait(&signals, &application, &mut memory, &telemetry);
+    let end = wait(&signals, &application, &mut memory, &telemetry, group.as_deref());
     readiness.set(false);
     reporting.abort();
     if matches!(end, End::Signal(_)) {
         tracing::info!("draining: finishing what has begun, then committing");
     }
     let stopped = application.stop(config.drain_timeout);
+    if let Some(group) = &group {
+        group.leave();
+    }
     // A deployment that is tried on live messages waits for ones that won't come.
     runtime.shutdown_background();
     let counts = telemetry.counts();
@@ -107,9 +119,8 @@ pub fn run(config: &Config) -> Result<Exit> {
 }
 
 fn announce(config: &Config, chain: &crate::pipeline::Chain) {
-    let origin = if config.pipeline.plugins.is_empty() { "inside" } else { "from files" };
     tracing::info!(
-        "{} → {}, {}, {}; group {}; {} workers; {}; plugins {} ({origin})",
+        "{} → {}, {}, {}; group {}; {} workers; {}",
         config.topics.input,
         config.topics.processed,
         config.topics.insights,
@@ -117,11 +128,7 @@ fn announce(config: &Config, chain: &crate::pipeline::Chain) {
         config.group,
         config.workers,
         config.guarantee.as_str(),
-        chain.labels(),
     );
-    for plugin in &chain.plugins {
-        tracing::info!("plugin {} is {}", plugin.label(), plugin.component().digest());
-    }
     if config.state_topics.is_none() {
         tracing::warn!(
             "the state is in memory only (state_in): a partition that starts here, after a restart or a rebalance, begins its \
@@ -136,13 +143,43 @@ fn announce(config: &Config, chain: &crate::pipeline::Chain) {
     }
 }
 
-fn wait(signals: &Signals, application: &Application, memory: &mut Memory, telemetry: &Telemetry) -> End {
+/// Has the plugins serve that the group has agreed on, or that are to be agreed on.
+fn join(config: &Config, topic: &str, deployer: &Deployer) -> Result<Arc<Membership>> {
+    let missing = config.create_topics.then_some(config.pipeline.max_message_bytes);
+    prepare_plugins_topic(&config.kafka, topic, missing)?;
+    let host = sysinfo::System::host_name().unwrap_or_else(|_| "a host without a name".to_owned());
+    let name = config.instance.clone().unwrap_or_else(|| format!("{host}, process {}", std::process::id()));
+    let Deployer { plugins, swapper } = deployer;
+    let started_with = Arc::clone(&swapper.serving.load().chain);
+    let group = Arc::new(Membership::join(&config.kafka, topic, name, plugins, &started_with)?);
+    say_plugins(&group.start(&swapper.serving)?);
+    swapper.ask(Consent::Group(Arc::clone(&group)));
+    Ok(group)
+}
+
+/// Says which plugins serve.
+fn say_plugins(lines: &[String]) {
+    for line in lines {
+        tracing::info!("plugin {line}");
+    }
+}
+
+fn wait(
+    signals: &Signals,
+    application: &Application,
+    memory: &mut Memory,
+    telemetry: &Telemetry,
+    group: Option<&Membership>,
+) -> End {
     loop {
         if let Some(exit) = signals.wait(Duration::from_millis(100)) {
             return End::Signal(exit);
         }
         if let Some(error) = application.failure(Duration::ZERO) {
             return End::Failed(error);
+        }
+        if let Some(failure) = group.and_then(Membership::failure) {
+            return End::Failed(anyhow::anyhow!(failure));
         }
         if let Err(error) = memory.look(telemetry) {
             return End::Failed(error);

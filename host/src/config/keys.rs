@@ -41,6 +41,19 @@ pub const TOTALS_TOPIC: Key =
     Key::new("totals-topic", "TOPIC", "The internal topic by which instances tell each other their totals")
         .otherwise("loginscope-GROUP-totals");
 
+/// The topic of the group's plugins.
+pub const PLUGINS_TOPIC: Key =
+    Key::new("plugins-topic", "TOPIC", "The internal topic that keeps the group's plugins, with those before them")
+        .otherwise("loginscope-GROUP-plugins");
+
+/// Which plugins serve at the start.
+pub const PLUGINS_FROM: Key = Key::new(
+    "plugins-from",
+    "PLACE",
+    "Which plugins serve: topic, those that the group has agreed on and what changed here since; or paths, only what is here",
+)
+.default("topic");
+
 /// The plugin files.
 pub const PLUGIN: Key =
     Key::new("plugin", "FILE", "A plugin: a component or a core module; several run in the order given")
@@ -294,12 +307,14 @@ pub const PIPELINE: [Key; 7] =
 pub const TOPICS: [Key; 4] = [INPUT_TOPIC, PROCESSED_TOPIC, INSIGHTS_TOPIC, REJECTED_TOPIC];
 
 /// Everything else about a run.
-pub const RUN: [Key; 23] = [
+pub const RUN: [Key; 25] = [
     GROUP,
     INSTANCE,
     STATE_IN,
     CHANGELOG_TOPIC,
     TOTALS_TOPIC,
+    PLUGINS_TOPIC,
+    PLUGINS_FROM,
     FROM,
     WORKERS,
     MEMORY_LIMIT,

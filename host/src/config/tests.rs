@@ -80,6 +80,8 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         ("state-in", "memory", "\"memory\""),
         ("changelog-topic", "a", "\"a\""),
         ("totals-topic", "a", "\"a\""),
+        ("plugins-topic", "a", "\"a\""),
+        ("plugins-from", "paths", "\"paths\""),
         ("from", "2h", "\"2h\""),
         ("workers", "7", "7"),
         ("memory-limit", "7GiB", "\"7GiB\""),
@@ -129,7 +131,7 @@ fn every_key_can_be_given_as_flag_as_variable_and_in_the_file() {
         let by_default = shown(run(&[]));
         assert!(by_flag != by_default, "{key} has no effect");
     }
-    assert_eq!(keys::in_file().count(), 35, "a key is missing above");
+    assert_eq!(keys::in_file().count(), 37, "a key is missing above");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::swap::{Refusal, Request, Swapped, Swapper};
 use crate::pipeline::plugins::{PluginSet, Settings};
 
 /// Where a component comes from that was handed in.
-const UPLOAD: &str = "deployed";
+pub const UPLOAD: &str = "deployed";
 
 /// Changes the plugins that serve.
 pub struct Deployer {
@@ -38,7 +38,8 @@ impl Deployer {
     /// # Errors
     /// They are refused.
     pub fn settings_changed(&self, settings: Settings, config: &Path) -> Result<Swapped, Refusal> {
-        let request = Request::new(format!("the settings in {} have changed", config.display()), "the watched file");
+        let what = format!("the settings in {} have changed", config.display());
+        let request = Request { settings: Some(settings.clone()), ..Request::new(what, "the watched file") };
         let new_of = |name: &str| settings.get(name).map_or_else(|| "{}".to_owned(), ToString::to_string);
         let swapped = self.swapper.swap(&request, |serving| {
             if let Some(unknown) = settings.keys().find(|name| serving.iter().all(|plugin| plugin.name() != *name)) {

@@ -7,18 +7,22 @@
 
 use std::fmt;
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+use chrono::Utc;
 use loginscope_wasm::Plugin;
 
+use super::group;
+use super::membership::Membership;
 use crate::comparator::report::{Report, Tolerance};
 use crate::comparator::{Comparator, Setting};
 use crate::config::PipelineConfig;
 use crate::pipeline::Chain;
 use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::chain::Keep;
+use crate::pipeline::plugins::Settings;
 use crate::pipeline::recent::RecentBatch;
 use crate::pipeline::serving::history::{Cause, Event, Standing};
 use crate::pipeline::serving::{Generation, Probation, Serving};
@@ -47,6 +51,30 @@ pub struct Swapper {
     pub probation: Duration,
     /// Held by the swap that is under way: others wait.
     pub turn: Mutex<()>,
+    /// Who has to agree first.
+    pub consent: RwLock<Consent>,
+    /// What the group was told that it can be used here, until it is decided.
+    pub tried: Mutex<Option<Tried>>,
+}
+
+/// Who has to agree to a swap.
+#[derive(Clone, Default)]
+pub enum Consent {
+    /// Nobody: this process is alone with its plugins.
+    #[default]
+    Alone,
+    /// The group, which isn't known yet.
+    Starting,
+    /// The group.
+    Group(Arc<Membership>),
+}
+
+/// A chain that was tried.
+pub struct Tried {
+    /// What serves meanwhile.
+    before: Arc<Generation>,
+    chain: Arc<Chain>,
+    report: Report,
 }
 
 /// How a swap is asked for.
@@ -58,12 +86,14 @@ pub struct Request {
     pub dry_run: bool,
     /// On how many live messages the new plugins are tried beside those that serve, after the sample of recent ones.
     pub shadow: u64,
+    /// The settings that the configuration has by now, where it has others.
+    pub settings: Option<Settings>,
 }
 
 impl Request {
     /// To be carried out if what is recent raises no doubt.
     pub fn new(what: impl Into<String>, by: impl Into<String>) -> Self {
-        Self { cause: Cause { what: what.into(), by: by.into() }, dry_run: false, shadow: 0 }
+        Self { cause: Cause { what: what.into(), by: by.into() }, dry_run: false, shadow: 0, settings: None }
     }
 }
 
@@ -130,7 +160,13 @@ impl Swapper {
             Setting { topic: config.input_topic.as_str().into(), insight_every: config.insight_every, limits };
         serving.recent.want();
         let (serving, telemetry) = (Arc::clone(serving), Arc::clone(telemetry));
-        Self { serving, telemetry, setting, tolerance, probation, turn: Mutex::new(()) }
+        let (turn, consent, tried) = (Mutex::default(), RwLock::default(), Mutex::default());
+        Self { serving, telemetry, setting, tolerance, probation, turn, consent, tried }
+    }
+
+    /// Who has to agree to swaps from now on.
+    pub fn ask(&self, consent: Consent) {
+        *self.consent.write().unwrap_or_else(PoisonError::into_inner) = consent;
     }
 
     /// Has changed plugins take over: `change` makes them of those that serve. Waits for swaps that are under way.
@@ -163,42 +199,76 @@ impl Swapper {
     /// wants it can't wait.
     ///
     /// # Errors
-    /// There is no such generation any more, or it failed.
+    /// There is no such generation any more, or it failed, or the group can't be told.
     pub fn roll_back(&self, to: Option<u64>, by: &str) -> Result<Swapped, Refusal> {
+        let group = self.group()?;
         for _ in 0..ATTEMPTS {
-            let before = self.serving.load();
-            let (number, plugins) = self.earlier(&before, to)?;
+            let before = self.caught_up(group.as_deref())?;
+            let (to, plugins) = self.earlier(&before, to, group.as_deref())?;
             let chain = Arc::new(before.chain.next(plugins, Keep::All).map_err(anyhow::Error::from)?);
-            let cause = Cause { what: format!("roll-back to generation {number}"), by: by.to_owned() };
-            if let Some(generation) = self.serving.replace(before.number, Arc::clone(&chain), None, cause) {
-                self.serving.history.mark(number + 1..=before.number, Standing::LeftBehind);
-                self.telemetry.swapped(generation, &chain);
+            let cause = Cause::roll_back(to, by);
+            let Some(number) = next_number(&before, group.as_deref(), |group| group.commit(&before, &chain, &cause))?
+            else {
+                continue;
+            };
+            let next = Generation { number, chain: Arc::clone(&chain), since: Utc::now(), cause, probation: None };
+            // What the group has committed, the thread that follows it may have taken over already.
+            if self.serving.replace_by(&before, next) || self.serving.load().number == number {
+                self.telemetry.swapped(number, &chain);
                 let (end, labels) = (End::Serving, chain.labels());
-                return Ok(Swapped { end, generation, labels, report: Report::default() });
+                return Ok(Swapped { end, generation: number, labels, report: Report::default() });
             }
         }
         Err(changing().into())
     }
 
     /// The generation that is gone back to, and its plugins.
-    fn earlier(&self, before: &Generation, to: Option<u64>) -> Result<(u64, Vec<Plugin>)> {
+    fn earlier(&self, before: &Generation, to: Option<u64>, group: Option<&Membership>) -> Result<(u64, Vec<Plugin>)> {
         let mut earlier = self.serving.history.generations();
-        earlier.retain(|(number, ..)| *number < before.number);
-        if let Some(to) = to {
-            let found = earlier.into_iter().find(|(number, ..)| *number == to);
-            return match found.with_context(|| format!("generation {to} can't be gone back to"))? {
-                (_, _, Standing::Failed) => {
-                    bail!("generation {to} failed on its probation: deploy it to have it tried again")
+        earlier.retain(|(number, ..)| *number < before.number && to.is_none_or(|to| to == *number));
+        for (number, plugins, standing) in earlier {
+            match standing {
+                Standing::Failed if to.is_some() => {
+                    bail!("generation {number} failed on its probation: deploy it to have it tried again")
                 }
-                (number, plugins, Standing::Good | Standing::LeftBehind) => Ok((number, plugins)),
+                Standing::Failed | Standing::LeftBehind if to.is_none() => continue,
+                Standing::Good | Standing::LeftBehind | Standing::Failed => {}
+            }
+            let plugins = match group.filter(|_| plugins.is_empty()) {
+                Some(group) => group.plugins_of(number)?.unwrap_or_default(),
+                None => plugins,
             };
+            let is_one = !plugins.is_empty() && (to.is_some() || !are_the_same(&plugins, &before.chain.plugins));
+            if is_one {
+                return Ok((number, plugins));
+            }
         }
-        let mut good = earlier.into_iter().filter(|(_, plugins, standing)| {
-            *standing == Standing::Good && !are_the_same(plugins, &before.chain.plugins)
-        });
-        good.next()
-            .map(|(number, plugins, _)| (number, plugins))
-            .context("there is no earlier generation to go back to")
+        Err(match to {
+            Some(to) => anyhow::anyhow!("generation {to} can't be gone back to"),
+            None => anyhow::anyhow!("there is no earlier generation to go back to"),
+        })
+    }
+
+    /// Whether a generation can be gone back to that isn't at hand any more.
+    pub fn remembers(&self, number: u64) -> bool {
+        self.group().is_ok_and(|group| group.is_some_and(|group| group.remembers(number)))
+    }
+
+    /// The group that has to agree, if there is one.
+    fn group(&self) -> Result<Option<Arc<Membership>>> {
+        match &*self.consent.read().unwrap_or_else(PoisonError::into_inner) {
+            Consent::Alone => Ok(None),
+            Consent::Starting => bail!("this instance is about to start: try again when it is ready"),
+            Consent::Group(group) => Ok(Some(Arc::clone(group))),
+        }
+    }
+
+    /// What serves, which is what the group has agreed on.
+    fn caught_up(&self, group: Option<&Membership>) -> Result<Arc<Generation>> {
+        if let Some(group) = group {
+            group.catch_up(self)?;
+        }
+        Ok(Arc::clone(&self.serving.load()))
     }
 
     fn verified(
@@ -206,34 +276,110 @@ impl Swapper {
         request: &Request,
         change: impl Fn(&[Plugin]) -> Result<Vec<Plugin>>,
     ) -> Result<Swapped, Refusal> {
+        let group = self.group()?;
         for _ in 0..ATTEMPTS {
-            let before = self.serving.load();
+            let before = self.caught_up(group.as_deref())?;
             let plugins = change(&before.chain.plugins)?;
             let swapped = |end, generation, labels, report| Swapped { end, generation, labels, report };
             if are_the_same(&plugins, &before.chain.plugins) {
                 return Ok(swapped(End::Unchanged, before.number, before.chain.labels(), Report::default()));
             }
-            // What has not proved itself yet is no ground to stand on.
-            let (proven, is_proven) = (before.proven(), before.probation().is_none());
-            let keep = if is_proven { Keep::Declared } else { Keep::All };
-            let chain = Arc::new(before.chain.next(plugins, keep).map_err(anyhow::Error::from)?);
-            let report = self.compare(proven, &chain, request.shadow)?;
-            self.telemetry.compared(&report);
-            if let Some(reason) = report.refusal(&self.tolerance) {
-                return Err(Refusal { reason, report: Some(Box::new(report)) });
-            }
+            let Tried { chain, report, .. } = self.try_out(&before, plugins, request.shadow)?;
             if request.dry_run {
                 return Ok(swapped(End::Tried, before.number, chain.labels(), report));
             }
-            let probation = self.probation(proven, &chain, &report)?;
-            // It may have been rolled back meanwhile, and then it is another one that is to be changed.
+            let Some(number) = next_number(&before, group.as_deref(), |group| group.agree(&before, &chain, request))?
+            else {
+                continue;
+            };
+            let probation = self.probation(before.proven(), &chain, &report)?;
             let cause = request.cause.clone();
-            if let Some(number) = self.serving.replace(before.number, Arc::clone(&chain), probation, cause) {
+            let next = Generation { number, chain: Arc::clone(&chain), since: Utc::now(), cause, probation };
+            // It may have been rolled back meanwhile, and then it is another one that is to be changed.
+            if self.serving.replace_by(&before, next) {
                 self.telemetry.swapped(number, &chain);
                 return Ok(swapped(End::Serving, number, chain.labels(), report));
             }
         }
         Err(changing().into())
+    }
+
+    /// Tries plugins beside those that serve.
+    ///
+    /// # Errors
+    /// They don't fit together, or change more than is tolerated.
+    fn try_out(&self, before: &Arc<Generation>, plugins: Vec<Plugin>, shadow: u64) -> Result<Tried, Refusal> {
+        // What has not proved itself yet is no ground to stand on.
+        let (proven, is_proven) = (before.proven(), before.probation().is_none());
+        let keep = if is_proven { Keep::Declared } else { Keep::All };
+        let chain = Arc::new(before.chain.next(plugins, keep).map_err(anyhow::Error::from)?);
+        let report = self.compare(proven, &chain, shadow)?;
+        self.telemetry.compared(&report);
+        match report.refusal(&self.tolerance) {
+            Some(reason) => Err(Refusal { reason, report: Some(Box::new(report)) }),
+            None => Ok(Tried { before: Arc::clone(before), chain, report }),
+        }
+    }
+
+    /// Tries plugins that another instance of the group proposes.
+    ///
+    /// # Errors
+    /// Why they can't serve here.
+    pub fn try_proposed(&self, plugins: Vec<Plugin>) -> Result<(), Refusal> {
+        let before = Arc::clone(&self.serving.load());
+        if !are_the_same(&plugins, &before.chain.plugins) {
+            let tried = self.try_out(&before, plugins, 0)?;
+            *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some(tried);
+        }
+        Ok(())
+    }
+
+    /// Has the plugins of a generation that the group has committed serve, in the turn of whoever calls. Those that were tried here are on
+    /// probation.
+    ///
+    /// # Errors
+    /// They can't serve here.
+    pub fn take_over(&self, number: u64, plugins: &[Plugin], cause: &Cause, was_proposed: bool) -> Result<()> {
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let tried = tried.filter(|tried| was_proposed && are_the_same(&tried.chain.plugins, plugins));
+        for _ in 0..ATTEMPTS {
+            let before = Arc::clone(&self.serving.load());
+            let is_same = are_the_same(plugins, &before.chain.plugins);
+            if is_same && before.number == number {
+                return Ok(());
+            }
+            let (chain, probation) = match &tried {
+                _ if is_same => (Arc::clone(&before.chain), None),
+                Some(Tried { before: basis, chain, report }) if Arc::ptr_eq(basis, &before) => {
+                    (Arc::clone(chain), self.probation(before.proven(), chain, report)?)
+                }
+                _ => (Arc::new(before.chain.next(plugins.to_vec(), Keep::All)?), None),
+            };
+            let (cause, next) = (cause.clone(), Arc::clone(&chain));
+            if self.serving.replace_by(&before, Generation { number, chain: next, since: Utc::now(), cause, probation })
+            {
+                self.telemetry.swapped(number, &chain);
+                return Ok(());
+            }
+        }
+        Err(changing())
+    }
+
+    /// Tells the group of a roll-back that happened here by itself. Waits for swaps that are under way.
+    ///
+    /// # Errors
+    /// It can't be told; it is to be tried again.
+    pub fn tell_of_roll_back(&self) -> Result<()> {
+        let is_due = || Arc::clone(&self.serving.load()).cause.is_automatic();
+        if !is_due() {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let serving = Arc::clone(&self.serving.load());
+        match self.group()? {
+            Some(group) if serving.cause.is_automatic() => group.tell_of_roll_back(&serving),
+            _ => Ok(()),
+        }
     }
 
     /// What the chain may do while it is new.
@@ -295,9 +441,24 @@ impl Swapper {
 }
 
 /// Whether these are the same bytes with the same settings, in the same order.
-fn are_the_same(some: &[Plugin], others: &[Plugin]) -> bool {
+pub(super) fn are_the_same(some: &[Plugin], others: &[Plugin]) -> bool {
     let what = |plugin: &Plugin| (plugin.component().digest(), plugin.settings().to_owned());
     some.iter().map(what).eq(others.iter().map(what))
+}
+
+/// The number of the generation that follows: the next one, or the one that the group has agreed on. None where the group has gone on to
+/// others meanwhile.
+fn next_number(
+    before: &Generation,
+    group: Option<&Membership>,
+    agree: impl FnOnce(&Membership) -> Result<u64, group::ballot::Refusal>,
+) -> Result<Option<u64>> {
+    match group.map(agree) {
+        None => Ok(Some(before.number + 1)),
+        Some(Ok(number)) => Ok(Some(number)),
+        Some(Err(group::ballot::Refusal::Overtaken { .. })) => Ok(None),
+        Some(Err(refusal)) => Err(refusal.into()),
+    }
 }
 
 fn changing() -> anyhow::Error {

@@ -145,8 +145,7 @@ impl PluginSet {
                 );
             }
         }
-        let chain = Chain::new(plugins, self.format.clone(), self.exact_distinct, self.policies.clone());
-        chain.map_err(|error| self.with_origin(error.into()))
+        self.chain(plugins).map_err(|error| self.with_origin(error))
     }
 
     /// The error with the place in the configuration that it is about.
@@ -200,6 +199,19 @@ impl PluginSet {
     pub fn settings_of(&self, name: &str) -> String {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
         settings.get(name).map_or_else(|| "{}".to_owned(), ToString::to_string)
+    }
+
+    /// The settings that the configuration has, by plugin name.
+    pub fn settings(&self) -> Settings {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A chain of these plugins that follows no other.
+    ///
+    /// # Errors
+    /// They don't fit together.
+    pub fn chain(&self, plugins: Vec<Plugin>) -> Result<Chain> {
+        Ok(Chain::new(plugins, self.format.clone(), self.exact_distinct, self.policies.clone())?)
     }
 
     /// The settings in the configuration are these from now on, by plugin name.

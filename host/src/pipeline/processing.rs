@@ -52,7 +52,8 @@ impl Work<Librdkafka> for Processing {
     }
 
     fn is_outdated(&self) -> bool {
-        self.serving.load().number != self.generation.number
+        // Not by its number: the group may have given that to another one.
+        !Arc::ptr_eq(&self.serving.load(), &self.generation)
     }
 
     fn take_over(&mut self) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use loginscope_wasm::Meter;
 use super::batch::Output;
 use super::chain::Chain;
 use super::recent::Recent;
-use history::{Cause, Event, History, Standing};
+use history::{Cause, Event, History};
 
 /// A plugin that was handed fewer logins than this isn't judged by its time yet.
 const ENOUGH_ROWS: u64 = 1000;
@@ -168,25 +168,30 @@ impl Serving {
     /// Has another chain serve from each worker's next batch on, if the one that serves is still the one of this number. Answers
     /// its generation.
     pub fn replace(&self, number: u64, chain: Arc<Chain>, probation: Option<Probation>, cause: Cause) -> Option<u64> {
-        let next = Arc::new(Generation { number: number + 1, chain, since: Utc::now(), cause, probation });
         let before = self.load();
         if before.number != number {
             return None;
         }
-        let found = self.current.compare_and_swap(&*before, Arc::clone(&next));
-        (found.number == number).then(|| {
+        let next = Generation { number: number + 1, chain, since: Utc::now(), cause, probation };
+        self.replace_by(&before, next).then_some(number + 1)
+    }
+
+    /// Has another generation serve from each worker's next batch on, if this one serves still. Answers whether it does.
+    pub fn replace_by(&self, before: &Arc<Generation>, next: Generation) -> bool {
+        let next = Arc::new(next);
+        let found = self.current.compare_and_swap(before, Arc::clone(&next));
+        let is_replaced = Arc::ptr_eq(&found, before);
+        if is_replaced {
             self.history.add(Event::of(&next));
-            number + 1
-        })
+            self.history.mark_by(next.number, &next.cause);
+        }
+        is_replaced
     }
 
     /// Takes a generation out of service that has done worse than it may: the one before serves again. Answers the number of that, unless
     /// somebody else was first.
     pub fn take_out(&self, generation: &Generation, probation: &Probation, reason: &str) -> Option<u64> {
-        let cause = Cause { what: format!("rolled back: {reason}"), by: "loginscope".to_owned() };
-        let number = self.replace(generation.number, Arc::clone(&probation.fallback), None, cause)?;
-        self.history.mark(generation.number..=generation.number, Standing::Failed);
-        Some(number)
+        self.replace(generation.number, Arc::clone(&probation.fallback), None, Cause::rolled_back(reason))
     }
 }
 

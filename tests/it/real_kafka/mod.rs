@@ -10,6 +10,8 @@ mod group;
 mod held_partitions;
 mod operation;
 mod outage;
+mod plugins_of_group;
+mod plugins_of_instances;
 mod rebuilding;
 mod records;
 mod secured;

@@ -35,7 +35,7 @@ pub(super) fn read(
     turned: &mut dyn FnMut() -> Result<()>,
 ) -> Result<BTreeMap<i32, Result<Found>>> {
     let topics = Topics::connect(&config.kafka, TIMEOUT)?;
-    let StateTopics { changelog, totals } = config.kept_state()?;
+    let StateTopics { changelog, totals, .. } = config.kept_state()?;
     let count = topics.partitions(changelog)?;
     let count = count
         .with_context(|| format!("there is no changelog {changelog}: the group {} keeps no state", config.group))?;

@@ -116,6 +116,14 @@ fn each_mistake_is_told_in_one_exact_sentence() {
             "--state-in: \"disk\" can't be used; allowed is changelog or memory".into(),
         ),
         (
+            file("plugins_from = \"files\""),
+            "loginscope.toml line 1: plugins_from: \"files\" can't be used; allowed is topic or paths".into(),
+        ),
+        (
+            file("plugins_topic = \"processed-logins\""),
+            "loginscope.toml line 1: plugins_topic: \"processed-logins\" is another topic already; each topic needs a name of its own".into(),
+        ),
+        (
             file("state_in = \"memory\"\ntotals_topic = \"a\""),
             "loginscope.toml line 2: totals_topic: it has no use with state_in = \"memory\"; allowed is one of them".into(),
         ),
@@ -187,7 +195,8 @@ fn each_mistake_is_told_in_one_exact_sentence() {
         (
             file("workrs = 4"),
             "loginscope.toml line 1: workrs: there is no such key; allowed are brokers, input_topic, processed_topic, insights_topic, \
-             rejected_topic, plugins, compile_cache, insight_every, exact_distinct, max_message_bytes, group, instance, state_in, changelog_topic, totals_topic, from, workers, \
+             rejected_topic, plugins, compile_cache, insight_every, exact_distinct, max_message_bytes, group, instance, state_in, changelog_topic, totals_topic, plugins_topic, \
+             plugins_from, from, workers, \
              memory_limit, delivery, watch, listen, control_token, control_token_file, create_topics, source_headers, plugins_header, commit_interval, drain_timeout, status_interval, the sections \
              [input], [input.fields], [swap] and [kafka], [policy.NAME] for the plugin NAME, and one for its settings under its name".into(),
         ),

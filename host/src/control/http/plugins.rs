@@ -297,9 +297,8 @@ struct Happened {
 impl From<Event> for Happened {
     fn from(Event { at, cause, outcome }: Event) -> Self {
         let (generation, plugins, can_return, refused) = match outcome {
-            Outcome::Served { generation, labels, plugins, standing } => {
-                let can_return = !plugins.is_empty() && standing != Standing::Failed;
-                (Some(generation), Some(labels), can_return, None)
+            Outcome::Served { generation, labels, standing, .. } => {
+                (Some(generation), Some(labels), standing != Standing::Failed, None)
             }
             Outcome::Refused(reason) => (None, None, false, Some(reason)),
         };
@@ -310,8 +309,14 @@ impl From<Event> for Happened {
 /// What has served, and what was refused, the oldest first.
 #[utoipa::path(get, path = "/v1/history", responses((status = 200, body = Vec<Happened>)))]
 async fn history(State(changes): State<Changes>) -> Json<Vec<Happened>> {
-    let events = changes.served.deployer.swapper.serving.history.events();
-    Json(events.into_iter().map(Happened::from).collect())
+    let swapper = &changes.served.deployer.swapper;
+    let happened = |event: Event| {
+        let is_at_hand = matches!(&event.outcome, Outcome::Served { plugins, .. } if !plugins.is_empty());
+        let mut happened = Happened::from(event);
+        happened.can_return &= is_at_hand || happened.generation.is_some_and(|number| swapper.remembers(number));
+        happened
+    };
+    Json(swapper.serving.history.events().into_iter().map(happened).collect())
 }
 
 /// What came of a change.

@@ -15,6 +15,12 @@ const EVENTS: usize = 100;
 /// How many generations can be gone back to: each keeps the code of its plugins.
 const GENERATIONS: usize = 10;
 
+/// How a roll-back begins that nobody asked for.
+const ROLLED_BACK: &str = "rolled back: ";
+
+/// How a roll-back begins that somebody asked for; the number of the generation follows.
+const ROLL_BACK: &str = "roll-back to generation ";
+
 /// What led to a change, or would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -22,6 +28,28 @@ pub struct Cause {
     pub what: String,
     /// Who asked.
     pub by: String,
+}
+
+impl Cause {
+    /// New plugins did worse than they may, for this reason.
+    pub fn rolled_back(reason: &str) -> Self {
+        Self { what: format!("{ROLLED_BACK}{reason}"), by: "loginscope".to_owned() }
+    }
+
+    /// Somebody wants the plugins of an earlier generation back.
+    pub fn roll_back(to: u64, by: &str) -> Self {
+        Self { what: format!("{ROLL_BACK}{to}"), by: by.to_owned() }
+    }
+
+    /// The generation that somebody wanted back, if it is that.
+    pub fn rolled_back_to(&self) -> Option<u64> {
+        self.what.strip_prefix(ROLL_BACK)?.parse().ok()
+    }
+
+    /// Whether it is a roll-back that nobody asked for.
+    pub fn is_automatic(&self) -> bool {
+        self.what.starts_with(ROLLED_BACK)
+    }
 }
 
 /// Something that happened to the plugins that serve, or nearly did.
@@ -99,24 +127,38 @@ impl History {
         kept.skip(GENERATIONS).for_each(Vec::clear);
     }
 
+    /// Forgets everything for what happened before this process was started, the oldest first.
+    pub fn begin_with(&self, events: impl Iterator<Item = Event>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = events.collect();
+    }
+
     /// All that is kept, the oldest first.
     pub fn events(&self) -> Vec<Event> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// The generations that can still be gone back to, the latest first: number, plugins and what became of it.
+    /// The generations that served, the latest first: number, plugins (none where they aren't at hand any more) and what became of it.
     pub fn generations(&self) -> Vec<(u64, Vec<Plugin>, Standing)> {
         let served = |event: Event| match event.outcome {
-            Outcome::Served { generation, plugins, standing, .. } if !plugins.is_empty() => {
-                Some((generation, plugins, standing))
-            }
-            _ => None,
+            Outcome::Served { generation, plugins, standing, .. } => Some((generation, plugins, standing)),
+            Outcome::Refused(_) => None,
         };
         self.events().into_iter().rev().filter_map(served).collect()
     }
 
+    /// What became of others by a generation of this number that was led to by this.
+    pub fn mark_by(&self, number: u64, cause: &Cause) {
+        let before = number.saturating_sub(1);
+        if cause.is_automatic() {
+            self.mark(before..=before, Standing::Failed);
+        }
+        if let Some(to) = cause.rolled_back_to() {
+            self.mark(to + 1..=before, Standing::LeftBehind);
+        }
+    }
+
     /// So much became of the generations with these numbers.
-    pub fn mark(&self, numbers: RangeInclusive<u64>, became: Standing) {
+    fn mark(&self, numbers: RangeInclusive<u64>, became: Standing) {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for event in events.iter_mut() {
             if let Outcome::Served { generation, standing: standing @ Standing::Good, .. } = &mut event.outcome

@@ -1,0 +1,279 @@
+//! The durable memory of which plugins a consumer group runs, and how its instances agree on others.
+//!
+//! A topic with one partition holds the plugins' bytes, the generations so far, and what is being proposed. Its order is what all agree
+//! on: each instance [folds](fold) it into the same state. `docs/hot-swap.md` has the whole of it.
+//!
+//! A generation is data here: names, versions, digests, settings, bytes. This room doesn't know what loads and verifies it
+//! ([`Host`]), nor who asks for it.
+//!
+//! - [`records`]: what is in the topic. [`topic`]: the topic in Kafka.
+//! - [`fold`], [`ballot`], [`duty`]: what the records mean, what a proposer does, what everybody else does; pure.
+//! - [`start`]: which plugins serve at the start; pure.
+//! - `proposing`: proposing and committing, from the proposer's side. `following`: the threads.
+
+pub mod ballot;
+pub mod duty;
+pub mod fold;
+mod following;
+mod proposing;
+pub mod records;
+#[cfg(test)]
+mod simulation;
+pub mod start;
+pub mod topic;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use loginscope_kafka::{ClientSettings, Reader};
+
+use self::ballot::Patience;
+use self::duty::Own;
+use self::fold::{Fold, Generation, Proposal};
+use self::records::{BadValue, Key, PluginList};
+use self::topic::{Components, Entry, PluginsTopic, TopicWriter};
+use crate::application::random;
+
+/// How long the brokers may take to hear that an instance ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What an instance does about its own plugins. It is called from a thread of the group's, one call at a time.
+pub trait Host: Send + Sync {
+    /// Loads and verifies what is proposed, without having it serve.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    fn verify(&self, proposal: &Proposal, components: &Components) -> Result<(), String>;
+
+    /// Has a generation serve that was committed. It may have been verified before or not.
+    ///
+    /// # Errors
+    /// It can't serve. The instance can't stay in the group then.
+    fn adopt(&self, generation: &Generation, components: &Components) -> Result<(), String>;
+}
+
+/// An instance's part in the agreement of its group.
+pub struct Group {
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Inner {
+    topic: PluginsTopic,
+    /// What people know this instance by.
+    name: String,
+    patience: Patience,
+    shared: Mutex<Shared>,
+    changed: Condvar,
+    stop: AtomicBool,
+    /// Says that it runs, and votes.
+    voice: Mutex<Option<TopicWriter>>,
+}
+
+/// What the threads share.
+struct Shared {
+    fold: Fold,
+    own: Own,
+    /// The open proposal, and since when it is known to be open.
+    open_since: Option<(String, Instant)>,
+    /// Why the instance can't follow its group any more.
+    failure: Option<String>,
+}
+
+impl Group {
+    /// Reads the topic, which must exist, to its end. `name` is what people know this instance by.
+    ///
+    /// # Errors
+    /// The topic can't be read, or a later version has written what this one doesn't know.
+    pub fn join(kafka: &ClientSettings, topic: &str, name: &str, patience: Patience) -> Result<Self> {
+        let topic = PluginsTopic::open(kafka, topic, patience.brokers)?;
+        let mut reader = topic.reader(None, patience.brokers)?;
+        let own = Own { id: format!("{:016x}", random()), ..Own::default() };
+        let mut shared = Shared { fold: Fold::default(), own, open_since: None, failure: None };
+        let mut applied = Ok(());
+        while !topic::read(&mut reader, topic.name(), patience.brokers, |entry| {
+            let applying = shared.apply(entry);
+            applied = std::mem::replace(&mut applied, Ok(())).and(applying);
+        })? {}
+        applied.with_context(|| format!("the topic {:?}", topic.name()))?;
+        let group = Self {
+            inner: Arc::new(Inner {
+                topic,
+                name: name.to_owned(),
+                patience,
+                shared: Mutex::new(shared),
+                changed: Condvar::new(),
+                stop: AtomicBool::new(false),
+                voice: Mutex::new(None),
+            }),
+            threads: Mutex::new(Vec::new()),
+        };
+        group.read_on(reader)?;
+        Ok(group)
+    }
+
+    fn read_on(&self, reader: Reader) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        self.start_thread("group-reader", move || following::read(&inner, reader))
+    }
+
+    /// Takes part from now on: `host` verifies what others propose, and takes over what is committed. `adopted` is the generation that
+    /// serves already, 0 for none.
+    ///
+    /// # Errors
+    /// A thread can't be started.
+    pub fn follow(&self, host: Arc<dyn Host>, adopted: u64) -> Result<()> {
+        {
+            let mut shared = self.inner.lock();
+            (shared.own.takes_part, shared.own.adopted) = (true, adopted);
+        }
+        self.inner.changed.notify_all();
+        let inner = Arc::clone(&self.inner);
+        self.start_thread("group-plugins", move || following::work(&inner, &*host))
+    }
+
+    fn start_thread(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(work).context("cannot start a thread")?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        Ok(())
+    }
+
+    /// The newest generation; none where nothing was ever deployed.
+    pub fn committed(&self) -> Option<Generation> {
+        self.inner.lock().fold.committed().cloned()
+    }
+
+    /// The generations that are remembered, newest first.
+    pub fn history(&self) -> Vec<Generation> {
+        self.inner.lock().fold.history().rev().cloned().collect()
+    }
+
+    /// The components of these plugins that the group keeps.
+    ///
+    /// # Errors
+    /// The topic can't be read.
+    pub fn components(&self, list: &PluginList) -> Result<Components> {
+        self.inner.components(list)
+    }
+
+    /// Waits until something has changed, or a moment. Answers whether this instance is in the group yet.
+    pub fn wait(&self) -> bool {
+        drop(self.inner.wait(self.inner.lock()));
+        self.inner.is_wanted()
+    }
+
+    /// Why this instance can't follow its group any more, if that is so.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.lock().failure.clone()
+    }
+
+    /// Ends what the threads do, and says that this instance runs no more, so that nobody waits for it.
+    pub fn leave(&self) {
+        self.inner.stop.store(true, Ordering::Relaxed);
+        self.inner.changed.notify_all();
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+            thread.join().ok();
+        }
+        let id = {
+            let mut shared = self.inner.lock();
+            let was_there = std::mem::take(&mut shared.own.announced);
+            shared.own.takes_part = false;
+            was_there.then(|| shared.own.id.clone())
+        };
+        let Some(id) = id else { return };
+        if let Err(error) = self.inner.say(&Key::Instance(id), None).and_then(|()| self.inner.flush_voice(FAREWELL)) {
+            tracing::warn!("the others of the group could not be told that this instance ends: {error:#}");
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.inner.stop.store(true, Ordering::Relaxed);
+        self.inner.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn apply(&mut self, entry: Entry<'_>) -> Result<(), BadValue> {
+        if matches!((&entry.key, entry.value), (Key::Instance(id), None) if *id == self.own.id) {
+            // Others took it for gone.
+            self.own.announced = false;
+        }
+        self.fold.apply(entry.offset, entry.timestamp, entry.key, entry.value)?;
+        let open = self.fold.open().map(|open| &open.id);
+        if open != self.open_since.as_ref().map(|(id, _)| id) {
+            self.open_since = open.map(|id| (id.clone(), Instant::now()));
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something has changed, or a moment.
+    fn wait<'a>(&self, shared: MutexGuard<'a, Shared>) -> MutexGuard<'a, Shared> {
+        const MOMENT: Duration = Duration::from_millis(100);
+        self.changed.wait_timeout(shared, MOMENT).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn fail(&self, reason: String) {
+        tracing::error!("this instance can't follow its group any more: {reason}");
+        self.lock().failure.get_or_insert(reason);
+        self.changed.notify_all();
+    }
+
+    fn components(&self, list: &PluginList) -> Result<Components> {
+        let stored = {
+            let shared = self.lock();
+            let stored = |digest| Some((digest, shared.fold.stored(digest)?));
+            list.plugins.iter().filter_map(|plugin| stored(plugin.digest)).collect()
+        };
+        Ok(self.topic.fetch(&stored, self.patience.brokers)?)
+    }
+
+    /// Writes what this instance says of itself.
+    fn say(&self, key: &Key, value: Option<&[u8]>) -> Result<()> {
+        let mut voice = self.voice.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = match &mut *voice {
+            Some(writer) => writer,
+            none => none.insert(self.topic.writer()?),
+        };
+        let written = writer.check().and_then(|()| writer.write(key, value, self.patience.brokers));
+        if written.is_err() {
+            // What has failed once is of no more use.
+            *voice = None;
+        }
+        Ok(written?)
+    }
+
+    /// Whether what this instance says of itself can be written at all. What only takes its time is waited for.
+    fn check_voice(&self) -> Result<(), loginscope_kafka::Error> {
+        let mut voice = self.voice.lock().unwrap_or_else(PoisonError::into_inner);
+        match voice.as_mut().map_or(Ok(()), TopicWriter::check) {
+            Err(error) if !error.may_pass() => Err(error),
+            Err(_) => {
+                // What has failed once is of no more use.
+                *voice = None;
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn flush_voice(&self, patience: Duration) -> Result<()> {
+        let mut voice = self.voice.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(writer) = &mut *voice else { return Ok(()) };
+        writer.flush(patience).map(drop).map_err(Into::into)
+    }
+}

@@ -1,0 +1,246 @@
+//! Proposing and committing, from the side of the one who wants it.
+//!
+//! Invariant: whatever happens, an error other than [`Refusal::Unknown`] means that nothing has changed, for anybody.
+
+use std::time::{Duration, Instant};
+
+use super::ballot::{self, Refusal, Step};
+use super::fold::Proposal;
+use super::records::{GenerationRecord, Key, PluginList, ProposalRecord, ProposalState, to_bytes};
+use super::topic::{Components, TopicWriter};
+use super::{Group, Inner};
+use crate::application::random;
+
+/// How long cleaning up may take. What is left is done next time.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+
+impl Group {
+    /// Has all instances agree on these plugins and commits them, as the generation behind `base` (0: the first one). They count as
+    /// verified here. `components` holds those that the group doesn't keep yet. Answers the number of the new generation, which each
+    /// instance takes over by itself, this one as well.
+    ///
+    /// # Errors
+    /// Why there is none. See [`Refusal`].
+    pub fn propose(&self, base: u64, list: &PluginList, components: &Components) -> Result<u64, Refusal> {
+        let inner = &*self.inner;
+        if let Some(number) = inner.wait_for_others(base, list)? {
+            return Ok(number);
+        }
+        let mut writer = inner.writer()?;
+        inner.write_components(&mut writer, list, components)?;
+        let id = new_id();
+        let proposer = inner.lock().own.id.clone();
+        let record = ProposalRecord { base, proposer: proposer.clone(), state: ProposalState::Open(list.clone()) };
+        inner.write(&mut writer, &Key::Proposal(id.clone()), &record)?;
+        match inner.wait_for_votes(&id) {
+            Ok(gone) => {
+                let number = inner.commit(&mut writer, base, list, Some(&id))?;
+                inner.clean_up(&mut writer, gone);
+                Ok(number)
+            }
+            Err(refusal) => {
+                let state = ProposalState::Dropped(refusal.to_string());
+                let record = ProposalRecord { base, proposer, state };
+                // Where it can't be dropped, others do so after its lifetime.
+                inner.write(&mut writer, &Key::Proposal(id), &record).ok();
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Commits these plugins without asking anybody, as the generation behind `base`. They are some that served before: it is for
+    /// going back.
+    ///
+    /// # Errors
+    /// As [`Group::propose`].
+    pub fn commit(&self, base: u64, list: &PluginList, components: &Components) -> Result<u64, Refusal> {
+        let inner = &*self.inner;
+        let mut writer = inner.writer()?;
+        inner.write_components(&mut writer, list, components)?;
+        let number = inner.commit(&mut writer, base, list, None)?;
+        inner.clean_up(&mut writer, Vec::new());
+        Ok(number)
+    }
+}
+
+/// What is known of the proposal of somebody else that is open.
+enum Others {
+    None,
+    /// It is to be waited for.
+    Open(Proposal),
+    /// Whoever made it is gone.
+    Stale(Proposal),
+}
+
+impl Inner {
+    fn writer(&self) -> Result<TopicWriter, Refusal> {
+        self.topic.writer().map_err(|error| not_written(&error))
+    }
+
+    /// Waits until nothing else is to be decided. Where that is the same, it is what counts: answers the number of its generation.
+    fn wait_for_others(&self, base: u64, list: &PluginList) -> Result<Option<u64>, Refusal> {
+        let mut same: Option<String> = None;
+        loop {
+            match self.others(base, list, same.as_deref())? {
+                Ok(number) => return Ok(Some(number)),
+                Err(Others::None) => return Ok(None),
+                Err(Others::Open(open)) => {
+                    if open.list.is_same(list) {
+                        same = Some(open.id);
+                    }
+                    drop(self.wait(self.lock()));
+                }
+                Err(Others::Stale(open)) => {
+                    // It was not refused, so what is the same may be proposed anew.
+                    same = None;
+                    self.drop_stale(&open)?;
+                }
+            }
+        }
+    }
+
+    fn others(&self, base: u64, list: &PluginList, same: Option<&str>) -> Result<Result<u64, Others>, Refusal> {
+        let shared = self.lock();
+        if let Some(failure) = &shared.failure {
+            return Err(Refusal::NotWritten(failure.clone()));
+        }
+        if let Some(committed) = shared.fold.committed().filter(|committed| committed.number != base) {
+            let is_wanted = same.is_some() && committed.list.is_same(list);
+            return if is_wanted {
+                Ok(Ok(committed.number))
+            } else {
+                Err(Refusal::Overtaken { number: committed.number })
+            };
+        }
+        if let Some(reason) = same.and_then(|id| shared.fold.dropped(id)) {
+            return Err(Refusal::Dropped(reason.to_owned()));
+        }
+        let Some(open) = shared.fold.open() else { return Ok(Err(Others::None)) };
+        let since = shared.open_since.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let open = open.clone();
+        Ok(Err(if since >= self.patience.lifetime { Others::Stale(open) } else { Others::Open(open) }))
+    }
+
+    fn drop_stale(&self, open: &Proposal) -> Result<(), Refusal> {
+        let name = self.lock().fold.name_of(&open.proposer).to_owned();
+        let reason = format!("{name} did not come to an end with it within {} s", self.patience.lifetime.as_secs());
+        let (base, proposer) = (open.base, open.proposer.clone());
+        let record = ProposalRecord { base, proposer, state: ProposalState::Dropped(reason) };
+        self.write(&mut self.writer()?, &Key::Proposal(open.id.clone()), &record)?;
+        let begun = Instant::now();
+        let mut shared = self.lock();
+        while shared.fold.open().is_some_and(|other| other.id == open.id) {
+            if begun.elapsed() >= self.patience.brokers {
+                return Err(Refusal::NotWritten("the brokers don't answer".to_owned()));
+            }
+            shared = self.wait(shared);
+        }
+        Ok(())
+    }
+
+    fn write_components(
+        &self,
+        writer: &mut TopicWriter,
+        list: &PluginList,
+        components: &Components,
+    ) -> Result<(), Refusal> {
+        let upload = new_id();
+        let mut written = std::collections::BTreeSet::new();
+        for plugin in &list.plugins {
+            if self.lock().fold.keeps(plugin.digest) || !written.insert(plugin.digest) {
+                continue;
+            }
+            let bytes = components.get(&plugin.digest).ok_or_else(|| Refusal::Missing(plugin.label()))?;
+            writer.write_component(&upload, bytes, self.patience.brokers).map_err(|error| not_written(&error))?;
+        }
+        writer.flush(self.patience.brokers).map(drop).map_err(|error| not_written(&error))
+    }
+
+    /// Writes a record and waits until the brokers have it.
+    fn write<T: serde::Serialize>(&self, writer: &mut TopicWriter, key: &Key, record: &T) -> Result<(), Refusal> {
+        let value = to_bytes(record).map_err(|error| not_written(&error))?;
+        writer.write(key, Some(&value), self.patience.brokers).map_err(|error| not_written(&error))?;
+        writer.flush(self.patience.brokers).map(drop).map_err(|error| not_written(&error))
+    }
+
+    /// Waits until all agree. Answers the instances that are gone.
+    fn wait_for_votes(&self, id: &str) -> Result<Vec<String>, Refusal> {
+        let written = Instant::now();
+        let mut read = None;
+        let mut shared = self.lock();
+        loop {
+            let is_read = shared.fold.proposal_of(id).is_some() || shared.fold.dropped(id).is_some();
+            let since = match (read, is_read) {
+                (Some(read), _) => Instant::now().duration_since(read),
+                (None, true) => {
+                    read = Some(Instant::now());
+                    Duration::ZERO
+                }
+                (None, false) if written.elapsed() < self.patience.brokers && shared.failure.is_none() => {
+                    shared = self.wait(shared);
+                    continue;
+                }
+                (None, false) => return Err(Refusal::NotWritten("the brokers don't answer".to_owned())),
+            };
+            match ballot::next(&shared.fold, id, since, &self.patience) {
+                Step::Commit { gone } => return Ok(gone),
+                Step::Drop(refusal) => return Err(refusal),
+                Step::Wait => shared = self.wait(shared),
+            }
+        }
+    }
+
+    /// Writes a generation and waits until it is known whether it is the first of its number.
+    fn commit(
+        &self,
+        writer: &mut TopicWriter,
+        base: u64,
+        list: &PluginList,
+        proposal: Option<&str>,
+    ) -> Result<u64, Refusal> {
+        let (number, write) = (base + 1, new_id());
+        let record = GenerationRecord { list: list.clone(), proposal: proposal.map(str::to_owned) };
+        let value = to_bytes(&record).map_err(|error| not_written(&error))?;
+        let key = Key::Generation { number, write: write.clone() };
+        writer.write(&key, Some(&value), self.patience.brokers).map_err(|error| not_written(&error))?;
+        writer.flush(self.patience.brokers).map_err(|error| Refusal::Unknown(error.to_string()))?;
+        let begun = Instant::now();
+        let mut shared = self.lock();
+        loop {
+            if let Some(committed) = shared.fold.history().find(|it| it.number == number) {
+                let is_own = committed.write == write;
+                return if is_own { Ok(number) } else { Err(Refusal::Overtaken { number: shared.fold.number() }) };
+            }
+            if let Some(reason) = proposal.and_then(|id| shared.fold.dropped(id)) {
+                return Err(Refusal::Dropped(reason.to_owned()));
+            }
+            if shared.fold.number() > number {
+                return Err(Refusal::Overtaken { number: shared.fold.number() });
+            }
+            if begun.elapsed() >= self.patience.brokers {
+                return Err(Refusal::Unknown("what was written can't be read yet".to_owned()));
+            }
+            shared = self.wait(shared);
+        }
+    }
+
+    /// Deletes what nobody needs any more, and instances that are gone.
+    fn clean_up(&self, writer: &mut TopicWriter, gone: Vec<String>) {
+        let garbage = self.lock().fold.garbage();
+        for key in gone.into_iter().map(Key::Instance).chain(garbage) {
+            if writer.write(&key, None, CLEAN_UP).is_err() {
+                return;
+            }
+        }
+        writer.flush(CLEAN_UP).ok();
+    }
+}
+
+/// An id that nobody else has.
+fn new_id() -> String {
+    format!("{:016x}", random())
+}
+
+fn not_written(error: &impl ToString) -> Refusal {
+    Refusal::NotWritten(error.to_string())
+}

@@ -1,0 +1,227 @@
+//! The plugins of a group as those see them who run several instances: deployed once, they serve everywhere, also after restarts.
+
+use std::fs;
+use std::path::PathBuf;
+
+use loginscope_tests::guests::misbehave;
+use loginscope_tests::instance::{Ended, Instance, run_to_its_end, wait_until};
+use loginscope_tests::kafka::{Message, Scene, cluster};
+use loginscope_wasm::Digest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{plugin_files, well_formed};
+
+const TOKEN: &str = "correct-horse-battery-staple";
+const GENERATION: &str = "loginscope_plugin_generation";
+
+/// A folder with copies of the plugins that are inside, and a guest.
+struct Files {
+    folder: TempDir,
+    paths: Vec<PathBuf>,
+}
+
+impl Files {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = |file: PathBuf| {
+            let copy = folder.path().join(file.file_name().unwrap());
+            fs::copy(&file, &copy).unwrap();
+            copy
+        };
+        let paths = plugin_files().into_iter().map(copy).collect();
+        fs::write(folder.path().join("misbehave.wasm"), misbehave()).unwrap();
+        Self { folder, paths }
+    }
+
+    fn guest(&self) -> String {
+        self.folder.path().join("misbehave.wasm").to_str().unwrap().to_owned()
+    }
+
+    /// The configuration with this text.
+    fn configuration(&self, name: &str, text: &str) -> String {
+        let file = self.folder.path().join(name);
+        fs::write(&file, format!("control_token = \"{TOKEN}\"\nworkers = 1\n{text}")).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
+    fn start(&self, scene: &Scene, name: &str, config: &str) -> Instance {
+        let mut arguments = vec!["--config", config, "--instance", name];
+        for path in &self.paths {
+            arguments.extend(["--plugin", path.to_str().unwrap()]);
+        }
+        scene.run(&arguments)
+    }
+}
+
+/// `loginscope plugin` at an instance.
+fn plugin(instance: &mut Instance, arguments: &[&str]) -> Ended {
+    let line = instance.line_with("plugins at /v1/plugins");
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    let url = format!("http://{address}");
+    wait_until("it to be ready", String::new, || instance.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
+    run_to_its_end(["plugin", "--control", &url, "--control-token", TOKEN].iter().chain(arguments))
+}
+
+fn done(instance: &mut Instance, arguments: &[&str]) -> String {
+    let Ended { code, output, log } = plugin(instance, arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {output}{log}\n{}", instance.log());
+    output
+}
+
+fn names(instance: &mut Instance) -> (u64, Vec<String>) {
+    let plugins: Value = serde_json::from_str(&done(instance, &["list", "--json"])).unwrap();
+    let names = plugins["plugins"].as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap().to_owned());
+    (plugins["generation"].as_u64().unwrap(), names.collect())
+}
+
+const THREE: [&str; 3] = ["validate-logins", "enrich-logins", "summarize-logins"];
+const FOUR: [&str; 4] = ["validate-logins", "enrich-logins", "summarize-logins", "misbehave"];
+
+fn end(mut instance: Instance) {
+    assert_eq!(instance.ended_by("TERM"), Some(0), "{}", instance.log());
+}
+
+#[test]
+fn what_is_deployed_on_one_serves_on_all_and_after_restarts_until_a_path_changes() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "plugins-of-two", 2);
+    let files = Files::new();
+    let config = files.configuration("loginscope.toml", "");
+    scene.write(&well_formed(500, 1));
+    let mut one = files.start(&scene, "one", &config);
+    one.metric_reaches("loginscope_logins_processed_total", 500);
+    assert!(scene.all(&scene.plugins).iter().all(|record| record.key.as_ref().unwrap().starts_with(b"instance/")));
+    let mut two = files.start(&scene, "two", &config);
+    two.line_with("partition assigned");
+    assert_eq!(names(&mut two), (1, THREE.map(str::to_owned).to_vec()));
+
+    done(&mut one, &["deploy", &files.guest()]);
+    two.metric_reaches(GENERATION, 2);
+    for instance in [&mut one, &mut two] {
+        assert_eq!(names(instance), (2, FOUR.map(str::to_owned).to_vec()));
+    }
+    end(one);
+    end(two);
+    let mut one = files.start(&scene, "one", &config);
+    let line = one.line_with("(deployment by ");
+    assert!(line.contains("plugin misbehave@0.1.0 is sha256:"), "{line}");
+    assert!(line.ends_with(", generation 2)"), "{line}");
+    assert_eq!(names(&mut one), (2, FOUR.map(str::to_owned).to_vec()));
+    assert!(done(&mut one, &["history"]).contains("the start"), "what was before the restart is told as well");
+
+    // Back to what the first instance was started with, which this one never was.
+    done(&mut one, &["rollback", "--to", "1"]);
+    assert_eq!(names(&mut one), (3, THREE.map(str::to_owned).to_vec()));
+    end(one);
+    // Another plugin in the place of one that was there then.
+    fs::copy(files.guest(), &files.paths[2]).unwrap();
+    let mut one = files.start(&scene, "one", &config);
+    one.line_with("summarize_logins.wasm, which changed since)");
+    let without = ["validate-logins", "enrich-logins", "misbehave"].map(str::to_owned).to_vec();
+    assert_eq!(names(&mut one), (4, without.clone()));
+    end(one);
+    let mut one = files.start(&scene, "one", &config);
+    assert_eq!(names(&mut one), (4, without));
+    end(one);
+    // Whoever goes by its paths alone.
+    let config = files.configuration("paths.toml", "plugins_from = \"paths\"\n");
+    let mut one = files.start(&scene, "one", &config);
+    one.line_with("misbehave@0.1.0 is sha256:");
+    assert_eq!(names(&mut one).0, 1);
+    end(one);
+}
+
+#[test]
+fn where_one_instance_refuses_a_plugin_no_other_one_has_it() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "plugins-refused", 2);
+    let files = Files::new();
+    let config = files.configuration("loginscope.toml", "");
+    let pinned = format!("[policy.misbehave]\ndigest = \"{}\"\n", Digest::of(b"another"));
+    let pinned = files.configuration("pinned.toml", &pinned);
+    scene.write(&well_formed(500, 2));
+    let mut one = files.start(&scene, "one", &config);
+    let mut two = files.start(&scene, "two", &pinned);
+    two.line_with("partition assigned");
+    let Ended { code, log, .. } = plugin(&mut one, &["deploy", &files.guest()]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("two refused it: ") && log.contains("misbehave"), "{log}");
+    for instance in [&mut one, &mut two] {
+        assert_eq!(names(instance).1, THREE.map(str::to_owned).to_vec());
+    }
+    end(one);
+    end(two);
+}
+
+#[test]
+fn a_plugin_that_one_instance_rolls_back_in_its_probation_serves_nowhere() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "plugins-rolled-back", 2);
+    let files = Files::new();
+    let config = files.configuration("loginscope.toml", "");
+    let settings = files.folder.path().join("settings.json");
+    fs::write(&settings, r#"{"how": "trap", "when_user": "poison", "role": "enricher"}"#).unwrap();
+    scene.write(&well_formed(500, 4));
+    let mut one = files.start(&scene, "one", &config);
+    let mut two = files.start(&scene, "two", &config);
+    two.line_with("partition assigned");
+    done(&mut one, &["deploy", &files.guest(), "--settings", settings.to_str().unwrap()]);
+    two.metric_reaches(GENERATION, 2);
+
+    let login = json!({ "user_id": "poison", "timestamp": 1_694_479_551, "ip": "198.51.100.7" }).to_string();
+    let poison = Message { key: Some("poison".to_owned()), value: login.into_bytes(), ..Message::default() };
+    // A worker that waits for messages may judge the first ones with the plugins before.
+    wait_until("a roll-back", String::new, || {
+        scene.write(std::slice::from_ref(&poison));
+        (two.metric(GENERATION) >= 3).then_some(())
+    });
+    for instance in [&mut one, &mut two] {
+        instance.metric_reaches(GENERATION, 3);
+        assert_eq!(names(instance), (3, THREE.map(str::to_owned).to_vec()));
+        assert!(done(instance, &["history"]).contains("rolled back: misbehave@0.1.0 has failed"));
+        let Ended { log, .. } = plugin(instance, &["rollback", "--to", "2"]);
+        assert!(log.contains("generation 2 failed on its probation"), "{log}");
+    }
+    let mut outputs = scene.outputs();
+    outputs.wait_for(scene.written());
+    end(one);
+    end(two);
+}
+
+/// The other one doesn't answer meanwhile, so that the proposal is open when whoever made it is killed.
+#[test]
+fn a_proposer_that_is_killed_leaves_the_others_as_they_were() {
+    let mut kafka = cluster();
+    let mut scene = Scene::new(&mut kafka, "plugins-proposer-killed", 2);
+    let files = Files::new();
+    let config = files.configuration("loginscope.toml", "[kafka]\nsession.timeout.ms = 30000\n");
+    scene.write(&well_formed(500, 3));
+    let mut one = files.start(&scene, "one", &config);
+    let mut two = files.start(&scene, "two", &config);
+    two.line_with("partition assigned");
+    done(&mut one, &["deploy", &files.guest()]);
+    two.metric_reaches(GENERATION, 2);
+    two.signal("STOP");
+    let line = one.line_with("plugins at /v1/plugins");
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
+    let removing = std::thread::spawn(move || {
+        let url = format!("http://{address}");
+        run_to_its_end(["plugin", "--control", &url, "--control-token", TOKEN, "remove", "misbehave"])
+    });
+    let before = 3;
+    wait_until("a proposal", String::new, || {
+        let proposals = scene.all(&scene.plugins);
+        let proposed = proposals.iter().filter(|it| it.key.as_ref().unwrap().starts_with(b"proposal/"));
+        (proposed.filter(|it| it.payload.is_some()).count() >= before).then_some(())
+    });
+    one.signal("KILL");
+    one.ended();
+    assert_eq!(removing.join().unwrap().code, Some(1));
+    two.signal("CONT");
+    assert_eq!(names(&mut two), (2, FOUR.map(str::to_owned).to_vec()));
+    // The proposal is out of the way after its time.
+    done(&mut two, &["remove", "misbehave"]);
+    assert_eq!(names(&mut two), (3, THREE.map(str::to_owned).to_vec()));
+    end(two);
+}
