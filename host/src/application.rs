@@ -413,6 +413,9 @@ fn worker(
         rejected_limit: settings.limits.rejected as usize,
         source_headers: settings.source_headers,
     };
+    let mut pipeline = Pipeline::new(Arc::clone(&generation.chain), limits)?;
+    // It may be on probation already.
+    pipeline.measure(generation.probation.is_some());
     let consumer = Consumer::join(&settings.kafka, options)?;
     let durable = home.map(|home| {
         // Two workers of a process are two writers.
@@ -433,7 +436,7 @@ fn worker(
         durable,
         work: Processing {
             serving: Arc::clone(serving),
-            pipeline: Pipeline::new(Arc::clone(&generation.chain), limits)?,
+            pipeline,
             generation,
             sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),
             source_headers: settings.source_headers,

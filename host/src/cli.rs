@@ -11,6 +11,7 @@ use crate::commands::state::look::Look;
 use crate::commands::state::rebuild::{self, Rebuild};
 use crate::commands::tail::View;
 use crate::config::{Config, ConfigError, Environment, Key, PipelineConfig, Said, Sources, keys, logins};
+use crate::control::http::plugins::MOST_SHADOWED;
 use crate::{commands, log};
 
 /// A command: its name, its flags and what it does.
@@ -281,7 +282,7 @@ fn run_plugin(sources: &Sources<'_>, operands: &[String]) -> anyhow::Result<Exit
         ["deploy", file] => plugin::Task::Deploy {
             file: file.into(),
             settings: sources.optional(&keys::SETTINGS, Said::path)?,
-            shadow: sources.value(&keys::SHADOW, |said| said.number(0..=1_000_000_000))?,
+            shadow: sources.value(&keys::SHADOW, |said| said.number(0..=MOST_SHADOWED))?,
             dry_run,
         },
         ["remove", name] => plugin::Task::Remove { name: name.to_owned(), dry_run },
@@ -295,6 +296,9 @@ fn run_plugin(sources: &Sources<'_>, operands: &[String]) -> anyhow::Result<Exit
             return Err(ConfigError(text).into());
         }
     };
+    if dry_run && !matches!(task, plugin::Task::Deploy { .. } | plugin::Task::Remove { .. }) {
+        return Err(ConfigError("--dry-run: only deploy and remove can do without a change".to_owned()).into());
+    }
     commands::plugin::run(&crate::config::control(sources, &PLUGIN_JSON)?, &task)
 }
 

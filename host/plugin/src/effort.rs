@@ -11,7 +11,9 @@
 //! The limits are far from what compilers make of programs, and the estimates err upwards. Whether the component is valid is said elsewhere.
 
 use loginscope_login::rejection::printable;
-use wasmparser::{BinaryReaderError, ComponentInstance, Encoding, FunctionBody, Operator, Parser, Payload};
+use wasmparser::{
+    BinaryReaderError, ComponentInstance, CompositeInnerType, Encoding, FunctionBody, Operator, Parser, Payload,
+};
 
 use crate::load_error::Problem;
 
@@ -57,6 +59,8 @@ struct Estimate {
     times: u64,
     /// The bytes that aren't unfolded: core modules, and custom sections of components.
     other_bytes: u64,
+    /// The most parameters and results that any type of a function has.
+    arity: u64,
     /// The modules and components around what comes next.
     open: Vec<Open>,
 }
@@ -71,7 +75,7 @@ struct Open {
 
 impl Default for Estimate {
     fn default() -> Self {
-        Self { functions: 0, times: 1, other_bytes: 0, open: Vec::new() }
+        Self { functions: 0, times: 1, other_bytes: 0, arity: 0, open: Vec::new() }
     }
 }
 
@@ -104,6 +108,16 @@ impl Estimate {
             {
                 self.other_bytes += section.range().len() as u64;
             }
+            Payload::TypeSection(types) => {
+                for group in types {
+                    for of_group in group.map_err(|error| malformed(&error))?.types() {
+                        if let CompositeInnerType::Func(function) = &of_group.composite_type.inner {
+                            let arity = function.params().len() + function.results().len();
+                            self.arity = self.arity.max(arity as u64);
+                        }
+                    }
+                }
+            }
             Payload::CodeSectionEntry(function) => self.add_function(&function)?,
             _ => {}
         }
@@ -114,7 +128,7 @@ impl Estimate {
         if function.range().len() > MAX_FUNCTION_BYTES {
             return Err(too_complex("it has a function of more than 1 MiB"));
         }
-        let effort = effort(function).map_err(|error| malformed(&error))?;
+        let effort = effort(function, self.arity).map_err(|error| malformed(&error))?;
         self.functions = self.functions.saturating_add(effort);
         if effort > MAX_FUNCTION_EFFORT {
             return Err(too_complex("it has a function with too many branches and local variables"));
@@ -126,8 +140,9 @@ impl Estimate {
     }
 }
 
-/// The effort for one function, in units of some ten nanoseconds.
-fn effort(function: &FunctionBody<'_>) -> Result<u64, BinaryReaderError> {
+/// The effort for one function, in units of some ten nanoseconds, where types of blocks and of functions that are called have at most so
+/// many parameters and results: each of them becomes a value with each call, and with each block.
+fn effort(function: &FunctionBody<'_>, arity: u64) -> Result<u64, BinaryReaderError> {
     let mut locals = 0_u64;
     for group in function.get_locals_reader()? {
         locals = locals.saturating_add(u64::from(group?.0));
@@ -148,8 +163,9 @@ fn effort(function: &FunctionBody<'_>) -> Result<u64, BinaryReaderError> {
             _ => {}
         }
     }
-    let by_branches = branches.saturating_mul(branches.saturating_add(locals));
-    Ok(by_branches.saturating_add(calls.saturating_mul(locals) / 4))
+    let by_branches = branches.saturating_mul(branches.saturating_add(locals).saturating_add(arity.saturating_mul(4)));
+    let by_calls = calls.saturating_mul(locals / 4 + arity.saturating_mul(4));
+    Ok(by_branches.saturating_add(by_calls))
 }
 
 #[cfg(test)]
@@ -186,6 +202,23 @@ mod tests {
         for depth in [12, 30, 500] {
             let said = refusal(&nested(depth));
             assert_eq!(said, "compiling it would take too long: its components instantiate each other too often");
+        }
+    }
+
+    #[test]
+    fn functions_that_make_a_thousand_values_with_each_call_or_block_are_refused() {
+        let many = "i64 ".repeat(1000);
+        let typed = |body: String| {
+            let values = "(i64.const 0)".repeat(1000);
+            format!(
+                "(component (core module (type $t (func (param {many}) (result {many})))
+                 (func $f (type $t) {values} {body})))"
+            )
+        };
+        assert_eq!(checked(&typed("call $f ".repeat(100))), Ok(()));
+        for text in [typed("call $f ".repeat(300_000)), typed("(loop (type $t))".repeat(30_000))] {
+            let said = refusal(&text);
+            assert!(said.contains("too many branches and local variables"), "{said}");
         }
     }
 

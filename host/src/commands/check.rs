@@ -128,7 +128,7 @@ fn judge(config: &Config, chain: &Arc<Chain>, topics: &[OutputTopic], records: V
         value_bytes: config.pipeline.max_message_bytes as usize,
         record_bytes: processed_limit(config, topics) as usize,
     };
-    let mut pipeline = Pipeline::new(Arc::clone(chain), limits)?.without_stops();
+    let mut pipeline = Pipeline::new(Arc::clone(chain), limits)?.without_stops().without_breakers();
     let totals = TotalsBoard::default();
     let mut by_partition: BTreeMap<i32, Vec<OwnedRecord>> = BTreeMap::new();
     for record in records {

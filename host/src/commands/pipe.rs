@@ -57,7 +57,7 @@ pub fn run(config: &PipelineConfig, files: &Files) -> Result<Exit> {
         None => (0, Partition::new(Arc::clone(&chain.catalog), config.insight_every)),
     };
     let mut pipe = Pipe {
-        pipeline: Pipeline::new(Arc::clone(&chain), limits)?,
+        pipeline: Pipeline::new(Arc::clone(&chain), limits)?.without_breakers(),
         partition: PartitionState {
             topic: config.input_topic.as_str().into(),
             number: 0,

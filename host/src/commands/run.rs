@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::runtime::{Handle, Runtime};
 
 use super::signals::Signals;
 use crate::application::{Application, Settings, prepare_plugins_topic, prepare_topics};
@@ -25,6 +26,29 @@ enum End {
     Failed(anyhow::Error),
 }
 
+/// What runs beside the workers. When it is dropped, it ends without waiting: a deployment that is tried on live messages waits for
+/// ones that won't come.
+struct ControlPlane {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl ControlPlane {
+    fn start() -> Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().context("cannot start the control plane")?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// Runs until a signal or a failure.
 pub fn run(config: &Config) -> Result<Exit> {
     let metrics = http::install_metrics()?;
@@ -32,11 +56,7 @@ pub fn run(config: &Config) -> Result<Exit> {
     let plugins = PluginSet::from_config(&config.pipeline)?;
     let chain = plugins.load_at_start()?;
     announce(config, &chain);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("cannot start the control plane")?;
+    let control = ControlPlane::start()?;
     // Signals count from here on: also one that comes while brokers are being looked for.
     let signals = Signals::listen()?;
     let serving = Arc::new(Serving::new(chain));
@@ -57,7 +77,7 @@ pub fn run(config: &Config) -> Result<Exit> {
             deployer: Arc::clone(&deployer),
             token,
         };
-        let bound = runtime.block_on(http::serve(address, served))?;
+        let bound = control.handle.block_on(http::serve(address, served))?;
         tracing::info!("health and metrics at http://{bound}/healthz, /readyz and /metrics; plugins at /v1/plugins");
     }
     let (partitions, limits) = prepare_topics(
@@ -92,7 +112,7 @@ pub fn run(config: &Config) -> Result<Exit> {
         group.follow(&deployer)?;
     }
     readiness.set(true);
-    let reporting = runtime.spawn(status::report(Arc::clone(&telemetry), config.status_interval));
+    let reporting = control.handle.spawn(status::report(Arc::clone(&telemetry), config.status_interval));
     let end = wait(&signals, &application, &mut memory, &telemetry, group.as_deref());
     readiness.set(false);
     reporting.abort();
@@ -103,8 +123,7 @@ pub fn run(config: &Config) -> Result<Exit> {
     if let Some(group) = &group {
         group.leave();
     }
-    // A deployment that is tried on live messages waits for ones that won't come.
-    runtime.shutdown_background();
+    drop(control);
     let counts = telemetry.counts();
     tracing::info!(
         "ended: {} accepted, {} rejected, {} insights",

@@ -92,7 +92,7 @@ struct Failures {
 
 impl Side {
     fn new(chain: &Arc<Chain>, setting: &Setting) -> Result<Self, ChainError> {
-        let mut pipeline = Pipeline::new(Arc::clone(chain), setting.limits)?.without_stops();
+        let mut pipeline = Pipeline::new(Arc::clone(chain), setting.limits)?.without_stops().without_breakers();
         pipeline.measure(true);
         Ok(Self {
             pipeline,

@@ -304,6 +304,13 @@ impl Pipeline {
         Self { stops: false, ..self }
     }
 
+    /// The same for whoever takes logins through at another pace than they came: a plugin that fails often is asked about each of them all the
+    /// same, as the time that it would be left alone has no meaning then.
+    #[must_use]
+    pub fn without_breakers(self) -> Self {
+        Self { breakers: vec![Breakers::fixed(); self.breakers.len()], ..self }
+    }
+
     /// Goes over to another chain, between two batches. The partitions have to adopt its catalog, too. Plugins that stay are left alone as
     /// long as they were to be.
     pub fn adopt(&mut self, chain: Arc<Chain>) -> Result<(), ChainError> {

@@ -41,6 +41,12 @@ pub(super) struct Breakers {
 }
 
 impl Breakers {
+    /// Such that never open.
+    pub(super) fn fixed() -> Self {
+        let breaker = || Breaker { is_fixed: true, ..Breaker::default() };
+        Self { validator: breaker(), enricher: breaker() }
+    }
+
     /// Whether the plugin is left alone in one of its roles.
     pub(super) fn is_one_open(&self) -> bool {
         self.validator.is_open() || self.enricher.is_open()
@@ -58,6 +64,8 @@ pub(super) struct Breaker {
     open_until: Option<Instant>,
     /// How long it was left alone the last time; none if it has done well since then.
     last_pause: Option<Duration>,
+    /// Whether it never opens.
+    is_fixed: bool,
 }
 
 impl Breaker {
@@ -79,18 +87,21 @@ impl Breaker {
     pub(super) fn passed(&mut self, logins: usize) {
         self.open_until = None;
         self.count(logins as u64, 0);
-        if self.logins >= ENOUGH_LOGINS {
+        if self.logins >= ENOUGH_LOGINS && self.failed * 2 < self.logins {
             self.last_pause = None;
         }
     }
 
     /// The plugin has failed on a login.
     pub(super) fn failed(&mut self, now: Instant) {
+        if self.is_fixed {
+            return;
+        }
         self.count(1, 1);
         let is_too_often = self.logins >= ENOUGH_LOGINS && self.failed * 2 >= self.logins;
         if self.is_open() || is_too_often {
             let pause = self.last_pause.map_or(FIRST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
-            *self = Self { open_until: Some(now + pause), last_pause: Some(pause), logins: 0, failed: 0 };
+            *self = Self { open_until: Some(now + pause), last_pause: Some(pause), ..Self::default() };
         }
     }
 

@@ -65,6 +65,11 @@ impl Passage<'_, '_> {
             match course.segment.attempt(self.pipeline, self.partition, self.messages, rows, &without) {
                 Attempt::Passed => self.passed(&mut course, tried),
                 Attempt::Rejected { index: 0, rejected } => {
+                    // To reject a login isn't to fail on it.
+                    let plugin = rejected.plugin.and_then(|plugin| self.pipeline.breakers.get_mut(plugin));
+                    if let Some(breakers) = plugin {
+                        breakers.enricher.passed(1);
+                    }
                     self.reject_first(&mut course, tried, rejected);
                     course.cutter.rejected_first(rows.len());
                 }

@@ -137,7 +137,7 @@ impl Recent {
         kept.taken = Some(Instant::now());
         let mut bytes = 0;
         let fits = |message: &&Message<'_>| {
-            bytes += message.payload.map_or(0, <[u8]>::len);
+            bytes += message.payload.map_or(0, <[u8]>::len) + message.key.map_or(0, <[u8]>::len);
             bytes <= MOST_BYTES_AT_ONCE
         };
         let count = messages.iter().take(MOST_AT_ONCE).take_while(fits).count();

@@ -15,7 +15,7 @@
 //! - A partition that goes is either in a transaction that was committed before, or in one that is aborted: its offsets and
 //!   outputs never part.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use loginscope_kafka::{Error, FencedBy, Record, TransactionError};
@@ -87,6 +87,8 @@ pub struct Transactions<K: Clients = Librdkafka> {
     began: Instant,
     /// The offsets to go on from after it.
     offsets: BTreeMap<i32, i64>,
+    /// Those of them that are where the transaction found them: nothing of their batches was judged.
+    unmoved: BTreeSet<i32>,
     batches: Vec<K::Batch>,
     /// Batches of an aborted transaction.
     again: VecDeque<K::Batch>,
@@ -124,6 +126,7 @@ impl<K: Clients> Transactions<K> {
             totals,
             began: K::now(),
             offsets: BTreeMap::new(),
+            unmoved: BTreeSet::new(),
             batches: Vec::new(),
             again: VecDeque::new(),
             failed_deliveries: 0,
@@ -169,8 +172,11 @@ impl<K: Clients> Transactions<K> {
 
     /// The partition's next batch begins.
     pub fn begin(&mut self, partition: &mut PartitionState, batch: &K::Batch) {
-        if let Some(first) = batch.first_offset() {
+        if let Some(first) = batch.first_offset()
+            && !self.offsets.contains_key(&partition.number)
+        {
             self.pin(partition, first);
+            self.unmoved.insert(partition.number);
         }
     }
 
@@ -197,6 +203,7 @@ impl<K: Clients> Transactions<K> {
     pub fn done(&mut self, batch: K::Batch) {
         if let Some(next) = self.offsets.get_mut(&batch.partition()) {
             *next = batch.next_offset();
+            self.unmoved.remove(&batch.partition());
             self.batches.push(batch);
         }
     }
@@ -256,6 +263,7 @@ impl<K: Clients> Transactions<K> {
         }
         self.batches.retain(|batch| !partitions.contains(&batch.partition()));
         self.offsets.retain(|partition, _| !partitions.contains(partition));
+        self.unmoved.retain(|partition| !partitions.contains(partition));
         // A commit whose outcome is open has their offsets in it.
         if matches!(self.phase, Phase::Open | Phase::Ending(Step::State | Step::Offsets)) {
             self.phase = Phase::Aborting;
@@ -401,6 +409,7 @@ impl<K: Clients> Transactions<K> {
         }
         self.failed_deliveries = 0;
         self.offsets.clear();
+        self.unmoved.clear();
         self.batches.clear();
         self.phase = Phase::Open;
         Ok(())
@@ -437,7 +446,8 @@ impl<K: Clients> Transactions<K> {
         if let Err(error) = self.producer.init(STEP) {
             return self.failed(error).map(|()| false);
         }
-        let numbers: Vec<i32> = self.offsets.keys().copied().collect();
+        // Those that are where they were, as nothing of them was judged, say nothing.
+        let numbers: Vec<i32> = self.offsets.keys().filter(|number| !self.unmoved.contains(number)).copied().collect();
         let is_committed = match consumer.committed(&numbers, OFFSETS_TIMEOUT) {
             Ok(committed) => committed
                 .into_iter()

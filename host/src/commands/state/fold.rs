@@ -120,7 +120,7 @@ impl<'a> Fold<'a> {
         Ok(Self {
             config,
             source,
-            pipeline: Pipeline::new(Arc::clone(chain), limits)?,
+            pipeline: Pipeline::new(Arc::clone(chain), limits)?.without_breakers(),
             states: states.collect(),
             queues: BTreeMap::new(),
             output: Output::default(),

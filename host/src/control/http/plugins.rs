@@ -34,7 +34,10 @@ const MOST_BYTES: usize = MAX_BYTES / 3 * 4 + (2 << 20);
 /// The longest name of whoever asks, in bytes.
 const MOST_NAME_BYTES: usize = 100;
 
-/// How many changes may wait for each other, with what they brought.
+/// The most live logins that a plugin can be tried on: both sides keep a state of them.
+pub const MOST_SHADOWED: u64 = 1_000_000;
+
+/// How many changes may be under way, or wait for each other, with what they brought.
 const MOST_CHANGES: usize = 4;
 
 /// The document about all this.
@@ -201,6 +204,10 @@ async fn deploy(
     deployment: Result<Json<Deployment>, JsonRejection>,
 ) -> Result<Json<Change>, Failed> {
     let Json(deployment) = deployment.map_err(|rejection| Failed::new(rejection.status(), rejection.body_text()))?;
+    if deployment.shadow > MOST_SHADOWED {
+        let error = format!("shadow: at most {MOST_SHADOWED} logins can be shadowed");
+        return Err(Failed::new(StatusCode::UNPROCESSABLE_ENTITY, error));
+    }
     let bytes = STANDARD
         .decode(&deployment.component)
         .map_err(|error| Failed::new(StatusCode::BAD_REQUEST, format!("component is no base64: {error}")))?;
@@ -269,7 +276,8 @@ async fn roll_back(
     body: Result<Json<RollBack>, JsonRejection>,
 ) -> Result<Json<Change>, Failed> {
     let Json(RollBack { to, by }) = body.map_err(|rejection| Failed::new(rejection.status(), rejection.body_text()))?;
-    changes.change(move |deployer| deployer.swapper.roll_back(to, &who(by))).await
+    // It waits for no other change, and isn't refused for them.
+    changes.carry_out(move |deployer| deployer.swapper.roll_back(to, &who(by))).await
 }
 
 /// Something that happened to the plugins that serve, or nearly did.
@@ -373,7 +381,7 @@ impl IntoResponse for Failed {
 }
 
 impl Changes {
-    /// Makes a change, on a thread where it holds nobody up.
+    /// Makes a change in its turn.
     async fn change(
         self,
         change: impl FnOnce(&Deployer) -> Result<Swapped, Refusal> + Send + 'static,
@@ -385,11 +393,20 @@ impl Changes {
                 return Err(Failed::new(StatusCode::SERVICE_UNAVAILABLE, error));
             }
         };
-        let deployer = Arc::clone(&self.served.deployer);
-        let changed = tokio::task::spawn_blocking(move || {
+        self.carry_out(move |deployer| {
             let _permit = permit;
-            change(&deployer)
-        });
+            change(deployer)
+        })
+        .await
+    }
+
+    /// Makes a change, on a thread where it holds nobody up.
+    async fn carry_out(
+        self,
+        change: impl FnOnce(&Deployer) -> Result<Swapped, Refusal> + Send + 'static,
+    ) -> Result<Json<Change>, Failed> {
+        let deployer = Arc::clone(&self.served.deployer);
+        let changed = tokio::task::spawn_blocking(move || change(&deployer));
         let Ok(changed) = changed.await else {
             return Err(Failed::new(StatusCode::INTERNAL_SERVER_ERROR, "the change was not carried out"));
         };

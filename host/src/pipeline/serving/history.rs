@@ -118,7 +118,9 @@ impl History {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         events.push_back(event);
         while events.len() > EVENTS {
-            events.pop_front();
+            // What was refused is no way back.
+            let refused = events.iter().position(|event| matches!(event.outcome, Outcome::Refused(_)));
+            events.remove(refused.unwrap_or(0));
         }
         let kept = events.iter_mut().rev().filter_map(|event| match &mut event.outcome {
             Outcome::Served { plugins, .. } => Some(plugins),
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_and_what_served_is_told_in_its_order_and_old_events_go() {
+    fn what_was_refused_and_what_served_is_told_in_its_order_and_old_refusals_go_first() {
         let chain = || Chain::new(Vec::new(), InputFormat::default(), 1, Policies::new()).unwrap();
         let serving = Serving::new(chain());
         for number in 1..60 {
@@ -200,7 +202,7 @@ mod tests {
             Outcome::Served { generation, .. } => Some(generation),
             Outcome::Refused(_) => None,
         });
-        assert_eq!(served.collect::<Vec<_>>(), (11..=60).collect::<Vec<_>>());
+        assert_eq!(served.collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
         assert_eq!(events.last().unwrap().cause, cause("another"));
     }
 }
