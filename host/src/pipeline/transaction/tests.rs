@@ -35,15 +35,21 @@ impl Scene {
 
     /// One without a changelog.
     fn in_memory() -> Self {
+        Self::of_partitions(1)
+    }
+
+    /// One without a changelog, with so many partitions. All messages are in the first one.
+    fn of_partitions(count: i32) -> Self {
         let broker = EmbeddedBroker::start().unwrap();
-        broker.create_topic("in", 1).unwrap();
+        broker.create_topic("in", count).unwrap();
         broker.create_topic("out", 1).unwrap();
         broker.create_topic("changelog", 1).unwrap();
         let settings = broker.settings();
         let mut producer = Producer::new(&settings, ProducerOptions::default()).unwrap();
         for number in 0..MESSAGES {
             let value = number.to_string();
-            let record = Record { topic: "in", payload: Some(value.as_bytes()), ..Record::default() };
+            let payload = Some(value.as_bytes());
+            let record = Record { topic: "in", partition: Some(0), payload, ..Record::default() };
             producer.send(&record, &|| false).unwrap();
         }
         producer.flush(PATIENCE).unwrap();
@@ -52,9 +58,11 @@ impl Scene {
         let interval = Duration::from_millis(20);
         let transactions =
             Transactions::new(Box::new(make), "in".to_owned(), interval, TotalsBoard::default()).unwrap();
-        let state = Box::new(Partition::new(catalog(), 100));
-        let partitions =
-            BTreeMap::from([(0, PartitionState { topic: "in".into(), number: 0, has_siblings: false, state })]);
+        let partition = |number| {
+            let state = Box::new(Partition::new(catalog(), 100));
+            (number, PartitionState { topic: "in".into(), number, has_siblings: false, state })
+        };
+        let partitions = (0..count).map(partition).collect();
         Self { broker, consumer, transactions, partitions }
     }
 
@@ -172,4 +180,31 @@ fn partitions_that_go_take_what_is_theirs_out_of_the_transaction() {
     scene.until("an abort", |scene| scene.transactions.takes_batches());
     assert!(scene.transactions.is_idle());
     assert_eq!(scene.consumer.committed(&[0], PATIENCE).unwrap(), [(0, None)]);
+}
+
+/// The group has the offset of a partition that stands still before and after, so it says nothing of what else was in the transaction.
+#[test]
+fn a_partition_that_is_stopped_at_its_first_message_makes_no_lost_transaction_committed() {
+    let mut scene = Scene::of_partitions(2);
+    let before = scene.state();
+    scene.transactions.interval = PATIENCE;
+    scene.until("a batch", |scene| !scene.transactions.batches.is_empty());
+    let record = Record { topic: "in", partition: Some(1), payload: Some(b"stops"), ..Record::default() };
+    let mut producer = Producer::new(&scene.broker.settings(), ProducerOptions::default()).unwrap();
+    producer.send(&record, &|| false).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    scene.consumer.commit(&[(1, 0)]).unwrap();
+    let stopped = loop {
+        match scene.consumer.poll(1000, Duration::from_millis(2)).unwrap() {
+            Polled::Batch(batch) if batch.partition() == 1 => break batch,
+            _ => {}
+        }
+    };
+    // Nothing of it is judged.
+    scene.transactions.begin(scene.partitions.get_mut(&1).unwrap(), &stopped);
+    scene.transactions.interval = Duration::ZERO;
+    scene.broker.answer_with(TransactionRequest::End, &[INVALID_PRODUCER_EPOCH]).unwrap();
+    scene.until("another producer", |scene| matches!(scene.transactions.phase, Phase::Lost { .. }));
+    scene.until("what is to be done again", |scene| !scene.transactions.again.is_empty());
+    assert!(scene.state() == before, "the state is as before");
 }
