@@ -288,6 +288,10 @@ impl Swapper {
             if request.dry_run {
                 return Ok(swapped(End::Tried, before.number, chain.labels(), report));
             }
+            // What was rolled back here meanwhile isn't to be agreed on again.
+            if !Arc::ptr_eq(&self.serving.load(), &before) {
+                continue;
+            }
             let Some(number) = next_number(&before, group.as_deref(), |group| group.agree(&before, &chain, request))?
             else {
                 continue;

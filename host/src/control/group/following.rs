@@ -1,11 +1,11 @@
 //! The two threads of an instance: one reads the topic and answers at once, the other one loads plugins, which may take a while.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::duty::{Do, Say};
 use super::fold::{Generation, Proposal};
-use super::records::{Key, PluginList, Presence, Vote, to_bytes};
-use super::topic::{Components, read_if_any};
+use super::records::{Key, Presence, Vote, to_bytes};
+use super::topic::read_if_any;
 use super::{Host, Inner};
 
 /// How long one wait for records takes at most.
@@ -83,13 +83,29 @@ pub(super) fn work(inner: &Inner, host: &dyn Host) {
 
 fn adopt(inner: &Inner, host: &dyn Host, generation: &Generation) {
     let number = generation.number;
-    match components(inner, &generation.list).and_then(|components| host.adopt(generation, &components)) {
+    let components = match inner.components(&generation.list) {
+        Ok(components) => components,
+        // Workers wait for brokers, and so does this.
+        Err(error) => {
+            tracing::warn!("generation {number} of the group's plugins can't be read yet: {error:#}");
+            return pause(inner);
+        }
+    };
+    match host.adopt(generation, &components) {
         Ok(()) => inner.lock().own.adopted = number,
         // A later one that this instance can use puts it right.
         Err(_) if inner.lock().fold.number() > number => return,
         Err(reason) => return wait_for_another(inner, number, &reason),
     }
     inner.changed.notify_all();
+}
+
+/// A second, or less where this ends.
+fn pause(inner: &Inner) {
+    let until = Instant::now() + Duration::from_secs(1);
+    while inner.is_wanted() && Instant::now() < until {
+        drop(inner.wait(inner.lock()));
+    }
 }
 
 /// Nothing is adopted any more.
@@ -102,12 +118,10 @@ fn wait_for_another(inner: &Inner, number: u64, reason: &str) {
 }
 
 fn verify(inner: &Inner, host: &dyn Host, proposal: &Proposal) {
-    let verified = components(inner, &proposal.list).and_then(|components| host.verify(proposal, &components));
+    let components = inner.components(&proposal.list);
+    let components = components.map_err(|error| format!("its components can't be read: {error:#}"));
+    let verified = components.and_then(|components| host.verify(proposal, &components));
     let vote = verified.map_or_else(Vote::Refused, |()| Vote::Ready);
     let instance = inner.lock().own.id.clone();
     tell(inner, &Key::Vote { proposal: proposal.id.clone(), instance }, to_bytes(&vote));
-}
-
-fn components(inner: &Inner, list: &PluginList) -> Result<Components, String> {
-    inner.components(list).map_err(|error| format!("its components can't be read: {error:#}"))
 }

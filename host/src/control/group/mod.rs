@@ -174,8 +174,11 @@ impl Group {
     pub fn leave(&self) {
         self.inner.stop.store(true, Ordering::Relaxed);
         self.inner.changed.notify_all();
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
-            thread.join().ok();
+        // One may be verifying something, or wait for a swap that is tried on live messages, which don't come any more.
+        let until = Instant::now() + FAREWELL;
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
         }
         let id = {
             let mut shared = self.inner.lock();
