@@ -117,10 +117,7 @@ pub fn next(fold: &Fold, id: &str, since: Duration, patience: &Patience) -> Step
 }
 
 fn wait_or_commit(fold: &Fold, proposal: &Proposal, since: Duration, patience: &Patience) -> Step {
-    // One that has ended since it said that it is there won't say more.
-    let runs = |instance: &&String| fold.instances().contains_key(*instance);
-    let present = proposal.votes.iter().filter(|(_, vote)| **vote == Vote::Present).map(|(instance, _)| instance);
-    let verifying = present.filter(runs);
+    let verifying = proposal.votes.iter().filter(|(_, vote)| **vote == Vote::Present).map(|(instance, _)| instance);
     let mut verifying = verifying.peekable();
     if verifying.peek().is_some() {
         if since < patience.vote {
