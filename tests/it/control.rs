@@ -155,7 +155,6 @@ fn plugins_are_deployed_removed_and_rolled_back_through_the_control_port() {
         assert!(is_there, "{what} {came}\n{history}");
     }
     running.judge(1000);
-    assert_eq!(running.instance.ended_by("TERM"), Some(0), "{}", running.instance.log());
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub const MUTUAL_TLS: &str = "MUTUAL";
 pub const PASSWORD: &str = "correctHorseBatteryStaple";
 
 /// How many users there are: `user0`, `user1`, …
-const USERS: usize = 32;
+const USERS: usize = 64;
 
 /// The Kafka of all tests of this process, started by the first. One test has it at a time, so that it may do with it what
 /// it likes, and none waits for a machine that another one keeps busy.
