@@ -190,6 +190,7 @@ impl Config {
             Guarantee::AtLeastOnce => Duration::from_mins(1),
             Guarantee::ExactlyOnce => longest_transaction(&kafka),
         };
+        let control_token = token::token(sources)?;
         let topics = topics(sources)?;
         let group = sources.value(&keys::GROUP, |said| said.text("a name").map(str::to_owned))?;
         Ok(Self {
@@ -220,8 +221,8 @@ impl Config {
             commit_interval: time(&keys::COMMIT_INTERVAL, milliseconds(1), longest_commit_interval)?,
             drain_timeout: time(&keys::DRAIN_TIMEOUT, milliseconds(1), Duration::from_hours(1))?,
             status_interval: time(&keys::STATUS_INTERVAL, milliseconds(100), Duration::from_hours(24))?,
-            listen: guarded_address(sources)?,
-            control_token: token::token(sources)?,
+            listen: guarded_address(sources, control_token.is_some())?,
+            control_token,
             file: sources.optional(&keys::CONFIG, Said::path)?,
         })
     }
@@ -350,8 +351,7 @@ fn listen_address(said: &Said) -> Result<Option<SocketAddr>, ConfigError> {
 }
 
 /// Where to listen: elsewhere than on this machine only with a token.
-fn guarded_address(sources: &Sources<'_>) -> Result<Option<SocketAddr>, ConfigError> {
-    let has_token = token::token(sources)?.is_some();
+fn guarded_address(sources: &Sources<'_>, has_token: bool) -> Result<Option<SocketAddr>, ConfigError> {
     sources.value(&keys::LISTEN, |said| {
         let address = listen_address(said)?;
         if address.is_some_and(|address| !address.ip().is_loopback()) && !has_token {

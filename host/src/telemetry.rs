@@ -266,11 +266,7 @@ impl Telemetry {
     pub fn rolled_back(&self, generation: u64, chain: &Chain, reason: &str) {
         counter!("loginscope_plugin_swaps_total", "outcome" => "rolled_back").increment(1);
         gauge!("loginscope_plugin_generation").set(generation as f64);
-        tracing::error!(
-            generation,
-            "plugins rolled back to {}: {reason} (a restart loads what is in the files)",
-            chain.labels()
-        );
+        tracing::error!(generation, "plugins rolled back to {}: {reason}", chain.labels());
     }
 
     /// New plugins were refused; the old ones go on serving.

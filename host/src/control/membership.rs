@@ -213,6 +213,10 @@ impl Membership {
             self.tell_of_roll_back(&serving)?;
         }
         match self.group.committed() {
+            // What is at hand need not be read.
+            Some(committed) if committed.number == serving.number && holds(&committed, &serving.chain.plugins) => {
+                Ok(())
+            }
             Some(committed) if committed.number >= serving.number => {
                 let kept = self.group.components(&committed.list)?;
                 self.take_over(swapper, &committed, &kept)
@@ -356,6 +360,12 @@ impl Host for Member {
 
 fn components(plugins: &[Plugin]) -> Components {
     plugins.iter().map(|plugin| (plugin.component().digest(), Arc::clone(plugin.component().bytes()))).collect()
+}
+
+/// Whether a generation's plugins are these, by their bytes and settings, in this order.
+fn holds(generation: &fold::Generation, plugins: &[Plugin]) -> bool {
+    let entries = generation.list.plugins.iter().map(|entry| (entry.digest, entry.settings.clone()));
+    entries.eq(plugins.iter().map(|plugin| (plugin.component().digest(), settings_of(plugin))))
 }
 
 fn settings_of(plugin: &Plugin) -> serde_json::Value {

@@ -213,8 +213,11 @@ impl Swapper {
             };
             let next = Generation { number, chain: Arc::clone(&chain), since: Utc::now(), cause, probation: None };
             // What the group has committed, the thread that follows it may have taken over already.
-            if self.serving.replace_by(&before, next) || self.serving.load().number == number {
+            let is_first = self.serving.replace_by(&before, next);
+            if is_first {
                 self.telemetry.swapped(number, &chain);
+            }
+            if is_first || self.serving.load().number == number {
                 let (end, labels) = (End::Serving, chain.labels());
                 return Ok(Swapped { end, generation: number, labels, report: Report::default() });
             }
