@@ -404,7 +404,7 @@ impl Swapper {
     /// Takes the messages that came last, and then so many of those that come now, through both chains, until it is certain that the
     /// new one fails too often.
     fn compare(&self, before: &Arc<Chain>, chain: &Arc<Chain>, shadow: u64) -> Result<Report> {
-        let mut comparator = Comparator::new(before, chain, &self.setting)?;
+        let mut comparator = Comparator::new(before, chain, &self.setting)?.within(self.tolerance);
         for batch in self.serving.recent.batches() {
             if !self.tolerates(&mut comparator, &batch) {
                 return Ok(comparator.report());
@@ -420,7 +420,7 @@ impl Swapper {
     /// Takes so many live messages through both chains.
     fn shadow(&self, before: &Arc<Chain>, chain: &Arc<Chain>, messages: u64) -> Result<Report> {
         // Recent messages may come again among the live ones, where they would count twice.
-        let mut comparator = Comparator::new(before, chain, &self.setting)?;
+        let mut comparator = Comparator::new(before, chain, &self.setting)?.within(self.tolerance);
         let live = self.serving.recent.follow();
         let deadline = Instant::now() + SHADOW_PATIENCE;
         let mut seen = 0;
@@ -450,7 +450,7 @@ impl Swapper {
     fn tolerates(&self, comparator: &mut Comparator, batch: &RecentBatch) -> bool {
         batch.messages().chunks(AT_ONCE).all(|some| {
             comparator.compare(batch.partition, some);
-            comparator.failure(&self.tolerance).is_none()
+            comparator.failure().is_none()
         })
     }
 }
