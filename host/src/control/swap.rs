@@ -406,7 +406,7 @@ impl Swapper {
     fn compare(&self, before: &Arc<Chain>, chain: &Arc<Chain>, shadow: u64) -> Result<Report> {
         let mut comparator = Comparator::new(before, chain, &self.setting)?.within(self.tolerance);
         for batch in self.serving.recent.batches() {
-            if !self.tolerates(&mut comparator, &batch) {
+            if !tolerates(&mut comparator, &batch) {
                 return Ok(comparator.report());
             }
         }
@@ -430,7 +430,7 @@ impl Swapper {
                 // Where comparing takes longer than logins take to come, there is always one.
                 Ok(batch) if !left.is_zero() => {
                     seen += batch.messages().len() as u64;
-                    if !self.tolerates(&mut comparator, &batch) {
+                    if !tolerates(&mut comparator, &batch) {
                         break;
                     }
                 }
@@ -445,14 +445,14 @@ impl Swapper {
         }
         Ok(comparator.report())
     }
+}
 
-    /// Compares a batch. Answers whether the new chain hasn't failed too often by now.
-    fn tolerates(&self, comparator: &mut Comparator, batch: &RecentBatch) -> bool {
-        batch.messages().chunks(AT_ONCE).all(|some| {
-            comparator.compare(batch.partition, some);
-            comparator.failure().is_none()
-        })
-    }
+/// Compares a batch. Answers whether the new chain hasn't failed too often by now.
+fn tolerates(comparator: &mut Comparator, batch: &RecentBatch) -> bool {
+    batch.messages().chunks(AT_ONCE).all(|some| {
+        comparator.compare(batch.partition, some);
+        comparator.failure().is_none()
+    })
 }
 
 /// Whether these are the same bytes with the same settings, in the same order.
