@@ -6,6 +6,7 @@
 mod login;
 mod pipeline;
 mod plugins;
+mod poison;
 mod source;
 mod state;
 
@@ -25,5 +26,6 @@ fn main() {
     login::bench(&mut criterion, &chain);
     plugins::bench(&mut criterion, &chain);
     pipeline::bench(&mut criterion, &chain);
+    poison::bench(&mut criterion);
     criterion.final_summary();
 }

@@ -10,6 +10,8 @@ use loginscope::pipeline::{Chain, Message, Pipeline};
 use loginscope_login::Logins;
 use loginscope_login::decode::{Decoder, InputFormat, Layouts};
 use loginscope_state::Partition;
+use loginscope_tests::guests::misbehave;
+use loginscope_tests::in_process::plugin_set;
 
 /// How many different users make the logins, in every benchmark that doesn't vary it.
 const USERS: u64 = 200_000;
@@ -40,6 +42,14 @@ pub(crate) fn messages(first_offset: i64, payloads: &[Vec<u8>]) -> Vec<Message<'
 pub(crate) fn chain() -> Result<Arc<Chain>> {
     let sources = DEFAULTS.iter().map(|(name, bytes)| PluginSource::Inside { name, bytes }).collect();
     Ok(Arc::new(PluginSet::new(sources, std::collections::BTreeMap::new(), InputFormat::default())?.load()?))
+}
+
+/// The default plugins, and behind them an enricher that traps on each login of this user.
+pub(crate) fn chain_with_a_trap(user: &str) -> Result<Arc<Chain>> {
+    let mut plugins: Vec<&'static [u8]> = DEFAULTS.iter().map(|(_, bytes)| *bytes).collect();
+    plugins.push(misbehave());
+    let settings = serde_json::json!({ "how": "trap", "role": "enricher", "when_user": user });
+    Ok(Arc::new(plugin_set(&plugins, [("misbehave".to_owned(), settings)].into()).load()?))
 }
 
 /// A partition in which nothing has happened yet.
