@@ -6,9 +6,9 @@
 //!
 //! What is grafted goes where it would be had it been counted here: into the table of its keys, which others may share. That is
 //! nothing a rollback could take back, so it happens between two commit intervals. The delta of the next one has all of it
-//! ([`Unwritten`]), and a commit counts as a whole: a changelog has an aggregate with all that it counted, or not at all.
+//! (`Unwritten`), and a commit counts as a whole: a changelog has an aggregate with all that it counted, or not at all.
 //!
-//! Which values of a field keep their names is one matter for all aggregates that limit it alike ([`dictionary`](crate::dictionary)).
+//! Which values of a field keep their names is one matter for all aggregates that limit it alike (`dictionary`).
 //! So the history is counted with the [`Names`] that the partition has given, and what it has named besides is named here from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +19,13 @@ use crate::buckets::{Storage, is_visible};
 use crate::catalog::{Aggregate, Catalog};
 use crate::dictionary::Dictionary;
 use crate::interner::Interner;
-use crate::layout::{DictionaryLayout, Place, TableLayout};
+use crate::layout::{DictionaryLayout, Layout, Place, TableLayout};
 use crate::partition::{Partition, TableState};
+use crate::shape::Head;
 use crate::sharded::hash;
 use crate::table::{Cells, Kind, Member, Table};
 use crate::unit::{Unit, UnitPlace};
+use crate::window::Progress;
 
 /// Why a history can't be grafted. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +69,13 @@ struct Move {
 }
 
 impl Partition {
+    /// A partition without logins that begins in the middle of a topic: it lacks what is backfilled.
+    pub fn without_history(catalog: Arc<Catalog>, insight_every: u32) -> Self {
+        let births = catalog.aggregates.iter().map(|aggregate| (!aggregate.is_backfilled).then_some(0));
+        let layout = Layout::default().evolve(&catalog, &births.collect::<Vec<Option<u32>>>());
+        Self::with_layout(catalog, layout, Head { insight_every, next_birth: 1, progress: Progress::default() })
+    }
+
     /// The aggregates that are in its catalog and that it doesn't keep, by plugin and name. Logins must not be counted as long as a
     /// plugin asks for one of them.
     pub fn lacking(&self) -> impl Iterator<Item = (&str, &str)> {
