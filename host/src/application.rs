@@ -15,11 +15,13 @@ use loginscope_kafka::{
 };
 use loginscope_state::Writer;
 
+use crate::pipeline::backfill::{self, History};
 use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 use crate::pipeline::commit::Committer;
 use crate::pipeline::delivery::{Delivery, Guarantee};
 use crate::pipeline::elsewhere;
+use crate::pipeline::lacking::Lacking;
 use crate::pipeline::outputs::{OutputTopics, Sender, plugins_header};
 use crate::pipeline::processing::Processing;
 use crate::pipeline::restore::{PATIENCE, PartitionsAdded, Restorer, Source};
@@ -315,10 +317,11 @@ impl Application {
             };
             std::thread::Builder::new().name("totals".to_owned()).spawn(follow).context("cannot start a thread")?;
         }
+        let histories = serving.histories.get_or_init(|| Arc::new(histories(settings, serving, &shared)));
         let (report, ended) = mpsc::channel();
         let mut threads = Vec::new();
         for number in 0..settings.workers {
-            let mut worker = worker(number, settings, serving, &shared, home.as_ref())?;
+            let mut worker = worker(number, settings, serving, &shared, (home.as_ref(), histories))?;
             let waker = worker.consumer.waker();
             let report = report.clone();
             let handle = std::thread::Builder::new()
@@ -376,6 +379,24 @@ impl Application {
     }
 }
 
+/// Where partitions' histories come from.
+fn histories(settings: &Settings, serving: &Serving, shared: &Shared) -> backfill::Source {
+    backfill::Source {
+        kafka: settings.kafka.clone(),
+        topic: Arc::clone(&shared.topic),
+        partitions: settings.partitions,
+        limits: OutputLimits {
+            value_bytes: settings.max_message_bytes as usize,
+            record_bytes: settings.limits.processed as usize,
+        },
+        source_headers: settings.source_headers,
+        plugins_header: settings.plugins_header,
+        turn: Mutex::new(()),
+        board: Arc::clone(&serving.board),
+        telemetry: Arc::clone(&shared.telemetry),
+    }
+}
+
 /// Where the state is kept.
 fn home(settings: &Settings, topics: &StateTopics) -> Result<Home> {
     let max_bytes = settings.limits.changelog_message();
@@ -393,7 +414,7 @@ fn worker(
     settings: &Settings,
     serving: &Arc<Serving>,
     shared: &Arc<Shared>,
-    home: Option<&Home>,
+    (home, histories): (Option<&Home>, &Arc<backfill::Source>),
 ) -> Result<Worker> {
     let generation = Arc::clone(&serving.load());
     let options = ConsumerOptions {
@@ -402,10 +423,6 @@ fn worker(
         likely_partitions: settings.partitions.unsigned_abs().div_ceil(settings.workers.max(1) as u32),
         ..ConsumerOptions::new(settings.topics.input.as_str(), settings.group.as_str())
     };
-    let limits = OutputLimits {
-        value_bytes: settings.max_message_bytes as usize,
-        record_bytes: settings.limits.processed as usize,
-    };
     let topics = OutputTopics {
         processed: settings.topics.processed.clone(),
         insights: settings.topics.insights.clone(),
@@ -413,7 +430,7 @@ fn worker(
         rejected_limit: settings.limits.rejected as usize,
         source_headers: settings.source_headers,
     };
-    let mut pipeline = Pipeline::new(Arc::clone(&generation.chain), limits)?;
+    let mut pipeline = Pipeline::new(Arc::clone(&generation.chain), histories.limits)?;
     // It may be on probation already.
     pipeline.measure(generation.probation.is_some());
     let consumer = Consumer::join(&settings.kafka, options)?;
@@ -427,6 +444,8 @@ fn worker(
         let waker = consumer.waker();
         Durable { restorer: Restorer::new(source, Arc::new(move || waker.wake())), home }
     });
+    let waker = consumer.waker();
+    let history = History::new(Arc::clone(histories), number, &generation, Arc::new(move || waker.wake()));
     let plugins_header = settings.plugins_header.then(|| plugins_header(generation.number, &generation.chain));
     Ok(Worker {
         number,
@@ -437,6 +456,7 @@ fn worker(
         work: Processing {
             serving: Arc::clone(serving),
             pipeline,
+            newest: Arc::clone(&generation),
             generation,
             sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),
             source_headers: settings.source_headers,
@@ -444,9 +464,11 @@ fn worker(
             insights_limit: settings.limits.insights as usize,
             output: Output::default(),
             left_alone: BTreeSet::new(),
+            history,
         },
         partitions: BTreeMap::new(),
         stops: Stops::default(),
+        lacking: Lacking::default(),
         last_progress: Instant::now(),
     })
 }

@@ -144,7 +144,7 @@ const COMMANDS: [CommandLine; 8] = [
             ("OPERAND", "The file for deploy, the name for remove"),
         ],
         keys: &[
-            ("Changes", &[keys::SETTINGS, keys::SHADOW, PLUGIN_DRY_RUN, keys::TO]),
+            ("Changes", &[keys::SETTINGS, keys::SHADOW, keys::BACKFILL, PLUGIN_DRY_RUN, keys::TO]),
             ("Where", &[keys::CONTROL, keys::LISTEN, keys::CONTROL_TOKEN, keys::CONTROL_TOKEN_FILE, keys::CONFIG]),
             ("What is shown", &[PLUGIN_JSON]),
         ],
@@ -276,6 +276,7 @@ fn rebuild(sources: &Sources<'_>) -> Result<Rebuild, ConfigError> {
 
 fn run_plugin(sources: &Sources<'_>, operands: &[String]) -> anyhow::Result<Exit> {
     let dry_run = sources.value(&PLUGIN_DRY_RUN, Said::truth)?;
+    let backfill = sources.value(&keys::BACKFILL, Said::truth)?;
     let task = match operands.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["list"] => plugin::Task::List,
         ["history"] => plugin::Task::History,
@@ -283,6 +284,7 @@ fn run_plugin(sources: &Sources<'_>, operands: &[String]) -> anyhow::Result<Exit
             file: file.into(),
             settings: sources.optional(&keys::SETTINGS, Said::path)?,
             shadow: sources.value(&keys::SHADOW, |said| said.number(0..=MOST_SHADOWED))?,
+            backfill,
             dry_run,
         },
         ["remove", name] => plugin::Task::Remove { name: name.to_owned(), dry_run },
@@ -298,6 +300,9 @@ fn run_plugin(sources: &Sources<'_>, operands: &[String]) -> anyhow::Result<Exit
     };
     if dry_run && !matches!(task, plugin::Task::Deploy { .. } | plugin::Task::Remove { .. }) {
         return Err(ConfigError("--dry-run: only deploy and remove can do without a change".to_owned()).into());
+    }
+    if backfill && !matches!(task, plugin::Task::Deploy { .. }) {
+        return Err(ConfigError("--backfill: only deploy brings new aggregates".to_owned()).into());
     }
     commands::plugin::run(&crate::config::control(sources, &PLUGIN_JSON)?, &task)
 }

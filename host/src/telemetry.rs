@@ -13,6 +13,8 @@ use loginscope_wasm::{Plugin, Usage};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::comparator::report::Report;
+use crate::pipeline::backfill::board::Backfilled;
+use crate::pipeline::chain::Aggregates;
 use crate::pipeline::serving::history::Cause;
 use crate::pipeline::{Chain, InsightRecord};
 
@@ -78,6 +80,11 @@ pub struct Telemetry {
     stopped: Mutex<BTreeMap<i32, (i64, String)>>,
 }
 
+/// Aggregates as `plugin/name`, with commas.
+fn shown(aggregates: &Aggregates) -> String {
+    aggregates.iter().map(|(plugin, name)| format!("{plugin}/{name}")).collect::<Vec<_>>().join(", ")
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -112,6 +119,18 @@ impl Telemetry {
         describe_histogram!(
             "loginscope_plugin_swap_pause_seconds",
             "How long a worker takes to go over to new plugins, from its last batch on the old ones to its first on the new ones"
+        );
+        describe_counter!(
+            "loginscope_backfilled_messages_total",
+            "Messages of partitions' histories that were counted for new aggregates"
+        );
+        describe_histogram!(
+            "loginscope_backfill_seconds",
+            "How long it took to count a partition's history for new aggregates, most of it while logins went on"
+        );
+        describe_histogram!(
+            "loginscope_backfill_pause_seconds",
+            "How long a partition was held until its history was counted for new aggregates"
         );
         describe_gauge!("loginscope_lag_messages", "Messages of a partition that are still to be read");
         describe_gauge!("loginscope_window_logins", "Accepted logins in the window that a partition is filling");
@@ -248,6 +267,43 @@ impl Telemetry {
         counter!("loginscope_plugin_swaps_total", "outcome" => "done").increment(1);
         gauge!("loginscope_plugin_generation").set(generation as f64);
         tracing::info!(generation, "plugins swapped: {}", chain.labels());
+    }
+
+    /// A partition begins to compute from its history what it lacks, up to this offset.
+    pub fn backfill_begins(&self, partition: i32, generation: u64, aggregates: &Aggregates, until: i64) {
+        let aggregates = shown(aggregates);
+        tracing::info!(partition, generation, until, "backfill begins: {aggregates} from the partition's history");
+    }
+
+    /// A partition has computed what it lacked.
+    pub fn backfilled(&self, partition: i32, backfilled: &Backfilled) {
+        let Backfilled { generation, aggregates, from, until, messages, logins, failures, took } = backfilled;
+        counter!("loginscope_backfilled_messages_total").increment(*messages);
+        histogram!("loginscope_backfill_seconds").record(took.as_secs_f64());
+        tracing::info!(
+            partition,
+            generation,
+            from,
+            until,
+            messages,
+            logins,
+            failures,
+            "backfilled in {took:.1?}: {}",
+            shown(aggregates)
+        );
+        if *failures > 0 {
+            tracing::warn!(
+                partition,
+                failures,
+                "plugins failed while the history was counted; logins that would have been waited for are rejected there"
+            );
+        }
+    }
+
+    /// A partition goes on that was held for so long, as it lacked something.
+    pub fn had_lacked(&self, partition: i32, time: Duration) {
+        histogram!("loginscope_backfill_pause_seconds").record(time.as_secs_f64());
+        tracing::info!(partition, "the partition goes on; it was held for {time:.1?}");
     }
 
     /// A worker went over to the newest plugins, between two batches.

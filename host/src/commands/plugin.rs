@@ -36,6 +36,8 @@ pub enum Task {
         settings: Option<PathBuf>,
         /// On how many live logins it is tried first.
         shadow: u64,
+        /// Whether new aggregates are computed from the topic's history.
+        backfill: bool,
         /// Whether that is all.
         dry_run: bool,
     },
@@ -72,11 +74,13 @@ pub fn run(control: &Control, task: &Task) -> Result<Exit> {
     let answer = match task {
         Task::List => control.get("/v1/plugins")?,
         Task::History => control.get("/v1/history")?,
-        Task::Deploy { file, settings, shadow, dry_run } => {
+        Task::Deploy { file, settings, shadow, backfill, dry_run } => {
             let component = read_component(file)?;
             let settings = settings.as_deref().map(read_settings).transpose()?;
             let component = STANDARD.encode(component);
-            let deployment = json!({ "component": component, "settings": settings, "shadow": shadow, "dry_run": dry_run, "by": who() });
+            let deployment = json!({
+                "component": component, "settings": settings, "shadow": shadow, "backfill": backfill, "dry_run": dry_run, "by": who()
+            });
             control.post("/v1/plugins", &deployment)?
         }
         Task::Remove { name, dry_run } => control.delete(&format!("/v1/plugins/{name}"), *dry_run)?,
@@ -231,5 +235,28 @@ fn shown_change(answer: &Value) -> String {
     };
     let is_compared = answer.get("report").is_some_and(|report| number(report, "messages") > 0.0);
     let report = if is_compared { text(answer, "report_text") } else { "" };
-    format!("{report}{end}\n")
+    let backfill = answer.get("backfill").map(shown_backfill).unwrap_or_default();
+    format!("{report}{end}\n{backfill}")
+}
+
+fn shown_backfill(backfill: &Value) -> String {
+    let aggregates: Vec<&str> = each(backfill.get("aggregates")).filter_map(Value::as_str).collect();
+    let aggregates = aggregates.join(", ");
+    if aggregates.is_empty() {
+        return "nothing to backfill: no aggregate over all logins is new\n".to_owned();
+    }
+    if let Some(offsets) = backfill.get("offsets").and_then(Value::as_u64) {
+        return format!("{aggregates} would be computed from the topic's history, {offsets} offsets\n");
+    }
+    let mut shown = format!("{aggregates} computed from the topic's history, in the partitions of this instance:\n");
+    for partition in each(backfill.get("partitions")) {
+        let [number, from, until, messages, logins, failures, seconds] =
+            ["partition", "from", "until", "messages", "logins", "failures", "seconds"]
+                .map(|member| self::number(partition, member));
+        let _ = writeln!(
+            shown,
+            "  partition {number}: offsets {from} to {until}, {messages} messages, {logins} logins, {failures} failures of plugins, {seconds:.1} s"
+        );
+    }
+    shown
 }

@@ -184,6 +184,13 @@ pub const SHADOW: Key = Key::new(
 .not_in_file()
 .default("0");
 
+/// Whether new aggregates are computed from the topic's history.
+pub const BACKFILL: Key = Key::switch(
+    "backfill",
+    "For deploy: compute aggregates that are new from the topic's history, and don't have them begin empty",
+)
+.not_in_file();
+
 /// Which generation of plugins is gone back to.
 pub const TO: Key = Key::new("to", "GENERATION", "For rollback: which generation of plugins is to serve again")
     .not_in_file()

@@ -7,11 +7,24 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use loginscope_wasm::Plugin;
 
-use super::swap::{Refusal, Request, Swapped, Swapper};
+use super::swap::{End, Refusal, Request, Swapped, Swapper};
+use crate::pipeline::backfill::board::Backfilled;
+use crate::pipeline::chain::Aggregates;
 use crate::pipeline::plugins::{PluginSet, Settings};
 
 /// Where a component comes from that was handed in.
 pub const UPLOAD: &str = "deployed";
+
+/// What came of a backfill.
+#[derive(Clone, Debug)]
+pub struct Backfill {
+    /// The new aggregates, by plugin and name.
+    pub aggregates: Aggregates,
+    /// How many offsets there are to be read, for a dry run.
+    pub offsets: Option<u64>,
+    /// What was computed, by partition of this process.
+    pub partitions: Vec<(i32, Backfilled)>,
+}
 
 /// Changes the plugins that serve.
 pub struct Deployer {
@@ -60,9 +73,39 @@ impl Deployer {
     /// A component, or a core module, is to serve: in place of the plugin of its name, or behind all others. Without settings, it has
     /// those of the plugin that it replaces, or else the configuration's.
     ///
+    /// Where new aggregates are to be computed from the partitions' histories, that is waited for, in this process.
+    ///
     /// # Errors
     /// It is refused.
-    pub fn deploy(&self, bytes: &[u8], settings: Option<&str>, request: &Request) -> Result<Swapped, Refusal> {
+    pub fn deploy(
+        &self,
+        bytes: &[u8],
+        settings: Option<&str>,
+        request: &Request,
+    ) -> Result<(Swapped, Option<Backfill>), Refusal> {
+        let swapped = self.swap_in(bytes, settings, request)?;
+        let backfill = request.backfill.then(|| self.backfill(&swapped)).transpose()?;
+        Ok((swapped, backfill))
+    }
+
+    /// What is computed from the partitions' histories, or would be.
+    fn backfill(&self, swapped: &Swapped) -> Result<Backfill> {
+        let serving = &self.swapper.serving;
+        let aggregates = swapped.backfills.clone();
+        Ok(match swapped.end {
+            End::Serving => {
+                let partitions = serving.board.wait_for(swapped.generation);
+                Backfill { aggregates, offsets: None, partitions }
+            }
+            End::Tried | End::Unchanged => {
+                let histories = serving.histories.get().filter(|_| !aggregates.is_empty());
+                let offsets = histories.map(|histories| histories.offsets()).transpose()?;
+                Backfill { aggregates, offsets, partitions: Vec::new() }
+            }
+        })
+    }
+
+    fn swap_in(&self, bytes: &[u8], settings: Option<&str>, request: &Request) -> Result<Swapped, Refusal> {
         self.swapper.swap(request, |serving| {
             let component = self.plugins.component(bytes, UPLOAD)?;
             let replaced = serving.iter().find(|plugin| plugin.name() == component.name());

@@ -22,6 +22,7 @@ use super::group::topic::Components;
 use super::group::{Group, Host};
 use super::swap::{Request, Swapper, are_the_same};
 use crate::pipeline::Chain;
+use crate::pipeline::chain::Aggregates;
 use crate::pipeline::plugins::{DEFAULTS, PluginSet, Settings};
 use crate::pipeline::serving::history::{Cause, Event, Outcome, Standing};
 use crate::pipeline::serving::{Generation, Serving};
@@ -108,9 +109,10 @@ impl Membership {
     /// Has a generation of the group serve as if it had served since it was committed, before any worker starts.
     fn begin_with(&self, serving: &Serving, generation: &fold::Generation) -> Result<()> {
         let before = Arc::clone(&serving.load());
-        let load = || {
+        let load = || -> Result<Chain> {
             let kept = self.group.components(&generation.list)?;
-            self.plugins.chain(self.load(&before.chain.plugins, &generation.list, &kept)?)
+            let chain = self.plugins.chain(self.load(&before.chain.plugins, &generation.list, &kept)?)?;
+            Ok(chain.backfilling(&backfilled(&generation.list)))
         };
         let chain = load().with_context(|| {
             format!(
@@ -169,10 +171,10 @@ impl Membership {
         if self.group.committed().is_none() {
             // So that it can be gone back to, by instances as well that are started later.
             let cause = Cause { what: START.to_owned(), by: self.name.clone() };
-            let list = self.list(&before.chain.plugins, &cause, &self.plugins.settings());
+            let list = self.list(&before.chain, &cause, &self.plugins.settings());
             self.group.propose(0, &list, &components(&before.chain.plugins))?;
         }
-        let list = self.list(&chain.plugins, &request.cause, &settings);
+        let list = self.list(chain, &request.cause, &settings);
         let number = self.group.propose(before.number, &list, &components(&chain.plugins))?;
         self.keep_configured(&list.configured);
         Ok(number)
@@ -183,7 +185,7 @@ impl Membership {
     /// # Errors
     /// See [`Refusal`].
     pub fn commit(&self, before: &Generation, chain: &Chain, cause: &Cause) -> Result<u64, Refusal> {
-        let list = self.list(&chain.plugins, cause, &self.plugins.settings());
+        let list = self.list(chain, cause, &self.plugins.settings());
         self.group.commit(before.number, &list, &components(&chain.plugins))
     }
 
@@ -228,7 +230,8 @@ impl Membership {
     fn take_over(&self, swapper: &Swapper, generation: &fold::Generation, kept: &Components) -> Result<()> {
         let serving = Arc::clone(&swapper.serving.load());
         let plugins = self.load(&serving.chain.plugins, &generation.list, kept)?;
-        swapper.take_over(generation.number, &plugins, &cause(&generation.list), generation.was_proposed)
+        let list = &generation.list;
+        swapper.take_over(generation.number, (&plugins, &backfilled(list)), &cause(list), generation.was_proposed)
     }
 
     /// Tells the group that what serves here was rolled back to.
@@ -240,7 +243,7 @@ impl Membership {
         if committed + 1 != serving.number {
             return Ok(());
         }
-        let list = self.list(&serving.chain.plugins, &serving.cause, &self.plugins.settings());
+        let list = self.list(&serving.chain, &serving.cause, &self.plugins.settings());
         match self.group.commit(committed, &list, &components(&serving.chain.plugins)) {
             // Whoever was first, the group goes on from there.
             Ok(_) | Err(Refusal::Overtaken { .. }) => Ok(()),
@@ -248,14 +251,19 @@ impl Membership {
         }
     }
 
-    /// What these plugins are.
-    fn list(&self, plugins: &[Plugin], cause: &Cause, settings: &Settings) -> PluginList {
+    /// What the plugins of a chain are.
+    fn list(&self, chain: &Chain, cause: &Cause, settings: &Settings) -> PluginList {
+        let (plugins, backfilled) = (&chain.plugins, chain.backfilled());
+        let backfilled_of = |plugin: &Plugin| {
+            backfilled.iter().filter(|(of, _)| of == plugin.name()).map(|(_, name)| name.clone()).collect()
+        };
         let entry = |plugin: &Plugin| PluginEntry {
             name: plugin.name().to_owned(),
             version: plugin.version().to_owned(),
             digest: plugin.component().digest(),
             settings: settings_of(plugin),
             origin: origin(plugin.component().source()),
+            backfilled: backfilled_of(plugin),
         };
         PluginList {
             plugins: plugins.iter().map(entry).collect(),
@@ -334,7 +342,7 @@ impl Host for Member {
         let swapper = &self.deployer.swapper;
         let serving = Arc::clone(&swapper.serving.load());
         let plugins = self.group.load(&serving.chain.plugins, &proposal.list, components);
-        let tried = plugins.map_err(Into::into).and_then(|plugins| swapper.try_proposed(plugins));
+        let tried = plugins.map_err(Into::into).and_then(|it| swapper.try_proposed(it, &backfilled(&proposal.list)));
         tried.map_err(|refusal: super::swap::Refusal| refusal.reason)
     }
 
@@ -378,6 +386,15 @@ fn origin(source: &str) -> Origin {
         inside if DEFAULTS.iter().any(|(name, _)| *name == inside) || inside.ends_with(" (inside)") => Origin::Inside,
         path => Origin::File(path.to_owned()),
     }
+}
+
+/// The aggregates that partitions compute from their history where they lack them.
+fn backfilled(list: &PluginList) -> Aggregates {
+    let of_plugin = |plugin: &PluginEntry| {
+        let of = plugin.name.clone();
+        plugin.backfilled.clone().into_iter().map(move |name| (of.clone(), name))
+    };
+    list.plugins.iter().flat_map(of_plugin).collect()
 }
 
 fn cause(list: &PluginList) -> Cause {

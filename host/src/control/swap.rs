@@ -21,7 +21,7 @@ use crate::comparator::{Comparator, Setting};
 use crate::config::PipelineConfig;
 use crate::pipeline::Chain;
 use crate::pipeline::batch::OutputLimits;
-use crate::pipeline::chain::Keep;
+use crate::pipeline::chain::{Aggregates, Keep};
 use crate::pipeline::plugins::Settings;
 use crate::pipeline::recent::RecentBatch;
 use crate::pipeline::serving::history::{Cause, Event, Standing};
@@ -77,6 +77,16 @@ pub struct Tried {
     report: Report,
 }
 
+/// What is computed from partitions' histories.
+#[derive(Clone, Copy)]
+enum Backfill<'a> {
+    Nothing,
+    /// The aggregates that are new.
+    New,
+    /// Those that the group has agreed on.
+    These(&'a Aggregates),
+}
+
 /// How a swap is asked for.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -88,12 +98,20 @@ pub struct Request {
     pub shadow: u64,
     /// The settings that the configuration has by now, where it has others.
     pub settings: Option<Settings>,
+    /// Whether partitions compute new aggregates from their history; else these begin empty.
+    pub backfill: bool,
 }
 
 impl Request {
     /// To be carried out if what is recent raises no doubt.
     pub fn new(what: impl Into<String>, by: impl Into<String>) -> Self {
-        Self { cause: Cause { what: what.into(), by: by.into() }, dry_run: false, shadow: 0, settings: None }
+        Self {
+            cause: Cause { what: what.into(), by: by.into() },
+            dry_run: false,
+            shadow: 0,
+            settings: None,
+            backfill: false,
+        }
     }
 }
 
@@ -108,6 +126,8 @@ pub struct Swapped {
     pub labels: String,
     /// What the new plugins change, as far as it was tried.
     pub report: Report,
+    /// The new aggregates that partitions compute from their history.
+    pub backfills: Aggregates,
 }
 
 /// How a swap ended that was not refused.
@@ -219,7 +239,8 @@ impl Swapper {
             }
             if is_first || self.serving.load().number == number {
                 let (end, labels) = (End::Serving, chain.labels());
-                return Ok(Swapped { end, generation: number, labels, report: Report::default() });
+                let (report, backfills) = (Report::default(), Aggregates::new());
+                return Ok(Swapped { end, generation: number, labels, report, backfills });
             }
         }
         Err(changing().into())
@@ -283,13 +304,17 @@ impl Swapper {
         for _ in 0..ATTEMPTS {
             let before = self.caught_up(group.as_deref())?;
             let plugins = change(&before.chain.plugins)?;
-            let swapped = |end, generation, labels, report| Swapped { end, generation, labels, report };
+            let swapped =
+                |end, generation, labels, report, backfills| Swapped { end, generation, labels, report, backfills };
             if are_the_same(&plugins, &before.chain.plugins) {
-                return Ok(swapped(End::Unchanged, before.number, before.chain.labels(), Report::default()));
+                let (labels, none) = (before.chain.labels(), Aggregates::new());
+                return Ok(swapped(End::Unchanged, before.number, labels, Report::default(), none));
             }
-            let Tried { chain, report, .. } = self.try_out(&before, plugins, request.shadow)?;
+            let backfill = if request.backfill { Backfill::New } else { Backfill::Nothing };
+            let Tried { chain, report, .. } = self.try_out(&before, plugins, backfill, request.shadow)?;
+            let backfills = if request.backfill { chain.new_since(&before.chain) } else { Aggregates::new() };
             if request.dry_run {
-                return Ok(swapped(End::Tried, before.number, chain.labels(), report));
+                return Ok(swapped(End::Tried, before.number, chain.labels(), report, backfills));
             }
             // What was rolled back here meanwhile isn't to be agreed on again.
             if !Arc::ptr_eq(&self.serving.load(), &before) {
@@ -305,7 +330,7 @@ impl Swapper {
             // It may have been rolled back meanwhile, and then it is another one that is to be changed.
             if self.serving.replace_by(&before, next) {
                 self.telemetry.swapped(number, &chain);
-                return Ok(swapped(End::Serving, number, chain.labels(), report));
+                return Ok(swapped(End::Serving, number, chain.labels(), report, backfills));
             }
         }
         Err(changing().into())
@@ -315,11 +340,25 @@ impl Swapper {
     ///
     /// # Errors
     /// They don't fit together, or change more than is tolerated.
-    fn try_out(&self, before: &Arc<Generation>, plugins: Vec<Plugin>, shadow: u64) -> Result<Tried, Refusal> {
+    fn try_out(
+        &self,
+        before: &Arc<Generation>,
+        plugins: Vec<Plugin>,
+        backfill: Backfill<'_>,
+        shadow: u64,
+    ) -> Result<Tried, Refusal> {
         // What has not proved itself yet is no ground to stand on.
         let (proven, is_proven) = (before.proven(), before.probation().is_none());
         let keep = if is_proven { Keep::Declared } else { Keep::All };
-        let chain = Arc::new(before.chain.next(plugins, keep).map_err(anyhow::Error::from)?);
+        let chain = before.chain.next(plugins, keep).map_err(anyhow::Error::from)?;
+        let chain = Arc::new(match backfill {
+            Backfill::Nothing => chain,
+            Backfill::New => {
+                let new = chain.new_since(&before.chain);
+                chain.backfilling(&new)
+            }
+            Backfill::These(aggregates) => chain.backfilling(aggregates),
+        });
         let report = self.compare(proven, &chain, shadow)?;
         self.telemetry.compared(&report);
         match report.refusal(&self.tolerance) {
@@ -332,10 +371,10 @@ impl Swapper {
     ///
     /// # Errors
     /// Why they can't serve here.
-    pub fn try_proposed(&self, plugins: Vec<Plugin>) -> Result<(), Refusal> {
+    pub fn try_proposed(&self, plugins: Vec<Plugin>, backfilled: &Aggregates) -> Result<(), Refusal> {
         let before = Arc::clone(&self.serving.load());
         if !are_the_same(&plugins, &before.chain.plugins) {
-            let tried = self.try_out(&before, plugins, 0)?;
+            let tried = self.try_out(&before, plugins, Backfill::These(backfilled), 0)?;
             *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some(tried);
         }
         Ok(())
@@ -346,9 +385,17 @@ impl Swapper {
     ///
     /// # Errors
     /// They can't serve here.
-    pub fn take_over(&self, number: u64, plugins: &[Plugin], cause: &Cause, was_proposed: bool) -> Result<()> {
+    pub fn take_over(
+        &self,
+        number: u64,
+        (plugins, backfilled): (&[Plugin], &Aggregates),
+        cause: &Cause,
+        was_proposed: bool,
+    ) -> Result<()> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let tried = tried.filter(|tried| was_proposed && are_the_same(&tried.chain.plugins, plugins));
+        let is_it =
+            |tried: &Tried| are_the_same(&tried.chain.plugins, plugins) && tried.chain.backfilled() == *backfilled;
+        let tried = tried.filter(|tried| was_proposed && is_it(tried));
         for _ in 0..ATTEMPTS {
             let before = Arc::clone(&self.serving.load());
             let is_same = are_the_same(plugins, &before.chain.plugins);
@@ -360,7 +407,7 @@ impl Swapper {
                 Some(Tried { before: basis, chain, report }) if Arc::ptr_eq(basis, &before) => {
                     (Arc::clone(chain), self.probation(before.proven(), chain, report)?)
                 }
-                _ => (Arc::new(before.chain.next(plugins.to_vec(), Keep::All)?), None),
+                _ => (Arc::new(before.chain.next(plugins.to_vec(), Keep::All)?.backfilling(backfilled)), None),
             };
             let (cause, next) = (cause.clone(), Arc::clone(&chain));
             if self.serving.replace_by(&before, Generation { number, chain: next, since: Utc::now(), cause, probation })

@@ -5,12 +5,12 @@
 //! meaning), the aggregates that stay keep what they have counted, and what only the old one declares is counted on, so that the old one
 //! can come back and find it complete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use loginscope_login::decode::{FormatError, InputFormat};
 use loginscope_login::{FieldType, Schema, Slot};
-use loginscope_state::{Catalog, CatalogError, Definition, HistoryPlan};
+use loginscope_state::{Catalog, CatalogError, Definition, HistoryPlan, Partition};
 use loginscope_wasm::{Plugin, Role};
 
 use super::convert;
@@ -72,6 +72,9 @@ pub struct SetField {
     /// Its column.
     pub slot: Slot,
 }
+
+/// Some aggregates, by plugin and name.
+pub type Aggregates = BTreeSet<(String, String)>;
 
 /// Which aggregates of the chain before are counted on, beside those that are declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +156,10 @@ impl Chain {
             }
             None => Catalog::new(&declared, &schema)?,
         };
-        let catalog = Arc::new(catalog.with_exact_distinct(exact_distinct));
+        let is_backfilled = |plugin: &str, name: &str| {
+            previous.is_some_and(|(previous, _)| previous.catalog.backfilled().any(|it| it == (plugin, name)))
+        };
+        let catalog = Arc::new(catalog.with_exact_distinct(exact_distinct).with_backfilled(is_backfilled));
         let set_names = set_names(&plugins);
         let mut chain = Self {
             validators: Vec::new(),
@@ -174,6 +180,78 @@ impl Chain {
         chain.names_set_twice =
             chain.enrichers.iter().map(|enricher| enricher.sets.len()).sum::<usize>() > chain.set_names.len();
         chain.one_by_one = chain.history_depends_on_later_fields();
+        Ok(chain)
+    }
+
+    /// The same, where partitions compute these aggregates as well from their history if they lack them.
+    #[must_use]
+    pub fn backfilling(mut self, more: &Aggregates) -> Self {
+        let mut all = names(self.catalog.backfilled());
+        all.extend(more.iter().cloned());
+        let is_backfilled = |plugin: &str, name: &str| all.contains(&(plugin.to_owned(), name.to_owned()));
+        self.catalog = Arc::new(Catalog::clone(&self.catalog).with_backfilled(is_backfilled));
+        self
+    }
+
+    /// The aggregates that the plugins declare and that partitions compute from their history if they lack them.
+    pub fn backfilled(&self) -> Aggregates {
+        names(self.catalog.backfilled().filter(|(plugin, name)| self.declares(plugin, name)))
+    }
+
+    /// The aggregates that the plugins declare, that the chain before doesn't count, and that could be computed from the history.
+    pub fn new_since(&self, before: &Self) -> Aggregates {
+        let new = self.catalog.new_since(&before.catalog);
+        names(new.filter(|(plugin, name)| self.declares(plugin, name)))
+    }
+
+    /// What a partition would lack that the plugins ask for: it has to be there before they are handed a login.
+    pub fn lacked_by(&self, partition: &Partition) -> Aggregates {
+        let lacking = partition.would_lack(&self.catalog).into_iter();
+        names(lacking.filter(|(plugin, name)| self.declares(plugin, name)))
+    }
+
+    fn declares(&self, plugin: &str, name: &str) -> bool {
+        let of_plugin = self.declared.iter().filter(|(other, _)| other == plugin);
+        of_plugin.flat_map(|(_, definitions)| definitions).any(|definition| definition.name == name)
+    }
+
+    /// The chain that counts these aggregates anew: validators and enrichers judge as they do here, and there are no insights. Kept
+    /// are these aggregates and those that enrichers ask for.
+    ///
+    /// # Errors
+    /// None where this chain was put together from the same plugins.
+    pub fn for_history(&self, wanted: &Aggregates) -> Result<Self, ChainError> {
+        let looked_up = |plugin: &str, name: &str| {
+            let plugin = self.plugins.iter().find(|it| it.name() == plugin);
+            let declaration = plugin.and_then(|plugin| plugin.declaration(Role::Enricher));
+            declaration.is_some_and(|it| it.history.iter().any(|request| request.aggregate == name))
+        };
+        let is_wanted = |plugin: &str, name: &str| {
+            looked_up(plugin, name) || wanted.contains(&(plugin.to_owned(), name.to_owned()))
+        };
+        let kept = self.declared.iter().map(|(plugin, definitions)| {
+            let kept = definitions.iter().filter(|definition| is_wanted(plugin, &definition.name));
+            (plugin.clone(), kept.cloned().collect::<Vec<Definition>>())
+        });
+        let kept: Vec<(String, Vec<Definition>)> = kept.collect();
+        let catalog = Catalog::new(&kept, &self.schema)?.with_exact_distinct(self.catalog.exact_distinct());
+        let mut chain = Self {
+            plugins: self.plugins.clone(),
+            validators: Vec::new(),
+            enrichers: Vec::new(),
+            generators: Vec::new(),
+            schema: self.schema.clone(),
+            catalog: Arc::new(catalog),
+            declared: kept.clone(),
+            counted: kept,
+            set_names: self.set_names.clone(),
+            names_set_twice: self.names_set_twice,
+            one_by_one: self.one_by_one,
+            format: self.format.clone(),
+            policies: self.policies.clone(),
+        };
+        chain.assign_roles()?;
+        chain.generators.clear();
         Ok(chain)
     }
 
@@ -233,6 +311,10 @@ impl Chain {
             set_from_here.into_iter().any(|slot| needed.contains(&slot))
         })
     }
+}
+
+fn names<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) -> Aggregates {
+    all.map(|(plugin, name)| (plugin.to_owned(), name.to_owned())).collect()
 }
 
 fn refuse_same_names(plugins: &[Plugin]) -> Result<(), ChainError> {

@@ -94,6 +94,15 @@ impl<K: Clients> Delivery<K> {
         }
     }
 
+    /// Has a partition's state committed as it is, at the offset where the group has it already: something has come into it beside
+    /// logins.
+    pub fn pin_where_it_is(&mut self, partition: &mut PartitionState, offset: i64) {
+        match self {
+            Self::AtLeastOnce { .. } => self.pin(partition, offset),
+            Self::ExactlyOnce(transactions) => transactions.pin_where_it_is(partition, offset),
+        }
+    }
+
     /// The partition's next batch begins.
     pub fn begin(&mut self, partition: &mut PartitionState, batch: &K::Batch) {
         match self {

@@ -9,6 +9,7 @@
 //! - [`insight`]: what a plugin found out, wrapped for the outside.
 //! - [`worker`]: the loop of a worker, `stops`: its partitions that wait for a plugin, [`processing`]: what it does with its messages, and [`delivery`]: how its outputs are committed, at least once ([`commit`]) or exactly once
 //!   ([`transaction`]).
+//! - [`backfill`], with `lacking`: what new plugins want to have been counted of a partition's history, and [`recount`]: counting without outputs.
 //! - [`clients`]: what all of these use of Kafka.
 //! - [`changelog`]: what of a partition's state is written with a commit, and [`restore`]: reading it back.
 //! - [`totals`]: what each partition's last commit counted, for the insights of the others; [`elsewhere`]: of those that other
@@ -18,6 +19,7 @@
 //! batch was stopped, and then nothing has come of it; an aggregate counts a login if
 //! and only if it is in `processed`; the result doesn't depend on how the messages were cut into batches.
 
+pub mod backfill;
 pub mod batch;
 mod breaker;
 pub mod chain;
@@ -29,12 +31,14 @@ mod cutter;
 pub mod delivery;
 pub mod elsewhere;
 pub mod insight;
+pub mod lacking;
 pub mod outputs;
 mod passage;
 pub mod plugins;
 pub mod policy;
 pub mod processing;
 pub mod recent;
+pub mod recount;
 pub mod restore;
 mod segment;
 pub mod serving;

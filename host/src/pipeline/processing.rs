@@ -7,14 +7,15 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use loginscope_kafka::{Batch, Error};
-use loginscope_state::Catalog;
+use loginscope_state::{Catalog, NotGrafted, Partition};
 use loginscope_wasm::{Meter, Usage};
 
+use super::backfill::{History, lacking};
 use super::batch::{Message, Output, PartitionState, Pipeline, Stopped};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, Sender, added_bytes, carried_bytes, insight_bytes, plugins_header};
-use super::serving::{Generation, Serving};
+use super::serving::{Generation, Probation, Serving};
 use super::worker::{Judged, Shared, Work};
 use crate::telemetry::Telemetry;
 
@@ -32,6 +33,8 @@ pub struct Processing {
     pub pipeline: Pipeline,
     /// Their generation.
     pub generation: Arc<Generation>,
+    /// The one that served when it was looked last.
+    pub newest: Arc<Generation>,
     /// Sends outputs.
     pub sender: Sender,
     /// Whether processed logins tell where they came from.
@@ -44,6 +47,8 @@ pub struct Processing {
     pub output: Output,
     /// The plugins that were told to fail too often, and to be left alone for now.
     pub left_alone: BTreeSet<String>,
+    /// What partitions are to know of the past for new plugins.
+    pub history: History,
 }
 
 impl Work<Librdkafka> for Processing {
@@ -51,13 +56,15 @@ impl Work<Librdkafka> for Processing {
         &self.pipeline.chain().catalog
     }
 
-    fn is_outdated(&self) -> bool {
+    fn is_outdated(&mut self) -> bool {
+        self.newest = Arc::clone(&self.serving.load());
         // Not by its number: the group may have given that to another one.
-        !Arc::ptr_eq(&self.serving.load(), &self.generation)
+        !Arc::ptr_eq(&self.newest, &self.generation)
     }
 
     fn take_over(&mut self) -> anyhow::Result<()> {
-        self.generation = Arc::clone(&self.serving.load());
+        self.generation = Arc::clone(&self.newest);
+        self.generation.probation.iter().for_each(Probation::begin);
         self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
         if let Some(header) = &mut self.plugins_header {
             *header = plugins_header(self.generation.number, &self.generation.chain);
@@ -65,6 +72,40 @@ impl Work<Librdkafka> for Processing {
         self.pipeline.measure(self.generation.probation.is_some());
         self.pipeline.start_instances();
         Ok(())
+    }
+
+    fn went_over(&mut self, is_held: impl Fn(i32) -> bool) {
+        self.history.forget(|number| !is_held(number));
+        self.history.went_over(self.generation.number);
+    }
+
+    fn would_lack(&self, state: &Partition) -> bool {
+        !self.newest.chain.lacked_by(state).is_empty()
+    }
+
+    fn lacks(&self, state: &Partition) -> bool {
+        !lacking(state, &self.generation.chain).is_empty()
+    }
+
+    fn follow_history(&mut self, number: i32, state: &Partition, target: i64) -> anyhow::Result<bool> {
+        self.history.follow(number, state, &self.newest, target)
+    }
+
+    fn end_history(&mut self, number: i32, state: &Partition, until: i64) -> anyhow::Result<()> {
+        self.history.end(number, state, &self.generation, until)
+    }
+
+    fn graft_history(&mut self, number: i32, state: &mut Partition) -> anyhow::Result<Result<bool, NotGrafted>> {
+        let Some((history, backfilled)) = self.history.take(number)? else { return Ok(Ok(false)) };
+        let grafted = state.graft(history);
+        if grafted.is_ok() {
+            self.history.grafted(number, backfilled);
+        }
+        Ok(grafted.map(|()| true))
+    }
+
+    fn forget_histories(&mut self, partitions: &[i32]) {
+        self.history.forget(|number| partitions.contains(&number));
     }
 
     fn tell_usage(&self, worker: usize, telemetry: &Telemetry, is_serving: bool) {
@@ -236,7 +277,7 @@ impl Processing {
 }
 
 /// As many of the messages as may go at once, at least one and at most so many.
-fn bounded<'a, 'm>(messages: &'a [Message<'m>], most: usize) -> &'a [Message<'m>] {
+pub(super) fn bounded<'a, 'm>(messages: &'a [Message<'m>], most: usize) -> &'a [Message<'m>] {
     let mut bytes = 0;
     let fits = |message: &&Message<'_>| {
         bytes += message.payload.map_or(0, <[u8]>::len);

@@ -5,14 +5,16 @@
 
 pub mod history;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use chrono::{DateTime, Utc};
 use loginscope_wasm::Meter;
 
+use super::backfill::Source;
+use super::backfill::board::Board;
 use super::batch::Output;
 use super::chain::Chain;
 use super::recent::Recent;
@@ -38,7 +40,7 @@ pub struct Generation {
 impl Generation {
     /// What it may do, if it is still new.
     pub fn probation(&self) -> Option<&Probation> {
-        self.probation.as_ref().filter(|probation| Instant::now() < probation.until)
+        self.probation.as_ref().filter(|probation| !probation.left().is_zero())
     }
 
     /// The chain that has proved itself: this one, or the one before it.
@@ -51,8 +53,10 @@ impl Generation {
 pub struct Probation {
     /// The chain that takes over again.
     pub fallback: Arc<Chain>,
-    /// When it is over.
-    pub until: Instant,
+    /// How long it is.
+    time: Duration,
+    /// When the first worker went over to the chain.
+    begun: OnceLock<Instant>,
     /// The plugins that are new.
     plugins: Vec<OnProbation>,
     /// The messages that were judged so far.
@@ -82,11 +86,21 @@ struct OnProbation {
 }
 
 impl Probation {
-    /// It begins now.
+    /// It takes so long from when it begins.
     pub fn new(fallback: Arc<Chain>, time: Duration, plugins: impl IntoIterator<Item = Allowed>) -> Self {
         let new = |allowed| OnProbation { allowed, failures: AtomicU64::new(0) };
         let plugins = plugins.into_iter().map(new).collect();
-        Self { fallback, until: Instant::now() + time, plugins, messages: AtomicU64::new(0) }
+        Self { fallback, time, begun: OnceLock::new(), plugins, messages: AtomicU64::new(0) }
+    }
+
+    /// The chain has a say from now on, if it hadn't before: what its aggregates are to know of the past may have taken a while.
+    pub fn begin(&self) {
+        self.begun.get_or_init(Instant::now);
+    }
+
+    /// How long it is yet.
+    pub fn left(&self) -> Duration {
+        self.begun.get().map_or(self.time, |begun| self.time.saturating_sub(begun.elapsed()))
     }
 
     /// The plugins for which one more failure in a batch of so many messages is too much.
@@ -156,6 +170,10 @@ pub struct Serving {
     pub recent: Recent,
     /// What has served, and what was refused.
     pub history: History,
+    /// Who has gone over to it, and what partitions compute for it.
+    pub board: Arc<Board>,
+    /// Where partitions' histories come from, once that is known.
+    pub histories: OnceLock<Arc<Source>>,
 }
 
 impl Serving {
@@ -163,8 +181,8 @@ impl Serving {
     pub fn new(chain: Chain) -> Self {
         let cause = Cause { what: "the start".to_owned(), by: "loginscope".to_owned() };
         let first = Generation { number: 1, chain: Arc::new(chain), since: Utc::now(), cause, probation: None };
-        let (recent, history) = (Recent::default(), History::default());
-        let serving = Self { current: ArcSwap::from_pointee(first), recent, history };
+        let (recent, history, board, histories) = Default::default();
+        let serving = Self { current: ArcSwap::from_pointee(first), recent, history, board, histories };
         serving.history.add(Event::of(&serving.load()));
         serving
     }

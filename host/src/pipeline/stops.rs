@@ -75,9 +75,9 @@ impl Stops {
         self.stops.get(&partition).map(|stop| stop.offset)
     }
 
-    /// A partition is no longer owned.
-    pub fn forget(&mut self, partition: i32) {
-        self.stops.remove(&partition);
+    /// A partition is no longer owned, or begins elsewhere. Answers whether it stood still.
+    pub fn forget(&mut self, partition: i32) -> bool {
+        self.stops.remove(&partition).is_some()
     }
 }
 

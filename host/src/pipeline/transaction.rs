@@ -170,13 +170,18 @@ impl<K: Clients> Transactions<K> {
         });
     }
 
+    /// Has a partition's state committed as it is, at the offset where the group has it already.
+    pub fn pin_where_it_is(&mut self, partition: &mut PartitionState, offset: i64) {
+        if !self.offsets.contains_key(&partition.number) {
+            self.pin(partition, offset);
+            self.unmoved.insert(partition.number);
+        }
+    }
+
     /// The partition's next batch begins.
     pub fn begin(&mut self, partition: &mut PartitionState, batch: &K::Batch) {
-        if let Some(first) = batch.first_offset()
-            && !self.offsets.contains_key(&partition.number)
-        {
-            self.pin(partition, first);
-            self.unmoved.insert(partition.number);
+        if let Some(first) = batch.first_offset() {
+            self.pin_where_it_is(partition, first);
         }
     }
 

@@ -1,7 +1,10 @@
 //! A worker: one thread with its own consumer, producer, plugin instances and partitions.
 //!
 //! It shares nothing on a login's way: the chain that serves and the totals of other partitions are looked at between
-//! batches. Its partitions' state comes and goes with the group's rebalances.
+//! batches. Its partitions' state comes and goes with the group's rebalances. What of their history they lack (`history`), they have
+//! before they take a login.
+
+mod history;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use loginscope_kafka::{Assigned, Error, PartitionProgress, Polled};
-use loginscope_state::{Catalog, Partition};
+use loginscope_state::{Catalog, NotGrafted, Partition};
 
 use super::batch::{PartitionState, Partitions};
 use super::changelog::{Changelog, Home};
 use super::clients::{Clients, GroupConsumer as _, GroupMembership as _, Librdkafka, MessageBatch as _};
 use super::delivery::Delivery;
+use super::lacking::Lacking;
 use super::processing::Processing;
 use super::restore::{Found, Restorer, resume_at};
 use super::stops::Stops;
@@ -84,14 +88,45 @@ pub trait Work<K: Clients> {
     /// What is kept of each partition.
     fn catalog(&self) -> &Arc<Catalog>;
 
-    /// Whether there are newer plugins than those at hand.
-    fn is_outdated(&self) -> bool;
+    /// Looks for the newest plugins. Answers whether they are others than those at hand.
+    fn is_outdated(&mut self) -> bool;
 
-    /// Takes the newest plugins over. The partitions have to adopt their catalog, too.
+    /// Takes the plugins over that were the newest when it was looked. The partitions have to adopt their catalog, too.
     ///
     /// # Errors
     /// Where they don't fit together.
     fn take_over(&mut self) -> anyhow::Result<()>;
+
+    /// All partitions have adopted the plugins that were taken over; some are held until they have what they lack.
+    fn went_over(&mut self, is_held: impl Fn(i32) -> bool);
+
+    /// Whether a partition would lack what the newest plugins ask for.
+    fn would_lack(&self, state: &Partition) -> bool;
+
+    /// Whether a partition lacks what the plugins at hand ask for.
+    fn lacks(&self, state: &Partition) -> bool;
+
+    /// Has counted, beside logins that go on, what a partition would lack under the newest plugins, up to this offset. Answers whether
+    /// it is close behind.
+    ///
+    /// # Errors
+    /// It can't be counted.
+    fn follow_history(&mut self, number: i32, state: &Partition, target: i64) -> anyhow::Result<bool>;
+
+    /// Has counted what a partition lacks, up to exactly this offset.
+    ///
+    /// # Errors
+    /// It can't be counted.
+    fn end_history(&mut self, number: i32, state: &Partition, until: i64) -> anyhow::Result<()>;
+
+    /// Gives a partition what it lacks, once that is counted. Answers whether it has it.
+    ///
+    /// # Errors
+    /// It can't be counted; or else what was counted doesn't fit the partition any more.
+    fn graft_history(&mut self, number: i32, state: &mut Partition) -> anyhow::Result<Result<bool, NotGrafted>>;
+
+    /// What these partitions lack is wanted no more.
+    fn forget_histories(&mut self, partitions: &[i32]);
 
     /// Tells how near each plugin came to its limits, or that those at hand go.
     fn tell_usage(&self, worker: usize, telemetry: &Telemetry, is_serving: bool);
@@ -128,6 +163,8 @@ pub struct Worker<K: Clients = Librdkafka, W: Work<K> = Processing> {
     pub partitions: Partitions,
     /// Those of them that wait for a plugin.
     pub stops: Stops,
+    /// Those of them that are held until they have what they lack.
+    pub lacking: Lacking,
     /// When it last told how far it is.
     pub last_progress: Instant,
 }
@@ -146,6 +183,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
     pub(super) fn turn(&mut self) -> anyhow::Result<()> {
         self.take_over_new_plugins()?;
         self.take_restored()?;
+        self.graft_histories()?;
         self.retry_stopped()?;
         let (most, patience) = match self.delivery.next_again() {
             Some(batch) => {
@@ -177,6 +215,9 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         if !self.work.is_outdated() || !self.delivery.takes_batches() {
             return Ok(());
         }
+        if self.would_lack() && !(self.histories_are_close()? && self.is_settled()?) {
+            return Ok(());
+        }
         self.take_over()
     }
 
@@ -190,6 +231,8 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
             self.shared.telemetry.kept(*number, partition.state.kept(), false);
             partition.state.adopt(Arc::clone(self.work.catalog()));
         }
+        self.lacking.must_go_over = false;
+        self.hold_what_lacks()?;
         self.shared.telemetry.took_over(K::since(began));
         Ok(())
     }
@@ -205,6 +248,10 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
             match self.work.process(&batch, range.clone(), partition, &mut self.delivery, &self.shared)? {
                 Judged::All if range.end == all => break,
                 Judged::All => range = range.end..all,
+                Judged::UpTo(count) if self.work.is_outdated() && self.would_lack() => {
+                    self.set_back(&mut batch, count)?;
+                    break;
+                }
                 Judged::UpTo(count) => {
                     range.start = count;
                     self.take_over()?;
@@ -218,6 +265,9 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         if self.stops.judged(number, batch.next_offset()) {
             self.shared.telemetry.goes_on(number);
         }
+        if self.partitions.contains_key(&number) && batch.count() > 0 {
+            self.lacking.judged(number, batch.next_offset());
+        }
         self.delivery.done(batch);
         Ok(())
     }
@@ -228,6 +278,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         let number = batch.partition();
         let Some(offset) = batch.messages().nth(at).map(|message| message.offset) else { return };
         batch.truncate(at);
+        self.lacking.judged(number, offset);
         self.delivery.drop_again(number);
         self.consumer.hold(number);
         let pause = self.stops.stop(number, offset, K::now());
@@ -252,8 +303,12 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
             let generation = self.consumer.group_metadata().map_or(0, |group| group.generation());
             return durable.restorer.begin(assigned, generation, catalog);
         }
-        for Assigned { partition, .. } in assigned {
-            self.own(*partition, Partition::new(Arc::clone(&catalog), self.shared.insight_every));
+        for Assigned { partition, next_offset, .. } in assigned {
+            let state = self.begun(*next_offset);
+            if self.work.lacks(&state) {
+                self.consumer.hold(*partition);
+            }
+            self.own(*partition, state, *next_offset)?;
         }
         Ok(())
     }
@@ -274,11 +329,14 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
             self.delivery.adopt(number, changelog, assigned.committed);
             let is_new = restored.is_none();
             self.shared.telemetry.restored(number, restored.as_ref(), took);
-            let state = restored.map_or_else(
-                || Partition::new(Arc::clone(self.work.catalog()), self.shared.insight_every),
-                |restored| self.up_to_date(number, restored.partition),
-            );
-            self.own(number, state);
+            let state = match restored {
+                None => self.begun(resume),
+                Some(restored) => self.up_to_date(number, restored.partition),
+            };
+            self.own(number, state, resume)?;
+            if self.lacking.is_held(number) {
+                continue;
+            }
             self.consumer.start(number, resume)?;
             if let (true, Some(offset), Some(partition)) = (is_new, resume, self.partitions.get_mut(&number)) {
                 self.delivery.pin(partition, offset);
@@ -299,11 +357,20 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         state
     }
 
-    fn own(&mut self, number: i32, state: Partition) {
+    /// A partition goes on at this offset (nothing: at the earliest), or is held there until it has what it lacks.
+    fn own(&mut self, number: i32, state: Partition, offset: Option<i64>) -> anyhow::Result<()> {
+        if let Some(offset) = offset {
+            self.lacking.judged(number, offset);
+        }
+        if self.work.lacks(&state) {
+            self.lacking.hold(number, K::now());
+            self.work.end_history(number, &state, offset.unwrap_or(0))?;
+        }
         let topic = Arc::clone(&self.shared.topic);
         let has_siblings = self.shared.several_partitions;
         self.partitions.insert(number, PartitionState { topic, number, has_siblings, state: Box::new(state) });
         self.shared.telemetry.assigned(self.number, number);
+        Ok(())
     }
 
     /// Commits what has been done and gives partitions up.
@@ -321,6 +388,8 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
 
     fn forget(&mut self, partitions: &[i32]) {
         self.delivery.forget(partitions);
+        self.work.forget_histories(partitions);
+        self.lacking.forget(partitions);
         if let Some(durable) = &mut self.durable {
             durable.restorer.cancel(partitions);
         }

@@ -5,7 +5,7 @@
 
 use loginscope_login::Schema;
 
-use crate::aggregate::{Definition, Measure};
+use crate::aggregate::{Definition, Measure, Span};
 use crate::compile::{Compiled, check_name, check_ranking, compile};
 
 /// Why declarations or look-ups are refused.
@@ -53,6 +53,8 @@ pub(crate) struct Aggregate {
     pub(crate) plugin: String,
     pub(crate) definition: Definition,
     pub(crate) content: Content,
+    /// Whether a partition that doesn't keep it goes on without, until it is [grafted](crate::graft).
+    pub(crate) is_backfilled: bool,
 }
 
 /// What an aggregate is made of.
@@ -97,7 +99,8 @@ impl Catalog {
                     aggregate: definition.name.clone(),
                     reason,
                 })?;
-                let aggregate = Aggregate { plugin: plugin.clone(), definition: definition.clone(), content };
+                let (plugin, definition) = (plugin.clone(), definition.clone());
+                let aggregate = Aggregate { plugin, definition, content, is_backfilled: false };
                 catalog.aggregates.push(aggregate);
             }
         }
@@ -115,6 +118,31 @@ impl Catalog {
     /// How many different values of a key are counted exactly.
     pub fn exact_distinct(&self) -> u64 {
         self.exact_distinct
+    }
+
+    /// The same, where these aggregates, by plugin and name, never start empty in a partition that has logins already: it lacks them
+    /// until they are [grafted](crate::graft). That goes for aggregates of span [`Span::Total`] that are no rankings; a ranking is
+    /// lacking as long as one that it ranks by is.
+    #[must_use]
+    pub fn with_backfilled(mut self, is_backfilled: impl Fn(&str, &str) -> bool) -> Self {
+        for aggregate in &mut self.aggregates {
+            aggregate.is_backfilled =
+                aggregate.can_be_backfilled() && is_backfilled(&aggregate.plugin, &aggregate.definition.name);
+        }
+        self
+    }
+
+    /// The aggregates that never start empty, by plugin and name.
+    pub fn backfilled(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.aggregates.iter().filter(|aggregate| aggregate.is_backfilled).map(Aggregate::names)
+    }
+
+    /// The aggregates that could be backfilled and that the other catalog doesn't have, by plugin and name.
+    pub fn new_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let is_new = |aggregate: &&Aggregate| {
+            aggregate.can_be_backfilled() && before.find(&aggregate.plugin, &aggregate.definition.name).is_none()
+        };
+        self.aggregates.iter().filter(is_new).map(Aggregate::names)
     }
 
     /// What takes this catalog's place when plugins are swapped. Partitions that adopt it keep what they have of the
@@ -155,6 +183,14 @@ impl Catalog {
 }
 
 impl Aggregate {
+    fn can_be_backfilled(&self) -> bool {
+        self.values().is_some() && self.definition.span == Span::Total
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (&self.plugin, &self.definition.name)
+    }
+
     /// What it keeps; `None` for a ranking.
     pub(crate) fn values(&self) -> Option<&Compiled> {
         match &self.content {

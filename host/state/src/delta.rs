@@ -10,7 +10,7 @@
 //! shape   0, or 1 and what is kept where, if that isn't in the changelog yet
 //! tables that have a previous window: how many, their numbers
 //! dropped time buckets: how many, each its table, window and begin
-//! pieces, each: its unit, the first new key's id, new keys, columns of changed values (`unit`)
+//! pieces, each: its unit, the first new key's id, new keys, columns of changed values (`unit`), and of what was grafted all of them
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,6 +148,11 @@ impl Partition {
     pub(crate) fn delta_since(&self, mark: &Mark, shape_is_known: bool) -> Vec<u8> {
         debug_assert_eq!(mark.position, 0, "nothing in the journal is older than an interval");
         let mut changes = self.changes();
+        for (unit, known) in &self.unwritten.known_keys {
+            if let (Some(keys), Some(touched)) = (self.keys_of(*unit), changes.unit(*unit)) {
+                touched.added = keys.len().saturating_sub(*known);
+            }
+        }
         changes.units.sort_unstable_by_key(|(unit, _)| *unit);
         let mut out = begin(Kind::Delta);
         self.put_head(&mut out, shape_is_known);
@@ -162,11 +167,11 @@ impl Partition {
                         put(&mut out, 0);
                     }
                 }
-                UnitPlace::Table(_) => {
+                UnitPlace::Table(number) => {
                     if let Some(table) = self.unit(unit) {
                         unit.put(&mut out);
                         put_last_keys(&mut out, &table.keys, touched.added);
-                        put_columns(&mut out, table, touched.members);
+                        put_columns(&mut out, table, touched.members, &self.unwritten.members_of(number));
                     }
                 }
             }
@@ -202,6 +207,14 @@ impl Partition {
         match storage {
             Storage::Plain(table) => Some(table),
             Storage::Buckets(tables) => tables.get(&unit.bucket),
+        }
+    }
+
+    /// The keys of a unit; `None` where there is none any more.
+    fn keys_of(&self, unit: Unit) -> Option<&Interner> {
+        match unit.place {
+            UnitPlace::Dictionary(number) => Some(&self.dictionaries.get(number as usize)?.as_ref()?.names),
+            UnitPlace::Table(_) => Some(&self.unit(unit)?.keys),
         }
     }
 
@@ -264,15 +277,21 @@ fn put_last_keys(out: &mut Vec<u8>, keys: &Interner, added: usize) {
     put_keys(out, from, (from as u32..keys.len() as u32).map(|id| keys.key(id)));
 }
 
-fn put_columns(out: &mut Vec<u8>, table: &Table, touched: Vec<TouchedMember<'_>>) {
+/// Writes what was touched, and all of the members in `whole`.
+fn put_columns(out: &mut Vec<u8>, table: &Table, touched: Vec<TouchedMember<'_>>, whole: &BTreeSet<usize>) {
     // Of what a new catalog gave up in the meantime, nothing is kept any more.
-    let touched = touched.into_iter().enumerate();
+    let touched = touched.into_iter().enumerate().filter(|(number, _)| !whole.contains(number));
     let touched = touched.filter_map(|(number, touched)| Some((number, touched, table.member(number)?)));
     let columns = touched
         .flat_map(|(number, touched, member)| touched.changed(member).map(move |changed| (number, changed, member)));
     let columns: Vec<(usize, Changed<'_>, &Member)> = columns.collect();
-    put(out, columns.len() as u64);
+    let (mut all, mut count) = (Vec::new(), columns.len() as u64);
+    for (number, member) in whole.iter().filter_map(|number| Some((*number, table.member(*number)?))) {
+        count += crate::slice::put_columns(&mut all, number, member, 0..member.len() as u32);
+    }
+    put(out, count);
     for (number, changed, member) in columns {
         changed.put(out, number, member);
     }
+    out.extend_from_slice(&all);
 }

@@ -191,7 +191,7 @@ impl Partition {
                 let tables = self.seen(index, period).into_iter().flat_map(|(_, tables)| tables);
                 tables.map(|(_, table)| table.ranked(*top).len()).sum()
             }
-            None => 0,
+            Some(Place::Absent) | None => 0,
         }
     }
 
@@ -219,7 +219,7 @@ impl Partition {
                     }
                 }
             }
-            None => {}
+            Some(Place::Absent) | None => {}
         }
     }
 }

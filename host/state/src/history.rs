@@ -103,7 +103,7 @@ impl Partition {
             Place::Member { table, member } => {
                 Some(Asked { table: *table, member: *member, ask: request.ask, over: request.over })
             }
-            Place::Top { .. } => None,
+            Place::Top { .. } | Place::Absent => None,
         }
     }
 

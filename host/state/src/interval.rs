@@ -9,8 +9,10 @@
 //!
 //! Savepoints open and close inside of an interval and can't reach beyond it. A catalog that is adopted or a window
 //! length that is set within an interval doesn't end it: the delta says them, whatever is taken back; and as a rollback
-//! takes back neither, an aborted interval's are in the delta of the next one that is committed.
+//! takes back neither, an aborted interval's are in the delta of the next one that is committed. So are aggregates that were
+//! [grafted](crate::graft), whole.
 
+use crate::graft::Unwritten;
 use crate::partition::Partition;
 use crate::shape::Head;
 use crate::undo::Mark;
@@ -77,6 +79,7 @@ impl Partition {
         }
         if taken == Some(now) {
             self.known = Some(now.1);
+            self.unwritten = Unwritten::default();
             Ok(())
         } else {
             self.known = None;

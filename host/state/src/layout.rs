@@ -68,8 +68,16 @@ pub(crate) struct DictionaryLayout {
 /// Where an aggregate's values or ranking are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    Member { table: usize, member: usize },
-    Top { table: usize, top: usize },
+    Member {
+        table: usize,
+        member: usize,
+    },
+    Top {
+        table: usize,
+        top: usize,
+    },
+    /// Nowhere: it is lacking until it is [grafted](crate::graft).
+    Absent,
 }
 
 /// Where everything is. Gaps stand where something was given up.
@@ -83,13 +91,14 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// The layout for a catalog that keeps everything of this one's in its place. `births` says for each aggregate
-    /// of the catalog that is no ranking when it began here.
-    pub(crate) fn evolve(&self, catalog: &Catalog, births: &[u32]) -> Self {
+    /// of the catalog that is no ranking when it began here; nothing for one that is lacking.
+    pub(crate) fn evolve(&self, catalog: &Catalog, births: &[Option<u32>]) -> Self {
         let mut next = Self { places: Vec::new(), ..self.clone() };
         for (aggregate, birth) in catalog.aggregates.iter().zip(births) {
-            let place = match &aggregate.content {
-                Content::Values(compiled) => next.place_values(compiled, *birth),
-                Content::Ranking { rank_by, size } => next.place_ranking(rank_by, *size),
+            let place = match (&aggregate.content, birth) {
+                (Content::Values(compiled), Some(birth)) => next.place_values(compiled, *birth),
+                (Content::Values(_), None) => Place::Absent,
+                (Content::Ranking { rank_by, size }, _) => next.place_ranking(rank_by, *size),
             };
             next.places.push(place);
         }
@@ -143,19 +152,18 @@ impl Layout {
 
     fn place_ranking(&mut self, rank_by: &[usize], size: usize) -> Place {
         let mut in_table = 0;
-        let members = rank_by.iter().filter_map(|aggregate| match self.places.get(*aggregate)? {
-            Place::Member { table, member } => {
-                in_table = *table;
-                Some(*member)
-            }
-            Place::Top { .. } => None,
-        });
-        let top = TopLayout { rank_by: members.collect(), size };
+        let mut members = Vec::new();
+        for aggregate in rank_by {
+            let Some(Place::Member { table, member }) = self.places.get(*aggregate) else { return Place::Absent };
+            in_table = *table;
+            members.push(*member);
+        }
+        let top = TopLayout { rank_by: members, size };
         let tops = self.tables.get_mut(in_table).and_then(Option::as_mut).map(|table| &mut table.tops);
         Place::Top { table: in_table, top: tops.map_or(0, |tops| place_or_push(tops, top)) }
     }
 
-    fn dictionary(&mut self, wanted: DictionaryLayout) -> usize {
+    pub(crate) fn dictionary(&mut self, wanted: DictionaryLayout) -> usize {
         place_or_push(&mut self.dictionaries, wanted)
     }
 

@@ -14,7 +14,8 @@
 //! - [`interval`]: what changed between two commits, as a record of a changelog (`delta`), [`slice`](mod@slice): its snapshots, and
 //!   [`replica`]: a partition as its records tell it (`record`, `unit`, `wire` and `shape` say how they are written).
 //! - [`changelog`]: its commits, with all of these records, as messages.
-//! - `rebuilt`: putting a partition together that was counted anew.
+//! - `rebuilt`: putting a partition together that was counted anew, and [`graft`]: putting aggregates into it that were counted from
+//!   its history.
 //!
 //! Below them are the structures that make it small and quick: `table`, `buckets`, `top` and `dictionary`, on
 //! `interner`, `set`, `segments` and `sharded`, all of them on the encoded values of `value` and
@@ -35,6 +36,7 @@ pub mod entries;
 mod estimated;
 mod filter;
 pub mod forget;
+pub mod graft;
 mod hashed;
 pub mod history;
 pub mod inspect;
@@ -76,6 +78,7 @@ pub use catalog::{Catalog, CatalogError};
 pub use changelog::{CommitHead, Follower, Restored, Term, Writer};
 pub use entries::{Entry, ListingShape, TakeEntries};
 pub use forget::Forgotten;
+pub use graft::{Names, NotGrafted};
 pub use inspect::Kept;
 pub use interval::NotInDelta;
 pub use partition::Partition;

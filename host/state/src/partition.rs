@@ -15,6 +15,7 @@ use crate::batch::Prepared;
 use crate::buckets::Storage;
 use crate::catalog::Catalog;
 use crate::dictionary::Dictionary;
+use crate::graft::Unwritten;
 use crate::history::Ahead;
 use crate::interval::Interval;
 use crate::journal::Journal;
@@ -42,6 +43,8 @@ pub struct Partition {
     pub(crate) interval: Option<Interval>,
     /// What the changelog has of the scalars, as of the last commit; nothing before the first one.
     pub(crate) known: Option<Head>,
+    /// What was grafted and isn't in the changelog yet.
+    pub(crate) unwritten: Unwritten,
     pub(crate) ahead: Option<Box<Ahead>>,
     /// Room for the next batch's work, to be used again.
     pub(crate) spare: Prepared,
@@ -57,7 +60,7 @@ pub(crate) struct TableState {
 impl Partition {
     /// A partition without logins, whose windows have this many, at least 1.
     pub fn new(catalog: Arc<Catalog>, insight_every: u32) -> Self {
-        let births = vec![0; catalog.aggregates.len()];
+        let births = vec![Some(0); catalog.aggregates.len()];
         let layout = Layout::default().evolve(&catalog, &births);
         Self::with_layout(catalog, layout, Head { insight_every, next_birth: 1, progress: Progress::default() })
     }
@@ -76,6 +79,7 @@ impl Partition {
             marks: Vec::new(),
             interval: None,
             known: None,
+            unwritten: Unwritten::default(),
             ahead: None,
             spare: Prepared::default(),
         };
@@ -85,22 +89,29 @@ impl Partition {
 
     /// Makes what is kept follow another catalog, from the next login on. Aggregates with the plugin, name and
     /// definition of one that is kept go on as they are, new ones start empty, and what is gone is dropped. A ranking
-    /// shows what the aggregates that it ranks by hold, and so is complete at once.
+    /// shows what the aggregates that it ranks by hold, and so is complete at once. New ones that are backfilled are
+    /// [`lacking`](Self::lacking).
     ///
     /// Savepoints stay open: a rollback takes back the logins, not the catalog.
     pub fn adopt(&mut self, catalog: Arc<Catalog>) {
         self.take_back_ahead();
-        let births: Vec<u32> = catalog
+        let births: Vec<Option<u32>> = catalog
             .aggregates
             .iter()
             .map(|aggregate| {
                 let before = self.catalog.find(&aggregate.plugin, &aggregate.definition.name);
                 let same = before.filter(|(_, before)| before.definition == aggregate.definition);
                 let place = same.and_then(|(index, _)| self.layout.places.get(index));
-                place.and_then(|place| self.layout.birth(*place)).unwrap_or(self.next_birth)
+                let birth = place.and_then(|place| self.layout.birth(*place));
+                birth.or((!aggregate.is_backfilled).then_some(self.next_birth))
             })
             .collect();
-        self.layout = self.layout.evolve(&catalog, &births);
+        self.follow(catalog, &births);
+    }
+
+    /// Makes what is kept follow a catalog whose aggregates began then.
+    pub(crate) fn follow(&mut self, catalog: Arc<Catalog>, births: &[Option<u32>]) {
+        self.layout = self.layout.evolve(&catalog, births);
         self.catalog = catalog;
         self.next_birth += 1;
         self.conform();

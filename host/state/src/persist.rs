@@ -77,7 +77,7 @@ impl Partition {
     }
 
     /// A partition as it was when these bytes were written, for this catalog: aggregates that the bytes don't have
-    /// start empty, and those that the catalog doesn't have are dropped.
+    /// start empty, or are [`lacking`](Self::lacking) where they are backfilled, and those that the catalog doesn't have are dropped.
     ///
     /// # Errors
     /// Where the bytes are of another version, or damaged.
@@ -110,10 +110,13 @@ impl Partition {
         let Parts { mut head, shape, dictionaries, tables } = parts;
         let kinds = shape.kinds()?;
         let found = shape.find(&catalog);
-        let births = found.iter().map(|found| found.map_or(head.next_birth, |found| found.birth));
-        let layout = shape.lay_out(&catalog, &births.collect::<Vec<u32>>())?;
+        let births = found.iter().zip(&catalog.aggregates).map(|(found, aggregate)| match found {
+            Some(found) => Some(found.birth),
+            None => (!aggregate.is_backfilled).then_some(head.next_birth),
+        });
+        let layout = shape.lay_out(&catalog, &births.collect::<Vec<Option<u32>>>())?;
         let is_new = |(found, aggregate): (&Option<_>, &crate::catalog::Aggregate)| {
-            found.is_none() && aggregate.values().is_some()
+            found.is_none() && aggregate.values().is_some() && !aggregate.is_backfilled
         };
         if found.iter().zip(&catalog.aggregates).any(is_new) {
             head.next_birth = head.next_birth.saturating_add(1);

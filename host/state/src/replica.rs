@@ -87,7 +87,7 @@ impl Replica {
     }
 
     /// The partition that the changelog tells of, for this catalog: aggregates that the changelog doesn't have start
-    /// empty, and those that the catalog doesn't have are dropped.
+    /// empty, or are [`lacking`](Partition::lacking) where they are backfilled, and those that the catalog doesn't have are dropped.
     ///
     /// # Errors
     /// Where the snapshot isn't complete, or values don't fit together.

@@ -82,7 +82,7 @@ impl Shape {
                 table: *table,
                 member: *member,
             }),
-            Place::Top { .. } => None,
+            Place::Top { .. } | Place::Absent => None,
         });
         let members = layout.tables.iter().map(|table| {
             let members = table.iter().flat_map(|table| &table.members);
@@ -141,11 +141,11 @@ impl Shape {
     }
 
     /// The layout for a catalog that keeps everything of this shape's in its place. `births` says for each aggregate of
-    /// the catalog when it began to be kept.
+    /// the catalog when it began to be kept; nothing for one that is lacking.
     ///
     /// # Errors
     /// Where what is saved at a place can't be there.
-    pub(crate) fn lay_out(&self, catalog: &Catalog, births: &[u32]) -> Result<Layout, RestoreError> {
+    pub(crate) fn lay_out(&self, catalog: &Catalog, births: &[Option<u32>]) -> Result<Layout, RestoreError> {
         let mut layout = Layout::default();
         layout.tables.resize_with(self.tables.len(), || None);
         layout.dictionaries = self
@@ -161,7 +161,8 @@ impl Shape {
         for ((aggregate, saved), birth) in catalog.aggregates.iter().zip(&found).zip(births) {
             if let (Content::Values(compiled), Some(saved)) = (&aggregate.content, saved) {
                 let members = self.tables.get(saved.table).map_or(0, Vec::len);
-                layout.put_values(compiled, *birth, (saved.table, saved.member), members).ok_or_else(misplaced)?;
+                let birth = birth.unwrap_or(saved.birth);
+                layout.put_values(compiled, birth, (saved.table, saved.member), members).ok_or_else(misplaced)?;
             }
         }
         let layout = layout.evolve(catalog, births);

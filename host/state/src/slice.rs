@@ -229,7 +229,7 @@ impl Range<'_> {
 }
 
 /// Writes the values of a member for these ids. Returns in how many columns: of sets, some may be estimated.
-fn put_columns(out: &mut Vec<u8>, number: usize, member: &Member, ids: std::ops::Range<u32>) -> u64 {
+pub(crate) fn put_columns(out: &mut Vec<u8>, number: usize, member: &Member, ids: std::ops::Range<u32>) -> u64 {
     let ids = ids.filter(|id| member.value(*id) > 0);
     if member.kind() != MemberKind::Distinct {
         put_values(out, number, member, &ids.collect::<Vec<u32>>());

@@ -175,6 +175,7 @@ impl Partition {
     ) -> Option<(&TableLayout, impl Iterator<Item = (Option<i64>, &Table)>)> {
         let number = match self.layout.places.get(index)? {
             Place::Member { table, .. } | Place::Top { table, .. } => *table,
+            Place::Absent => return None,
         };
         let layout = self.layout.table(number)?;
         let state = self.tables.get(number)?.as_ref()?;
@@ -189,7 +190,7 @@ impl Partition {
     pub(crate) fn sums(&self, index: usize, period: Period) -> impl Iterator<Item = BucketTotals> {
         let member = match self.layout.places.get(index) {
             Some(Place::Member { member, .. }) => Some(*member),
-            Some(Place::Top { .. }) | None => None,
+            Some(Place::Top { .. } | Place::Absent) | None => None,
         };
         let tables = self.seen(index, period).into_iter().flat_map(|(_, tables)| tables);
         tables.filter_map(move |(bucket, table)| {

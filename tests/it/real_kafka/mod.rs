@@ -1,5 +1,6 @@
 //! The binary on a real Kafka.
 
+mod backfills;
 mod changelog_reading;
 mod delivery;
 mod durable;

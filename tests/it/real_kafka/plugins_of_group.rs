@@ -107,6 +107,7 @@ fn list(bytes: &[u8]) -> (PluginList, Components) {
         digest,
         settings: serde_json::json!({}),
         origin: Origin::Upload,
+        backfilled: Vec::new(),
     };
     let (by, what) = ("a test".to_owned(), "deployment".to_owned());
     let list = PluginList { plugins: vec![plugin], configured: Configured::default(), by, what };

@@ -4,6 +4,7 @@
 
 mod changelog;
 mod consumer;
+mod history;
 mod hold;
 mod producer;
 mod read;

@@ -19,7 +19,8 @@ use crate::commands::progress::Progress;
 use crate::config::Config;
 use crate::pipeline::batch::{OutputLimits, PartitionState, Partitions};
 use crate::pipeline::outputs::{added_bytes, carried_bytes};
-use crate::pipeline::{Chain, Message, Output, Pipeline, TotalsBoard};
+use crate::pipeline::recount::Recount;
+use crate::pipeline::{Chain, Message};
 
 /// The most messages and bytes of a home that are counted at once.
 const MAX_MESSAGES: usize = 4096;
@@ -91,11 +92,10 @@ struct Queue {
 pub(super) struct Fold<'a> {
     config: &'a Config,
     source: &'a Source<'a>,
-    pipeline: Pipeline,
+    recount: Recount,
     /// By home.
     states: Partitions,
     queues: BTreeMap<i32, Queue>,
-    output: Output,
     counted: Counted,
 }
 
@@ -120,10 +120,9 @@ impl<'a> Fold<'a> {
         Ok(Self {
             config,
             source,
-            pipeline: Pipeline::new(Arc::clone(chain), limits)?.without_breakers(),
+            recount: Recount::new(Arc::clone(chain), limits)?,
             states: states.collect(),
             queues: BTreeMap::new(),
-            output: Output::default(),
             counted: Counted::default(),
         })
     }
@@ -155,6 +154,7 @@ impl<'a> Fold<'a> {
             self.count(home)?;
         }
         streams.progress.finish();
+        self.counted.failures = self.recount.failures;
         let states = self.states.into_iter().map(|(number, state)| (number, *state.state));
         Ok((states.collect(), self.counted))
     }
@@ -173,7 +173,7 @@ impl<'a> Fold<'a> {
         self.counted.messages += 1;
         self.counted.moved += u64::from(home != partition);
         let config = self.config;
-        let added_bytes = added_bytes(self.pipeline.chain(), config.source_headers, config.plugins_header);
+        let added_bytes = added_bytes(self.recount.pipeline().chain(), config.source_headers, config.plugins_header);
         let waiting = Waiting {
             offset: message.offset(),
             timestamp: message.timestamp(),
@@ -199,14 +199,11 @@ impl<'a> Fold<'a> {
             return Ok(());
         };
         let messages: Vec<Message<'_>> = queue.messages.iter().map(Waiting::as_message).collect();
-        self.output.clear();
-        self.pipeline.process(state, &messages, &TotalsBoard::default(), Instant::now(), &mut self.output);
-        self.counted.failures += self.output.failures.len() as u64;
-        if let Some(stopped) = &self.output.stopped {
+        if let Some(stopped) = self.recount.count(state, &messages).cloned() {
             let offset = messages.get(stopped.message).map_or(0, |message| message.offset);
             bail!(
                 "{} fails on the login at offset {offset}, now of partition {home}, and its policy is on_failure = \"stop\": {}",
-                self.pipeline.plugin_label(stopped.plugin),
+                self.recount.pipeline().plugin_label(stopped.plugin),
                 stopped.reason
             );
         }

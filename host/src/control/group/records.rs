@@ -123,6 +123,9 @@ pub struct PluginEntry {
     pub settings: Json,
     /// Where it came from.
     pub origin: Origin,
+    /// Its aggregates that a partition computes from its history where it lacks them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backfilled: Vec<String>,
 }
 
 impl PluginEntry {
@@ -133,7 +136,8 @@ impl PluginEntry {
 
     /// Whether it does the same as the other one, wherever either came from.
     pub fn is_same(&self, other: &Self) -> bool {
-        (&self.name, self.digest, &self.settings) == (&other.name, other.digest, &other.settings)
+        (&self.name, self.digest, &self.settings, &self.backfilled)
+            == (&other.name, other.digest, &other.settings, &other.backfilled)
     }
 }
 
@@ -318,12 +322,19 @@ mod tests {
             digest: Digest::of(b"abc"),
             settings: serde_json::json!({"minutes": 5, "share": 0.25, "big": u64::MAX}),
             origin: Origin::File("a.wasm".to_owned()),
+            backfilled: vec!["logins".to_owned()],
         };
         let what = "rolled back: it trapped".to_owned();
         let list = PluginList { plugins: vec![entry], configured: Configured::default(), by: "me".to_owned(), what };
         let record = ProposalRecord { base: 3, proposer: "x".to_owned(), state: ProposalState::Open(list) };
         let bytes = to_bytes(&record).unwrap();
         assert_eq!(from_bytes(&bytes), Ok(record));
+        // What was written before there were backfills has none.
+        let earlier = String::from_utf8(bytes.clone()).unwrap().replace(",\"backfilled\":[\"logins\"]", "");
+        let ProposalState::Open(list) = from_bytes::<ProposalRecord>(earlier.as_bytes()).unwrap().state else {
+            panic!()
+        };
+        assert!(list.plugins[0].backfilled.is_empty() && !earlier.contains("backfilled"));
         let later = String::from_utf8(bytes).unwrap().replace("\"format\":1", "\"format\":2");
         assert_eq!(from_bytes::<ProposalRecord>(later.as_bytes()), Err(BadValue::Format(2)));
         assert!(matches!(from_bytes::<Presence>(b"{"), Err(BadValue::Damaged(_))));

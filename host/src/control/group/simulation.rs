@@ -245,6 +245,7 @@ impl World {
             digest: Digest::of(version.to_string().as_bytes()),
             settings: json!({}),
             origin: Origin::Upload,
+            backfilled: Vec::new(),
         };
         PluginList { plugins: vec![plugin], configured: Configured::default(), by: String::new(), what: String::new() }
     }

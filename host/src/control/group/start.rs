@@ -80,7 +80,11 @@ pub fn at_start(committed: Option<&Generation>, configured: Configured, by: &str
             (Some(_), None) => {}
             (then, Some(now)) if then.is_none_or(|then| then.digest != now.digest) => {
                 merged.push((
-                    PluginEntry { settings: plugin.settings.clone(), ..entry(now, &configured) },
+                    PluginEntry {
+                        settings: plugin.settings.clone(),
+                        backfilled: plugin.backfilled.clone(),
+                        ..entry(now, &configured)
+                    },
                     From::Changed,
                 ));
             }
@@ -113,6 +117,7 @@ fn entry(plugin: &ConfiguredPlugin, configured: &Configured) -> PluginEntry {
         digest: plugin.digest,
         settings: settings(&configured.settings, &plugin.name),
         origin: plugin.path.clone().map_or(Origin::Inside, Origin::File),
+        backfilled: Vec::new(),
     }
 }
 
@@ -190,6 +195,7 @@ mod tests {
             digest: Digest::of(bytes.as_bytes()),
             settings: settings(&configured.settings, name),
             origin: Origin::Upload,
+            backfilled: Vec::new(),
         };
         let plugins = plugins.iter().map(entry).collect();
         let list = PluginList { plugins, configured, by: "ann".to_owned(), what: "deployment".to_owned() };

@@ -1,7 +1,6 @@
 //! `/v1`: the plugins that serve, and changes of them.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -24,8 +23,10 @@ use utoipa_axum::routes;
 
 use super::Served;
 use crate::comparator::report::Report;
-use crate::control::deploy::Deployer;
+use crate::control::deploy::{self, Deployer};
 use crate::control::swap::{self, End, Refusal, Swapped};
+use crate::pipeline::backfill::board::Backfilled;
+use crate::pipeline::serving::Probation;
 use crate::pipeline::serving::history::{Event, Outcome, Standing};
 
 /// The largest request: a component of the largest size in base64, and its settings.
@@ -51,6 +52,9 @@ const MOST_CHANGES: usize = 4;
     security(("token" = []))
 )]
 struct About;
+
+/// What came of a change, and of the backfill with it.
+type Changed = (Swapped, Option<deploy::Backfill>);
 
 /// What handlers share.
 #[derive(Clone)]
@@ -158,7 +162,7 @@ impl ServingPlugin {
 async fn list(State(changes): State<Changes>) -> Json<Serving> {
     let served = &changes.served;
     let serving = served.deployer.swapper.serving.load();
-    let left = serving.probation().map(|probation| probation.until.saturating_duration_since(Instant::now()));
+    let left = serving.probation().map(Probation::left);
     Json(Serving {
         generation: serving.number,
         since: serving.since,
@@ -184,6 +188,9 @@ struct Deployment {
     /// On how many live logins it is tried first, beside the plugins that serve.
     #[serde(default)]
     shadow: u64,
+    /// Whether aggregates that are new are computed from the topic's history, and not begin empty. The answer comes when they are.
+    #[serde(default)]
+    backfill: bool,
     /// Who asks.
     by: Option<String>,
 }
@@ -215,6 +222,7 @@ async fn deploy(
     let request = swap::Request {
         dry_run: deployment.dry_run,
         shadow: deployment.shadow,
+        backfill: deployment.backfill,
         ..swap::Request::new("deployment", who(deployment.by))
     };
     changes.change(move |deployer| deployer.deploy(&bytes, settings.as_deref(), &request)).await
@@ -249,7 +257,7 @@ async fn remove(
     let Query(removal) = removal.map_err(|rejection| Failed::new(rejection.status(), rejection.body_text()))?;
     let what = format!("removal of {}", printable(&name, MOST_NAME_BYTES));
     let request = swap::Request { dry_run: removal.dry_run, ..swap::Request::new(what, who(removal.by)) };
-    changes.change(move |deployer| deployer.remove(&name, &request)).await
+    changes.change(move |deployer| Ok((deployer.remove(&name, &request)?, None))).await
 }
 
 /// Which plugins are to serve again.
@@ -278,7 +286,7 @@ async fn roll_back(
 ) -> Result<Json<Change>, Failed> {
     let Json(RollBack { to, by }) = body.map_err(|rejection| Failed::new(rejection.status(), rejection.body_text()))?;
     // It waits for no other change, and isn't refused for them.
-    changes.carry_out(move |deployer| deployer.swapper.roll_back(to, &who(by))).await
+    changes.carry_out(move |deployer| Ok((deployer.swapper.roll_back(to, &who(by))?, None))).await
 }
 
 /// Something that happened to the plugins that serve, or nearly did.
@@ -341,6 +349,59 @@ struct Change {
     report: Report,
     /// The same for people.
     report_text: String,
+    /// What was computed from the topic's history, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backfill: Option<Backfill>,
+}
+
+/// What was computed from the topic's history.
+#[derive(Serialize, ToSchema)]
+struct Backfill {
+    /// The aggregates that are new, as plugin/name.
+    aggregates: Vec<String>,
+    /// How many offsets would be read; for a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offsets: Option<u64>,
+    /// The partitions that the instance asked has, and what was computed for each. Other instances compute for theirs.
+    partitions: Vec<BackfilledPartition>,
+}
+
+/// What was computed from a partition's history.
+#[derive(Serialize, ToSchema)]
+struct BackfilledPartition {
+    /// The partition.
+    partition: i32,
+    /// The offset of the earliest message that there was.
+    from: i64,
+    /// The offset from which on messages are judged live.
+    until: i64,
+    /// How many messages were counted.
+    messages: u64,
+    /// How many of them are accepted logins.
+    logins: u64,
+    /// How often a plugin failed on them.
+    failures: u64,
+    /// How long it took, most of that while logins went on.
+    seconds: f64,
+}
+
+impl From<deploy::Backfill> for Backfill {
+    fn from(backfill: deploy::Backfill) -> Self {
+        let partition = |(partition, it): (i32, Backfilled)| BackfilledPartition {
+            partition,
+            from: it.from,
+            until: it.until,
+            messages: it.messages,
+            logins: it.logins,
+            failures: it.failures,
+            seconds: it.took.as_secs_f64(),
+        };
+        Self {
+            aggregates: backfill.aggregates.iter().map(|(plugin, name)| format!("{plugin}/{name}")).collect(),
+            offsets: backfill.offsets,
+            partitions: backfill.partitions.into_iter().map(partition).collect(),
+        }
+    }
 }
 
 /// Why something can't be done.
@@ -385,7 +446,7 @@ impl Changes {
     /// Makes a change in its turn.
     async fn change(
         self,
-        change: impl FnOnce(&Deployer) -> Result<Swapped, Refusal> + Send + 'static,
+        change: impl FnOnce(&Deployer) -> Result<Changed, Refusal> + Send + 'static,
     ) -> Result<Json<Change>, Failed> {
         let permit = match Arc::clone(&self.at_once).try_acquire_owned() {
             Ok(permit) => permit,
@@ -404,15 +465,16 @@ impl Changes {
     /// Makes a change, on a thread where it holds nobody up.
     async fn carry_out(
         self,
-        change: impl FnOnce(&Deployer) -> Result<Swapped, Refusal> + Send + 'static,
+        change: impl FnOnce(&Deployer) -> Result<Changed, Refusal> + Send + 'static,
     ) -> Result<Json<Change>, Failed> {
         let deployer = Arc::clone(&self.served.deployer);
         let changed = tokio::task::spawn_blocking(move || change(&deployer));
         let Ok(changed) = changed.await else {
             return Err(Failed::new(StatusCode::INTERNAL_SERVER_ERROR, "the change was not carried out"));
         };
-        let Swapped { end, generation, labels, report } = changed?;
-        Ok(Json(Change { end, generation, plugins: labels, report_text: report.to_string(), report }))
+        let (Swapped { end, generation, labels, report, .. }, backfill) = changed?;
+        let (report_text, backfill) = (report.to_string(), backfill.map(Backfill::from));
+        Ok(Json(Change { end, generation, plugins: labels, report_text, report, backfill }))
     }
 }
 

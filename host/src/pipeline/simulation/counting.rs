@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use loginscope_kafka::{Error, Record};
 use loginscope_login::{Logins, Schema, Slot, Value};
 use loginscope_state::{
-    Catalog, Definition, Dimension, ListingShape, Measure, Partition, Period, Reader, Span, TakeEntries,
+    Catalog, Definition, Dimension, ListingShape, Measure, NotGrafted, Partition, Period, Reader, Span, TakeEntries,
 };
 
 use super::batch::{Batch, BatchMessage};
@@ -24,6 +24,9 @@ use crate::telemetry::Telemetry;
 
 /// How many sets of plugins there are.
 pub(super) const CATALOGS: usize = 3;
+
+/// The plugin whose count is computed from the beginning of the topic, wherever the group has begun and whenever the plugin came.
+const BACKFILLED: &str = "first";
 
 /// The plugin that all of them have.
 const PLUGIN: &str = "counts";
@@ -51,12 +54,12 @@ pub(super) fn catalog(number: usize) -> &'static Arc<Catalog> {
         let more = |name: &str, span| (name.to_owned(), vec![count("more", "user_id", span)]);
         let all = [
             vec![always.clone()],
-            vec![more("first", Span::Total), always.clone()],
+            vec![more(BACKFILLED, Span::Total), always.clone()],
             vec![always, more("last", Span::Window)],
         ];
         let catalog = |plugins: &Vec<_>| {
             let catalog = Catalog::new(plugins, &Schema::default()).unwrap();
-            Arc::new(catalog.with_exact_distinct(EXACT_DISTINCT))
+            Arc::new(catalog.with_exact_distinct(EXACT_DISTINCT).with_backfilled(|plugin, _| plugin == BACKFILLED))
         };
         all.iter().map(catalog).collect()
     };
@@ -77,8 +80,12 @@ pub(super) fn fold(input: &Input, from: usize, to: usize) -> Counts {
 
 /// What an aggregate of a partition has.
 pub(super) fn counts(state: &Partition, name: &str) -> Counts {
+    counts_of(state, PLUGIN, name)
+}
+
+fn counts_of(state: &Partition, plugin: &str, name: &str) -> Counts {
     let mut taken = Taken::default();
-    Reader::new(state, PLUGIN, []).entries(name, Period::Current, &mut taken).unwrap();
+    Reader::new(state, plugin, []).entries(name, Period::Current, &mut taken).unwrap();
     taken.counts
 }
 
@@ -117,6 +124,10 @@ pub(super) fn judge(state: &Partition, input: &Input, place: usize) {
     assert_eq!((users.sum, users.approximate), expected, "also where it is estimated");
     let logins = state.window_progress().logins as usize;
     assert_eq!(counts(state, "window"), fold(input, place - logins, place), "and so is the window");
+    let is_backfilled = state.catalog().backfilled().next().is_some();
+    if is_backfilled && state.lacking().next().is_none() {
+        assert_eq!(counts_of(state, BACKFILLED, "more"), fold(input, 0, place), "a backfill begins with the topic");
+    }
 }
 
 /// The work of a simulated worker.
@@ -126,11 +137,28 @@ pub(super) struct Counting {
     /// The set of plugins that is to serve.
     pub(super) wanted: usize,
     logins: Logins,
+    /// Up to where the history of partitions is to be counted.
+    histories: BTreeMap<i32, i64>,
 }
 
 impl Counting {
     pub(super) fn new(worker: usize, catalog: usize) -> Self {
-        Self { worker, catalog, wanted: catalog, logins: Logins::new(&Schema::default()) }
+        let (logins, histories) = (Logins::new(&Schema::default()), BTreeMap::new());
+        Self { worker, catalog, wanted: catalog, logins, histories }
+    }
+
+    /// A partition that has counted all messages before this offset, under the names of another one.
+    fn history(&mut self, number: i32, state: &Partition, until: i64) -> Partition {
+        let mut history = Partition::new(Arc::clone(catalog(self.catalog)), u32::MAX);
+        history.give_the_same_names(&state.names());
+        let messages = with(|world| {
+            let input = &world.inputs[number as usize];
+            input.messages[..input.before(until)].to_vec()
+        });
+        for message in messages {
+            self.observe(&mut history, message.offset, &message.user);
+        }
+        history
     }
 
     /// Counts messages, and takes that back: the plugins at hand do badly, and others are to serve.
@@ -187,13 +215,52 @@ impl Work<Model> for Counting {
         catalog(self.catalog)
     }
 
-    fn is_outdated(&self) -> bool {
+    fn is_outdated(&mut self) -> bool {
         self.catalog != self.wanted
     }
 
     fn take_over(&mut self) -> anyhow::Result<()> {
         self.catalog = self.wanted;
         Ok(())
+    }
+
+    fn went_over(&mut self, is_held: impl Fn(i32) -> bool) {
+        self.histories.retain(|number, _| is_held(*number));
+    }
+
+    fn would_lack(&self, state: &Partition) -> bool {
+        !state.would_lack(catalog(self.wanted)).is_empty()
+    }
+
+    fn lacks(&self, state: &Partition) -> bool {
+        state.lacking().next().is_some()
+    }
+
+    fn follow_history(&mut self, _number: i32, _state: &Partition, _target: i64) -> anyhow::Result<bool> {
+        Ok(with(|world| world.is_calm || world.chance.one_in(3)))
+    }
+
+    fn end_history(&mut self, number: i32, state: &Partition, until: i64) -> anyhow::Result<()> {
+        with(|world| world.say(|| format!("partition {number} lacks its history up to {until}")));
+        assert!(self.lacks(state));
+        self.histories.insert(number, until);
+        Ok(())
+    }
+
+    fn graft_history(&mut self, number: i32, state: &mut Partition) -> anyhow::Result<Result<bool, NotGrafted>> {
+        let Some(until) = self.histories.get(&number).copied() else { return Ok(Ok(false)) };
+        if with(|world| !world.is_calm && world.chance.below(3) > 0) {
+            return Ok(Ok(false));
+        }
+        let history = self.history(number, state, until);
+        state.graft(history).unwrap();
+        self.histories.remove(&number);
+        with(|world| world.say(|| format!("partition {number} has its history up to {until}")));
+        Ok(Ok(true))
+    }
+
+    fn forget_histories(&mut self, partitions: &[i32]) {
+        self.histories.retain(|number, _| !partitions.contains(number));
     }
 
     fn tell_usage(&self, _worker: usize, _telemetry: &Telemetry, _is_serving: bool) {}

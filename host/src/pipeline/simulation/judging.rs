@@ -49,7 +49,7 @@ pub(super) fn is_at_rest() -> bool {
         && scheduler::look(|slots| {
             let mut workers = slots.iter().filter_map(|slot| slot.worker.as_ref());
             let owned: usize = workers.clone().map(|worker| worker.partitions.len()).sum();
-            owned == partitions && workers.all(|worker| worker.delivery.is_idle())
+            owned == partitions && workers.all(|worker| worker.delivery.is_idle() && worker.lacking.held().is_empty())
         })
 }
 

@@ -16,6 +16,7 @@ use super::world::{self, Life, Settings, World, with};
 use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 use crate::pipeline::commit::Committer;
 use crate::pipeline::delivery::Delivery;
+use crate::pipeline::lacking::Lacking;
 use crate::pipeline::restore::{Restorer, Source};
 use crate::pipeline::stops::Stops;
 use crate::pipeline::totals::TotalsBoard;
@@ -48,6 +49,7 @@ pub(super) fn start(place: usize, id: u64, totals: &TotalsBoard) -> (usize, Simu
         work: Counting::new(number, catalog),
         partitions: BTreeMap::new(),
         stops: Stops::default(),
+        lacking: Lacking::default(),
         last_progress: world::now(),
     };
     (number, worker)

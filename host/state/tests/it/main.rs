@@ -3,6 +3,7 @@
 
 mod catalog;
 mod changelog;
+mod grafting;
 mod intervals;
 mod messages;
 mod operator;
