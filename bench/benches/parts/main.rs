@@ -8,6 +8,7 @@ mod pipeline;
 mod plugins;
 mod source;
 mod state;
+mod trial;
 
 use std::time::Duration;
 
@@ -25,5 +26,6 @@ fn main() {
     login::bench(&mut criterion, &chain);
     plugins::bench(&mut criterion, &chain);
     pipeline::bench(&mut criterion, &chain);
+    trial::bench(&mut criterion, &chain);
     criterion.final_summary();
 }

@@ -97,6 +97,11 @@ impl Instance {
         self.measured.unwrap_or_default()
     }
 
+    /// The same, of which it forgets: from now on it is counted anew.
+    pub fn take_measured(&mut self) -> Measured {
+        self.measured.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Starts it, where it isn't running, so that the next call doesn't have to.
     ///
     /// # Errors

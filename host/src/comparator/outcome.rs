@@ -1,5 +1,7 @@
 //! What became of a message on one side, in a form that can be held against the other side.
 
+use loginscope_login::{Logins, Schema, Value as Cell};
+use loginscope_wasm::Insight;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -9,8 +11,8 @@ use crate::pipeline::{InsightRecord, Rejected};
 /// What became of a message.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
-    /// It was accepted, and came to this value.
-    Accepted(&'a [u8]),
+    /// It was accepted, and came to this.
+    Accepted(Login<'a>),
     /// It was rejected.
     Rejected {
         /// Why and where.
@@ -18,6 +20,15 @@ pub enum Outcome<'a> {
         /// The plugin's name; none for decode and encode.
         plugin: Option<&'a str>,
     },
+}
+
+/// A login that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub enum Login<'a> {
+    /// As it would go out.
+    Json(&'a [u8]),
+    /// As a row of columns, which needn't be all.
+    Row(&'a Schema, &'a Logins, usize),
 }
 
 /// What became of a message, to be shown.
@@ -52,9 +63,7 @@ impl Outcome<'_> {
     /// To be shown.
     pub fn shown(&self) -> ShownOutcome {
         match self {
-            Self::Accepted(value) => {
-                ShownOutcome::Accepted { processed: serde_json::from_slice(value).unwrap_or_default() }
-            }
+            Self::Accepted(login) => ShownOutcome::Accepted { processed: Value::Object(login.fields()) },
             Self::Rejected { rejected, plugin } => ShownOutcome::Rejected {
                 code: rejected.rejection.code.to_string(),
                 reason: rejected.rejection.reason.clone(),
@@ -73,19 +82,48 @@ pub struct FieldChange {
     pub new: Option<Value>,
 }
 
-/// The fields that differ between two processed logins, by name.
-pub fn changed_fields(old: &[u8], new: &[u8]) -> Vec<(String, FieldChange)> {
-    let fields = |value: &[u8]| serde_json::from_slice::<Map<String, Value>>(value).unwrap_or_default();
-    let (mut old, new) = (fields(old), fields(new));
-    let mut changes = Vec::new();
-    for (name, new) in new {
-        let old = old.shift_remove(&name);
-        if old.as_ref() != Some(&new) {
-            changes.push((name, FieldChange { old, new: Some(new) }));
+impl Login<'_> {
+    /// Its fields, as far as they are at hand.
+    fn fields(&self) -> Map<String, Value> {
+        match self {
+            Self::Json(value) => serde_json::from_slice(value).unwrap_or_default(),
+            Self::Row(schema, logins, row) => {
+                let fields = schema.fields().iter().zip(logins.columns());
+                fields.filter_map(|(field, column)| Some((field.name.clone(), as_json(column.value(*row))?))).collect()
+            }
         }
     }
-    changes.extend(old.into_iter().map(|(name, old)| (name, FieldChange { old: Some(old), new: None })));
-    changes
+
+    /// The fields that another one has otherwise, by name; none where both are the same.
+    pub fn changed_fields(&self, new: &Self) -> Option<Vec<(String, FieldChange)>> {
+        if let (Self::Json(old), Self::Json(new)) = (self, new)
+            && old == new
+        {
+            return None;
+        }
+        let (mut old, new) = (self.fields(), new.fields());
+        let mut changes = Vec::new();
+        for (name, new) in new {
+            let old = old.shift_remove(&name);
+            if old.as_ref() != Some(&new) {
+                changes.push((name, FieldChange { old, new: Some(new) }));
+            }
+        }
+        changes.extend(old.into_iter().map(|(name, old)| (name, FieldChange { old: Some(old), new: None })));
+        Some(changes)
+    }
+}
+
+/// A value of a column as it would go out.
+pub fn as_json(value: Cell<'_>) -> Option<Value> {
+    match value {
+        Cell::Missing => None,
+        Cell::Text(text) => Some(text.into()),
+        Cell::Integer(integer) => Some(integer.into()),
+        Cell::Number(number) => Some(number.into()),
+        Cell::Boolean(boolean) => Some(boolean.into()),
+        Cell::Json(text) => Some(serde_json::from_str(text).unwrap_or_default()),
+    }
 }
 
 /// An insight without what may differ though it says the same: the version of its plugin.
@@ -98,6 +136,13 @@ pub struct SeenInsight {
 }
 
 impl SeenInsight {
+    /// An insight about a login, the so-manieth of its kind, and its id.
+    pub fn about_login(offset: i64, number: usize, insight: &Insight) -> (String, Self) {
+        let data: Value = serde_json::from_str(&insight.data).unwrap_or_default();
+        let document = serde_json::json!({ "severity": format!("{:?}", insight.severity), "data": data });
+        (format!("{offset}/{}/{number}", insight.kind), Self { kind: insight.kind.clone(), document })
+    }
+
     /// An insight and its id.
     pub fn of(insight: &InsightRecord) -> Option<(String, Self)> {
         let mut document: Value = serde_json::from_str(&insight.value).ok()?;

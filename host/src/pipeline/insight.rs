@@ -100,7 +100,7 @@ impl Serialize for AsOf {
 ///
 /// # Errors
 /// One fails without which nothing is to go on: then nothing was put out.
-pub(super) fn generate(
+pub(crate) fn generate(
     pipeline: &mut Pipeline,
     partition: &mut PartitionState,
     totals: &TotalsBoard,

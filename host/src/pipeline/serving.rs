@@ -15,6 +15,7 @@ use loginscope_wasm::Meter;
 
 use super::batch::Output;
 use super::chain::Chain;
+use super::live::Live;
 use super::recent::Recent;
 use history::{Cause, Event, History};
 
@@ -145,6 +146,8 @@ pub struct Serving {
     current: ArcSwap<Generation>,
     /// Some of the messages that the workers took last.
     pub recent: Recent,
+    /// What the workers make of the messages that they take now.
+    pub live: Live,
     /// What has served, and what was refused.
     pub history: History,
 }
@@ -154,8 +157,8 @@ impl Serving {
     pub fn new(chain: Chain) -> Self {
         let cause = Cause { what: "the start".to_owned(), by: "loginscope".to_owned() };
         let first = Generation { number: 1, chain: Arc::new(chain), since: Utc::now(), cause, probation: None };
-        let (recent, history) = (Recent::default(), History::default());
-        let serving = Self { current: ArcSwap::from_pointee(first), recent, history };
+        let (recent, live, history) = (Recent::default(), Live::default(), History::default());
+        let serving = Self { current: ArcSwap::from_pointee(first), recent, live, history };
         serving.history.add(Event::of(&serving.load()));
         serving
     }
