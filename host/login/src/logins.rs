@@ -126,7 +126,9 @@ impl Logins {
                 Some(from) => column.select_runs_from(from, &runs),
                 None => {
                     column.clear();
-                    rows.iter().for_each(|_| column.push(Value::Missing));
+                    for _ in rows {
+                        column.push(Value::Missing);
+                    }
                 }
             }
         }

@@ -59,7 +59,8 @@ impl Comparator {
         for (message, (old, new)) in messages.iter().zip(outcomes) {
             self.report.message(Place { partition, offset: message.offset }, &old, &new);
         }
-        self.report.insights(&self.old.insights(), &self.new.insights());
+        let (old, new) = (self.old.take_insights(), self.new.take_insights());
+        self.report.insights(&old, &new);
     }
 
     /// What has been found so far.
@@ -148,8 +149,8 @@ impl Side {
     }
 
     /// The insights of the last batch, by id.
-    fn insights(&self) -> BTreeMap<String, SeenInsight> {
-        self.output.insights.iter().filter_map(SeenInsight::of).collect()
+    fn take_insights(&mut self) -> BTreeMap<String, SeenInsight> {
+        self.output.insights.drain(..).filter_map(SeenInsight::of).collect()
     }
 
     /// What each plugin took, by its name.

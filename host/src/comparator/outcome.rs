@@ -1,8 +1,10 @@
 //! What became of a message on one side, in a form that can be held against the other side.
 
+use std::borrow::Cow;
+
 use loginscope_login::{Logins, Schema, Value as Cell};
 use loginscope_wasm::Insight;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -126,29 +128,81 @@ pub fn as_json(value: Cell<'_>) -> Option<Value> {
     }
 }
 
-/// An insight without what may differ though it says the same: the version of its plugin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An insight, to be held against another one: both say the same if they do so but for the plugin, of which the version may differ.
+#[derive(Clone, Debug)]
 pub struct SeenInsight {
     /// Its kind.
     pub kind: String,
     /// Its document.
-    pub document: Value,
+    document: String,
+}
+
+/// What comes before the plugin in a document.
+const PLUGIN: &str = "\"plugin\":\"";
+
+/// What is read of a document.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
 }
 
 impl SeenInsight {
     /// An insight about a login, the so-manieth of its kind, and its id.
     pub fn about_login(offset: i64, number: usize, insight: &Insight) -> (String, Self) {
-        let data: Value = serde_json::from_str(&insight.data).unwrap_or_default();
-        let document = serde_json::json!({ "severity": format!("{:?}", insight.severity), "data": data });
-        (format!("{offset}/{}/{number}", insight.kind), Self { kind: insight.kind.clone(), document })
+        let Insight { kind, severity, data } = insight;
+        let document = format!("{{\"severity\":\"{severity:?}\",\"data\":{data}}}");
+        (format!("{offset}/{kind}/{number}"), Self { kind: kind.clone(), document })
     }
 
     /// An insight and its id.
-    pub fn of(insight: &InsightRecord) -> Option<(String, Self)> {
-        let mut document: Value = serde_json::from_str(&insight.value).ok()?;
-        let members = document.as_object_mut()?;
-        members.shift_remove("plugin");
-        let id = members.get("id")?.as_str()?.to_owned();
-        Some((id, Self { kind: insight.kind.clone(), document }))
+    pub fn of(insight: InsightRecord) -> Option<(String, Self)> {
+        let Head { id } = serde_json::from_str(&insight.value).ok()?;
+        Some((id.into_owned(), Self { kind: insight.kind, document: insight.value }))
+    }
+
+    /// What stands before its plugin and behind it.
+    fn without_plugin(&self) -> Option<(&str, &str)> {
+        let (before, plugin) = self.document.split_once(PLUGIN)?;
+        Some((before, plugin.split_once('"')?.1))
+    }
+
+    /// The same as values, which may be written in more than one way.
+    fn values(&self) -> Option<Value> {
+        let mut values: Value = serde_json::from_str(&self.document).ok()?;
+        values.as_object_mut()?.shift_remove("plugin");
+        Some(values)
+    }
+}
+
+impl PartialEq for SeenInsight {
+    fn eq(&self, other: &Self) -> bool {
+        let is_written_alike = self.kind == other.kind && self.without_plugin() == other.without_plugin();
+        is_written_alike && self.without_plugin().is_some() || self.values() == other.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loginscope_wasm::Severity;
+
+    use super::*;
+
+    #[test]
+    fn insights_of_two_versions_say_the_same_however_it_is_written() {
+        let seen = |value: &str| {
+            let value = value.to_owned();
+            SeenInsight::of(InsightRecord { key: String::new(), kind: "k".to_owned(), value }).unwrap().1
+        };
+        let old = seen(r#"{"id":"t/0/1/k","plugin":"p@0.1.0","data":{"a":1,"b":2}}"#);
+        assert_eq!(old, seen(r#"{"id":"t/0/1/k","plugin":"p@0.2.0","data":{"a":1,"b":2}}"#));
+        assert_eq!(old, seen(r#"{"id":"t/0/1/k","plugin":"p@0.2.0","data":{"b":2, "a":1}}"#));
+        assert_ne!(old, seen(r#"{"id":"t/0/1/k","plugin":"p@0.1.0","data":{"a":1,"b":3}}"#));
+        let about = |data: &str| {
+            let insight = Insight { kind: "k".to_owned(), severity: Severity::Low, data: data.to_owned() };
+            SeenInsight::about_login(7, 1, &insight)
+        };
+        assert_eq!(about("{}"), about("{ }"));
+        assert_ne!(about("{}"), about(r#"{"a":1}"#));
     }
 }

@@ -180,10 +180,8 @@ mod tests {
         assert!(!judge(&live, &chain, MOST_BYTES_BEHIND / 8), "what else messages take counts");
         // What was kept for a batch of which nothing came is free again.
         drop(following.next_before(now).unwrap());
-        drop(
-            live.place(&chain, &[Message { payload: Some(&[0; MOST_BYTES_BEHIND / 8]), ..Message::default() }])
-                .unwrap(),
-        );
+        let payload = vec![0; MOST_BYTES_BEHIND / 8];
+        drop(live.place(&chain, &[Message { payload: Some(&payload), ..Message::default() }]).unwrap());
         assert!(judge(&live, &chain, MOST_BYTES_BEHIND / 8));
         drop(following);
         let _ = judge(&live, &chain, 1);

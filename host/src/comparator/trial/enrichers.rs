@@ -100,7 +100,7 @@ impl Enrichers {
                 let (given_here, answer) = asked.ask(enricher, old, segment, input, state.as_deref_mut(), allowed);
                 let given = given_here.as_deref().unwrap_or(given);
                 asked.tell(&answer, report);
-                found.insights(judging, segment, asked.predecessor, &answer, report);
+                compare_insights(judging, segment, asked.predecessor, &answer, report);
                 if answer.failed <= allowed && segment.rejected_by.is_none() {
                     let both = Both { old, given, new: enricher, fields: &answer.fields };
                     found.fields(judging, segment, &new.schema, &both);
@@ -120,7 +120,7 @@ impl Enrichers {
         if let (Some(state), None) = (state, segment.rejected_by) {
             state.state.observe(input);
         }
-        self.tell(judging, segment, found, report);
+        self.tell(judging, segment, &found, report);
     }
 
     /// Whether something can be learnt of a segment.
@@ -134,7 +134,7 @@ impl Enrichers {
     }
 
     /// Reports what was found. What a validator has judged differently is reported already.
-    fn tell(&self, judging: &Judging<'_>, segment: &JudgedSegment, found: Found, report: &mut Report) {
+    fn tell(&self, judging: &Judging<'_>, segment: &JudgedSegment, found: &Found, report: &mut Report) {
         for (index, row) in segment.rows.iter().enumerate().filter(|(_, row)| !judging.changed.contains_key(row)) {
             let new = found.rejections.get(&index);
             if segment.rejected_by.is_none() && new.is_none() {
@@ -256,29 +256,28 @@ impl Found {
             }
         }
     }
+}
 
-    /// Compares the insights about logins.
-    fn insights(
-        &self,
-        judging: &Judging<'_>,
-        segment: &JudgedSegment,
-        predecessor: Option<usize>,
-        answer: &Answer,
-        report: &mut Report,
-    ) {
-        if segment.rejected_by.is_some() || answer.insights.is_empty() && segment.insights.is_empty() {
-            return;
-        }
-        let old = segment.insights.iter().filter(|(place, ..)| Some(*place) == predecessor);
-        let goes_on = |row: u32| {
-            let is_rejected = answer.rejections.iter().any(|(rejected, _)| *rejected == row);
-            let is_changed = segment.rows.get(row as usize).is_some_and(|row| judging.changed.contains_key(row));
-            !is_rejected && !is_changed
-        };
-        let new = answer.insights.iter().filter(|(row, _)| goes_on(*row));
-        let old = seen(judging, segment, old.map(|(_, row, insight)| (*row, insight)));
-        report.insights(&old, &seen(judging, segment, new.map(|(row, insight)| (*row, insight))));
+/// Compares the insights about logins.
+fn compare_insights(
+    judging: &Judging<'_>,
+    segment: &JudgedSegment,
+    predecessor: Option<usize>,
+    answer: &Answer,
+    report: &mut Report,
+) {
+    if segment.rejected_by.is_some() || answer.insights.is_empty() && segment.insights.is_empty() {
+        return;
     }
+    let old = segment.insights.iter().filter(|(place, ..)| Some(*place) == predecessor);
+    let goes_on = |row: u32| {
+        let is_rejected = answer.rejections.iter().any(|(rejected, _)| *rejected == row);
+        let is_changed = segment.rows.get(row as usize).is_some_and(|row| judging.changed.contains_key(row));
+        !is_rejected && !is_changed
+    };
+    let new = answer.insights.iter().filter(|(row, _)| goes_on(*row));
+    let old = seen(judging, segment, old.map(|(_, row, insight)| (*row, insight)));
+    report.insights(&old, &seen(judging, segment, new.map(|(row, insight)| (*row, insight))));
 }
 
 /// Insights about logins, by an id.

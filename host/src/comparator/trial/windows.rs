@@ -138,17 +138,17 @@ impl Past {
 fn generated(
     pipeline: &mut Pipeline,
     state: &mut PartitionState,
-    uses: &mut BTreeMap<String, Use>,
+    told: &mut BTreeMap<String, Use>,
 ) -> BTreeMap<String, SeenInsight> {
     let mut output = Output::default();
     // Nothing is waited for: in place of what fails there is an insight that says so.
     insight::generate(pipeline, state, &TotalsBoard::default(), &mut output).ok();
     for (place, (plugin, measured)) in pipeline.measured().enumerate() {
-        let used = used(uses, plugin);
+        let used = used(told, plugin);
         used.windows = measured.windows.into();
         used.failed_windows += output.failed_windows(place);
         let failures = output.failures.iter().filter(|failure| failure.plugin == place);
         failures.for_each(|failure| used.failed(&failure.reason));
     }
-    output.insights.iter().filter_map(SeenInsight::of).collect()
+    output.insights.into_iter().filter_map(SeenInsight::of).collect()
 }
