@@ -60,7 +60,7 @@ fn tried_on(old: &Arc<Chain>, new: &Arc<Chain>, payloads: &[Vec<u8>], size: usiz
         let mut output = Output::default();
         worker.pipeline.record(Some(trial.wanted()));
         worker.pipeline.process(&mut worker.partition, &messages, &totals, worker.now, &mut output);
-        trial.compare(&worker.pipeline.take_judged(0, &messages, &output).unwrap());
+        trial.compare(worker.pipeline.take_judged(0, &messages, &output).unwrap());
         if trial.failure().is_some() {
             break;
         }

@@ -86,7 +86,7 @@ fn run(
         let judged = pipeline.take_judged(0, &messages, &output);
         let handed_over = Instant::now();
         if let (Some(judged), Timed::Trying) = (judged, timed) {
-            trial.compare(&judged);
+            trial.compare(judged);
         }
         took += if timed == Timed::Trying { handed_over.elapsed() } else { handed_over - began };
     }

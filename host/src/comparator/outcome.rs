@@ -1,6 +1,7 @@
 //! What became of a message on one side, in a form that can be held against the other side.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use loginscope_login::{Logins, Schema, Value as Cell};
 use loginscope_wasm::Insight;
@@ -148,11 +149,16 @@ struct Head<'a> {
 }
 
 impl SeenInsight {
-    /// An insight about a login, the so-manieth of its kind, and its id.
-    pub fn about_login(offset: i64, number: usize, insight: &Insight) -> (String, Self) {
-        let Insight { kind, severity, data } = insight;
-        let document = format!("{{\"severity\":\"{severity:?}\",\"data\":{data}}}");
-        (format!("{offset}/{kind}/{number}"), Self { kind: kind.clone(), document })
+    /// Insights, each with what it is about, by an id.
+    pub fn by_id<'i>(insights: impl Iterator<Item = (i64, &'i Insight)>) -> BTreeMap<String, Self> {
+        let mut numbers: BTreeMap<(i64, &str), u32> = BTreeMap::new();
+        let seen = insights.map(|(about, Insight { kind, severity, data })| {
+            let number = numbers.entry((about, kind)).or_default();
+            *number += 1;
+            let document = format!("{{\"severity\":\"{severity:?}\",\"data\":{data}}}");
+            (format!("{about}/{kind}/{number}"), Self { kind: kind.clone(), document })
+        });
+        seen.collect()
     }
 
     /// An insight and its id.
@@ -177,8 +183,8 @@ impl SeenInsight {
 
 impl PartialEq for SeenInsight {
     fn eq(&self, other: &Self) -> bool {
-        let is_written_alike = self.kind == other.kind && self.without_plugin() == other.without_plugin();
-        is_written_alike && self.without_plugin().is_some() || self.values() == other.values()
+        let (one, another) = (self.without_plugin(), other.without_plugin());
+        self.document == other.document || one.is_some() && one == another || self.values() == other.values()
     }
 }
 
@@ -200,7 +206,7 @@ mod tests {
         assert_ne!(old, seen(r#"{"id":"t/0/1/k","plugin":"p@0.1.0","data":{"a":1,"b":3}}"#));
         let about = |data: &str| {
             let insight = Insight { kind: "k".to_owned(), severity: Severity::Low, data: data.to_owned() };
-            SeenInsight::about_login(7, 1, &insight)
+            SeenInsight::by_id(std::iter::once((7, &insight))).remove("7/k/1").unwrap()
         };
         assert_eq!(about("{}"), about("{ }"));
         assert_ne!(about("{}"), about(r#"{"a":1}"#));

@@ -443,7 +443,7 @@ impl Swapper {
                 return Err(changing());
             }
             if let Some(handed_over) = live.next_before(deadline.min(Instant::now() + SHADOW_LOOK)) {
-                trial.compare(&handed_over.batch);
+                trial.compare(handed_over.batch);
             }
         }
         Ok(trial.report().clone())

@@ -145,6 +145,11 @@ impl Chain {
         Ok(catalog.with_exact_distinct(self.catalog.exact_distinct()))
     }
 
+    /// The aggregates that a plugin declares.
+    pub fn declared(&self, plugin: &str) -> &[Definition] {
+        self.declared.iter().find(|(name, _)| name == plugin).map(|(_, definitions)| &**definitions).unwrap_or_default()
+    }
+
     /// The columns that the aggregates of some of its plugins are about, those that don't go by a field aside.
     pub fn slots_counted(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Slot> {
         let wanted = self.counted.iter().filter(|(plugin, _)| is_wanted(plugin));

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::batch::{Output, PartitionState, Pipeline, PluginFailure};
 use super::convert;
+use super::judged::JudgedWindow;
 use super::policy::OnFailure;
 use super::totals::TotalsBoard;
 
@@ -147,9 +148,19 @@ fn ask(
         let lent = std::mem::replace(&mut partition.state, spare);
         let view = Box::new(View { partition: lent, others: Arc::clone(others), plugin: Arc::clone(&name) });
         let (answer, view) = instance.generate(window, view);
+        let answers = pipeline.recording.as_ref().map(|recording| recording.answers(plugin, &*view));
         pipeline.spare = Some(std::mem::replace(&mut partition.state, view.partition));
+        let looked = |insights: &[wasm::Insight]| {
+            if let (Some(recording), Some(answers)) = (&mut pipeline.recording, answers) {
+                let (window, insights) = (window.clone(), insights.to_vec());
+                recording.looked(JudgedWindow { plugin, window, answers, insights });
+            }
+        };
         let reason = match answer {
-            Ok(insights) => return Ok(insights),
+            Ok(insights) => {
+                looked(&insights);
+                return Ok(insights);
+            }
             Err(failure) => failure.to_string(),
         };
         let failure = PluginFailure { plugin, reason, window: Some(window.number) };
@@ -158,10 +169,17 @@ fn ask(
             return Err(failure);
         }
         if fresh {
-            let data = serde_json::json!({ "reason": failure.reason }).to_string();
-            return Ok(vec![wasm::Insight { kind: "plugin_failed".to_owned(), severity: wasm::Severity::High, data }]);
+            let insights = vec![plugin_failed(&failure.reason)];
+            looked(&insights);
+            return Ok(insights);
         }
     }
+}
+
+/// What stands in the place of a generator's insights where it fails.
+pub(crate) fn plugin_failed(reason: &str) -> wasm::Insight {
+    let data = serde_json::json!({ "reason": reason }).to_string();
+    wasm::Insight { kind: "plugin_failed".to_owned(), severity: wasm::Severity::High, data }
 }
 
 /// What a generator reads: lent to the plugin's store for the time of the call.

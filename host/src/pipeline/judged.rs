@@ -4,10 +4,10 @@
 //! Keeping it costs a worker copies of the columns that are wanted, and is nothing at all while nobody wants any.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use loginscope_login::{Column, Logins, Slot};
-use loginscope_wasm::{Insight, Meter};
+use loginscope_wasm::{AggregateReader, Insight, Instance, Listing, Measured, Period, Summary, Window};
 
 use super::batch::{Message, Output, Pipeline};
 use super::chain::Chain;
@@ -19,12 +19,56 @@ pub struct Wanted {
     pub chain: Arc<Chain>,
     /// Of the decoded logins, these columns.
     pub slots: Vec<Slot>,
-    /// The time that these plugins take for logins, by their place in the chain.
+    /// The time that these plugins take, by their place in the chain.
     pub measured: Vec<usize>,
     /// What the enrichers were told and said.
     pub segments: bool,
+    /// What these insight generators were told and said.
+    pub windows: Vec<WantedWindows>,
     /// The messages, as there are fields to be read from them that the chain doesn't read.
     pub messages: bool,
+}
+
+/// What of an insight generator's windows is wanted.
+pub struct WantedWindows {
+    /// The plugin, by its place in the chain.
+    pub plugin: usize,
+    /// Its aggregates.
+    aggregates: Vec<String>,
+    /// What is to be known of them; all that can be, as long as nobody has said.
+    questions: Mutex<Option<Vec<Question>>>,
+}
+
+/// What a generator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Of this aggregate.
+    pub aggregate: String,
+    /// Over these logins.
+    pub period: Period,
+    /// Its entries, or else its summary.
+    pub entries: bool,
+}
+
+/// What it is told.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// All keys taken together, or why that can't be told.
+    Summary(Result<Summary, String>),
+    /// The entries, or why they can't be told.
+    Entries(Result<Listing, String>),
+}
+
+/// A window that a generator has looked at.
+pub struct JudgedWindow {
+    /// The generator, by its place in the chain.
+    pub plugin: usize,
+    /// The window.
+    pub window: Window,
+    /// What it could know.
+    pub answers: Vec<(Question, Answer)>,
+    /// What it has found; where it failed, an insight that says so.
+    pub insights: Vec<Insight>,
 }
 
 /// A batch that was judged.
@@ -43,8 +87,10 @@ pub struct JudgedBatch {
     pub output: Output,
     /// How the valid logins went through the enrichers.
     pub segments: Vec<JudgedSegment>,
+    /// The windows that it has completed, for each of the insight generators that are wanted.
+    pub windows: Vec<JudgedWindow>,
     /// What the plugins took for it whose time is wanted.
-    pub measured: Vec<(usize, Meter)>,
+    pub measured: Vec<(usize, Measured)>,
 }
 
 /// Some logins that went through the enrichers together.
@@ -94,8 +140,67 @@ pub(crate) fn cut(column: &Column, rows: &Range<usize>) -> Column {
 pub(super) struct Recording {
     wanted: Arc<Wanted>,
     pub(super) segments: Vec<JudgedSegment>,
+    windows: Vec<JudgedWindow>,
     /// What the plugins had taken before it whose time is wanted.
-    before: Vec<Meter>,
+    before: Vec<Measured>,
+}
+
+impl Recording {
+    /// What is to be known of a generator's window, from whoever told it.
+    pub(super) fn answers(&self, plugin: usize, reader: &impl AggregateReader) -> Vec<(Question, Answer)> {
+        let wanted = self.wanted.windows.iter().find(|wanted| wanted.plugin == plugin);
+        let questions = wanted.map(WantedWindows::questions).unwrap_or_default();
+        let answer = |question: &Question| {
+            let Question { aggregate, period, entries } = question;
+            if *entries {
+                Answer::Entries(reader.entries(aggregate, *period))
+            } else {
+                Answer::Summary(reader.summarize(aggregate, *period))
+            }
+        };
+        questions.into_iter().map(|question| (question.clone(), answer(&question))).collect()
+    }
+
+    /// A generator has looked at a window.
+    pub(super) fn looked(&mut self, window: JudgedWindow) {
+        if self.wanted.windows.iter().any(|wanted| wanted.plugin == window.plugin) {
+            self.windows.push(window);
+        }
+    }
+
+    /// A window isn't complete after all.
+    pub(super) fn forget_window(&mut self, number: Option<u64>) {
+        self.windows.retain(|window| Some(window.window.number) != number);
+    }
+}
+
+impl WantedWindows {
+    /// All that a plugin can know of these aggregates.
+    pub fn new(plugin: usize, aggregates: Vec<String>) -> Self {
+        Self { plugin, aggregates, questions: Mutex::default() }
+    }
+
+    /// This is enough to know, from now on.
+    pub fn ask(&self, questions: Vec<Question>) {
+        *self.questions.lock().unwrap_or_else(PoisonError::into_inner) = Some(questions);
+    }
+
+    fn questions(&self) -> Vec<Question> {
+        let said = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        said.clone().unwrap_or_else(|| {
+            let kinds = [
+                (Period::Current, false),
+                (Period::Current, true),
+                (Period::Previous, false),
+                (Period::Previous, true),
+            ];
+            let of = |aggregate: &String| {
+                let aggregate = aggregate.clone();
+                kinds.map(|(period, entries)| Question { aggregate: aggregate.clone(), period, entries })
+            };
+            self.aggregates.iter().flat_map(of).collect()
+        })
+    }
 }
 
 impl Pipeline {
@@ -108,18 +213,17 @@ impl Pipeline {
                 }
             }
             let before = self.taken(wanted).collect();
-            Recording { wanted: Arc::clone(wanted), segments: Vec::new(), before }
+            Recording { wanted: Arc::clone(wanted), segments: Vec::new(), windows: Vec::new(), before }
         });
     }
 
     /// What was kept of the last batch, of which these are the messages and this is what they came to.
     pub fn take_judged(&mut self, partition: i32, messages: &[Message<'_>], output: &Output) -> Option<JudgedBatch> {
-        let Recording { wanted, segments, before } = self.recording.take()?;
+        let Recording { wanted, segments, windows, before } = self.recording.take()?;
         let judged = output.stopped.as_ref().map_or(messages.len(), |stopped| stopped.message);
-        let took = |(before, now): (&Meter, Meter)| Meter {
-            cpu_time: now.cpu_time.saturating_sub(before.cpu_time),
-            rows: now.rows.saturating_sub(before.rows),
-            calls: now.calls.saturating_sub(before.calls),
+        let took = |(before, now): (&Measured, Measured)| Measured {
+            logins: now.logins.since(&before.logins),
+            windows: now.windows.since(&before.windows),
         };
         let measured = before.iter().zip(self.taken(&wanted)).map(took);
         Some(JudgedBatch {
@@ -135,14 +239,15 @@ impl Pipeline {
                 stopped: output.stopped.clone(),
                 ..Output::default()
             },
+            windows,
             segments: if wanted.segments { segments } else { Vec::new() },
             measured: wanted.measured.iter().copied().zip(measured).collect(),
         })
     }
 
     /// What the plugins have taken so far whose time is wanted.
-    fn taken(&self, wanted: &Wanted) -> impl Iterator<Item = Meter> {
-        let of = |plugin: &usize| self.instances.get(*plugin).map_or_else(Meter::default, |it| it.measured().logins);
+    fn taken(&self, wanted: &Wanted) -> impl Iterator<Item = Measured> {
+        let of = |plugin: &usize| self.instances.get(*plugin).map(Instance::measured).unwrap_or_default();
         wanted.measured.iter().map(of)
     }
 }

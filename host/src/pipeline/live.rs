@@ -147,7 +147,14 @@ mod tests {
 
     fn wanted(chain: &Arc<Chain>) -> Arc<Wanted> {
         let chain = Arc::clone(chain);
-        Arc::new(Wanted { chain, slots: Vec::new(), measured: Vec::new(), segments: false, messages: false })
+        Arc::new(Wanted {
+            chain,
+            slots: Vec::new(),
+            measured: Vec::new(),
+            segments: false,
+            windows: Vec::new(),
+            messages: false,
+        })
     }
 
     /// A worker's part, with messages of so many bytes in all. Answers whether there was room.

@@ -109,6 +109,9 @@ impl Passage<'_, '_> {
             // The login that completes the window waits with it; those before don't.
             self.partition.state.rollback();
             self.output.take_back(&mark);
+            if let Some(recording) = &mut self.pipeline.recording {
+                recording.forget_window(failure.window);
+            }
             match tried.rows {
                 [row] => self.stop(course, *row, failure),
                 rows => course.cutter.cut_before(rows.len().saturating_sub(1)),

@@ -286,12 +286,6 @@ fn seen<'i>(
     segment: &JudgedSegment,
     insights: impl Iterator<Item = (u32, &'i Insight)>,
 ) -> BTreeMap<String, SeenInsight> {
-    let mut numbers: BTreeMap<(u32, &str), usize> = BTreeMap::new();
-    let seen = insights.filter_map(|(row, insight)| {
-        let number = numbers.entry((row, &insight.kind)).or_default();
-        *number += 1;
-        let place = judging.place(*segment.rows.get(row as usize)?);
-        Some(SeenInsight::about_login(place.offset, *number, insight))
-    });
-    seen.collect()
+    let about = |row: u32| segment.rows.get(row as usize).map(|row| judging.place(*row).offset);
+    SeenInsight::by_id(insights.filter_map(|(row, insight)| Some((about(row)?, insight))))
 }

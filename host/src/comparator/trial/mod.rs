@@ -1,16 +1,18 @@
 //! Plugins that differ from those that serve, tried on what the workers make of live logins.
 //!
 //! What the serving plugins say, the workers have just found out, so only what differs is run: a validator on the logins that came to the
-//! one that it replaces, an enricher on those that went on and with the same past, and one behind it that reads what has become another
-//! value. Where a plugin wants to know of a past that the workers don't keep, or looks at windows, the same logins are counted here, from
-//! nothing, and both the old and the new one are told of that: what differs is the plugin then, and not the past. Two things aren't followed:
-//! what those behind a validator would make of a login that only the new one lets through, and insights of generators that
-//! don't differ themselves.
+//! one that it replaces; an enricher on those that went on and with the same past, and one behind it that reads what has become another
+//! value; an insight generator on the windows that the workers complete. Where a plugin wants to know of a past that the workers don't keep,
+//! the same logins are counted here, from nothing, and both the old and the new one are told of that: what differs is the plugin then, and
+//! not the past. Two things aren't followed: what those behind a validator would make of a login that only the new one lets
+//! through, and insights of generators that don't differ themselves.
 //!
-//! - [`verdicts`]: validators. [`enrichers`]: enrichers, with [`bisect`] where one fails. [`windows`]: insight generators, and the past.
+//! - [`verdicts`]: validators. [`enrichers`]: enrichers, with [`bisect`] where one fails. [`windows`]: insight generators.
+//! - [`past`]: what is counted here, and the generators that look at it.
 
 mod bisect;
 mod enrichers;
+mod past;
 mod verdicts;
 mod windows;
 
@@ -28,8 +30,9 @@ use crate::pipeline::judged::{JudgedBatch, Wanted};
 use crate::pipeline::recent::RecentBatch;
 use crate::pipeline::{Chain, ChainError, Rejected, Stage};
 use enrichers::Enrichers;
+use past::Past;
 use verdicts::Verdicts;
-use windows::Past;
+use windows::Windows;
 
 /// A chain that differs from the one that serves, in some plugins.
 pub struct Trial {
@@ -40,6 +43,7 @@ pub struct Trial {
     decoding: Option<Decoding>,
     verdicts: Verdicts,
     enrichers: Enrichers,
+    windows: Windows,
     past: Option<Past>,
     report: Report,
 }
@@ -65,14 +69,15 @@ impl Trial {
         setting: &Setting,
         tolerance: Tolerance,
     ) -> Result<Self, ChainError> {
-        let verdicts = Verdicts::new(old, new);
+        let (verdicts, windows) = (Verdicts::new(old, new), Windows::new(old, new));
         let past = Past::new(old, new, setting)?;
         let mut enrichers = new.enrichers.iter().filter_map(|enricher| new.plugins.get(enricher.plugin));
         let wanted = wanted(old, new, past.is_some() || enrichers.any(|plugin| is_tried(old, plugin)));
         let enrichers = Enrichers::new(old, new, &wanted.slots, past.is_some());
         let decoding = wanted.messages.then(|| Decoding::new(new)).transpose()?;
         let (old, new, report) = (Arc::clone(old), Arc::clone(new), Report::default());
-        Ok(Self { old, new, tolerance, wanted: Arc::new(wanted), decoding, verdicts, enrichers, past, report })
+        let wanted = Arc::new(wanted);
+        Ok(Self { old, new, tolerance, wanted, decoding, verdicts, enrichers, windows, past, report })
     }
 
     /// What is to be known of the batches.
@@ -81,9 +86,14 @@ impl Trial {
     }
 
     /// Tries the plugins on a batch. One that fails is asked no more about it when it is certain that it fails too often.
-    pub fn compare(&mut self, batch: &JudgedBatch) {
+    pub fn compare(&mut self, mut batch: JudgedBatch) {
         self.report.messages += batch.messages as u64;
-        self.count_old(batch);
+        self.count_old(&batch);
+        self.windows.look(&self.wanted, &mut batch, &mut self.report, &self.tolerance);
+        self.compare_logins(&batch);
+    }
+
+    fn compare_logins(&mut self, batch: &JudgedBatch) {
         let decoded = self.decoding.as_mut().zip(batch.recent.as_ref());
         let logins = decoded.map_or(&batch.logins, |(decoding, messages)| decoding.decode(messages));
         let rejected = batch.output.rejected.iter().filter_map(|(message, rejected)| {
@@ -120,10 +130,11 @@ impl Trial {
         for (place, meter) in &batch.measured {
             let Some(plugin) = self.old.plugins.get(*place) else { continue };
             let used = used(&mut self.report.old, plugin);
-            used.logins.add(*meter);
+            used.logins.add(meter.logins);
+            used.windows.add(meter.windows);
             used.failed_logins += batch.output.failed_logins(*place);
-            let failures = batch.output.failures.iter();
-            for failure in failures.filter(|failure| failure.plugin == *place && failure.window.is_none()) {
+            used.failed_windows += batch.output.failed_windows(*place);
+            for failure in batch.output.failures.iter().filter(|failure| failure.plugin == *place) {
                 used.failed(&failure.reason);
             }
         }
@@ -220,7 +231,8 @@ fn wanted(old: &Arc<Chain>, new: &Chain, segments: bool) -> Wanted {
     slots.sort_unstable();
     slots.dedup();
     let measured = tried.iter().filter_map(|plugin| predecessor(old, plugin)).collect();
-    Wanted { chain: Arc::clone(old), slots, measured, segments, messages }
+    let windows = windows::wanted(old, new);
+    Wanted { chain: Arc::clone(old), slots, measured, segments, windows, messages }
 }
 
 /// Reads the fields of messages that the workers don't read.

@@ -1,154 +1,178 @@
-//! The past that is kept here: the logins that the serving plugins accept, counted from nothing, for the plugins that differ; and insight
-//! generators that differ, which look at its windows together with those in their place.
+//! Insight generators that differ, on the windows that the workers complete: each is told what the workers know, also of other partitions,
+//! and held against what the one in its place has found.
+//!
+//! What it wants to know is learnt from what it asks for: at first the workers tell all that can be told of its aggregates, then only that. A
+//! window of which it asks something else is left out, and that is told of the next ones.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::Arc;
+use std::cell::RefCell;
 
-use loginscope_state::{Catalog, Partition};
-use loginscope_wasm::{Plugin, Role};
+use loginscope_wasm::{AggregateReader, Failure, Insight, Instance, Listing, Period, Plugin, Role, Summary, Window};
 
-use super::super::Setting;
 use super::super::outcome::SeenInsight;
-use super::super::report::{Report, Use};
-use super::enrichers::is_told_here;
+use super::super::report::{Report, Tolerance};
 use super::{is_tried, predecessor, used};
-use crate::pipeline::batch::{PartitionState, Partitions};
-use crate::pipeline::insight;
-use crate::pipeline::judged::{JudgedBatch, JudgedSegment};
-use crate::pipeline::{Chain, ChainError, Output, Pipeline, TotalsBoard};
+use crate::pipeline::Chain;
+use crate::pipeline::insight::plugin_failed;
+use crate::pipeline::judged::{Answer, JudgedBatch, JudgedWindow, Question, Wanted, WantedWindows};
 
-/// What is kept of each partition.
-pub(super) struct Past {
-    setting: Setting,
-    catalog: Arc<Catalog>,
-    partitions: Partitions,
-    /// Whether logins go one by one.
-    one_by_one: bool,
-    /// The generators in the place of those that differ.
-    old: Pipeline,
-    /// The generators that differ.
-    new: Pipeline,
-    /// The rejected messages of the batch at hand before this one have been counted.
-    counted: usize,
+/// From how many windows it is learnt what a generator wants to know.
+const LEARNING: u32 = 10;
+
+/// The generators that differ.
+pub(super) struct Windows {
+    tried: Vec<Generator>,
 }
 
-impl Past {
-    /// None where nobody wants to know of one.
-    pub(super) fn new(old: &Arc<Chain>, new: &Arc<Chain>, setting: &Setting) -> Result<Option<Self>, ChainError> {
-        let tried: Vec<&Plugin> = new.plugins.iter().filter(|plugin| is_tried(old, plugin)).collect();
-        let generates = |plugin: &&Plugin| plugin.declaration(Role::InsightGenerator).is_some();
-        let generators: Vec<Plugin> = tried.iter().copied().filter(generates).cloned().collect();
-        let before = generators.iter().filter_map(|plugin| old.plugins.get(predecessor(old, plugin)?));
-        let before: Vec<Plugin> = before.filter(generates).cloned().collect();
-        let mut enrichers = new.enrichers.iter();
-        let tells_enrichers = enrichers.any(|enricher| {
-            let plugin = new.plugins.get(enricher.plugin);
-            plugin.is_some_and(|plugin| is_tried(old, plugin)) && is_told_here(old, new, enricher)
+struct Generator {
+    instance: Instance,
+    /// The plugin of the old chain in its place.
+    predecessor: usize,
+    /// What it has asked so far.
+    asked: Vec<Question>,
+    /// How many windows it has looked at.
+    windows: u32,
+}
+
+/// What the workers tell of a window.
+struct Told {
+    answers: Vec<(Question, Answer)>,
+    asked: RefCell<Vec<Question>>,
+}
+
+/// The plugin in the place of a generator, where the workers know all that the generator may want to know.
+pub(super) fn told_by_workers(old: &Chain, new: &Chain, plugin: &Plugin) -> Option<usize> {
+    plugin.declaration(Role::InsightGenerator)?;
+    let place = predecessor(old, plugin)?;
+    old.plugins.get(place)?.declaration(Role::InsightGenerator)?;
+    let known = old.declared(plugin.name());
+    new.declared(plugin.name()).iter().all(|definition| known.contains(definition)).then_some(place)
+}
+
+/// The windows that are to be known of to try the generators that differ.
+pub(super) fn wanted(old: &Chain, new: &Chain) -> Vec<WantedWindows> {
+    let tried = new.plugins.iter().filter(|plugin| is_tried(old, plugin));
+    let wanted = tried.filter_map(|plugin| {
+        let names = new.declared(plugin.name()).iter().map(|definition| definition.name.clone());
+        Some(WantedWindows::new(told_by_workers(old, new, plugin)?, names.collect()))
+    });
+    wanted.collect()
+}
+
+impl Windows {
+    pub(super) fn new(old: &Chain, new: &Chain) -> Self {
+        let tried = new.plugins.iter().filter(|plugin| is_tried(old, plugin));
+        let generators = tried.filter_map(|plugin| {
+            let predecessor = told_by_workers(old, new, plugin)?;
+            let mut instance = plugin.instance();
+            instance.measure(true);
+            Some(Generator { instance, predecessor, asked: Vec::new(), windows: 0 })
         });
-        if generators.is_empty() && before.is_empty() && !tells_enrichers {
-            return Ok(None);
-        }
-        let pipeline = |chain: &Chain, plugins| {
-            let pipeline = Pipeline::new(Arc::new(chain.only(plugins)?), setting.limits)?;
-            let mut pipeline = pipeline.without_stops().without_breakers();
-            pipeline.measure(true);
-            Ok::<_, ChainError>(pipeline)
-        };
-        Ok(Some(Self {
-            setting: setting.clone(),
-            catalog: Arc::new(new.catalog_of(|name| tried.iter().any(|plugin| plugin.name() == name))?),
-            partitions: Partitions::new(),
-            one_by_one: new.one_by_one,
-            old: pipeline(old, before)?,
-            new: pipeline(new, generators)?,
-            counted: 0,
-        }))
+        Self { tried: generators.collect() }
     }
 
-    /// Another batch is at hand.
-    pub(super) fn begin(&mut self) {
-        self.counted = 0;
-    }
-
-    /// Hands the logins of a segment over in pieces that don't go over the end of a window here, to be counted, and has the
-    /// generators look at each window that is complete.
-    pub(super) fn pieces(
+    /// Has them look at the windows that a batch has completed, until one fails too often.
+    pub(super) fn look(
         &mut self,
-        batch: &JudgedBatch,
-        segment: &JudgedSegment,
+        wanted: &Wanted,
+        batch: &mut JudgedBatch,
         report: &mut Report,
-        mut count: impl FnMut(&mut PartitionState, &JudgedSegment, &mut Report),
+        tolerance: &Tolerance,
     ) {
-        let mut first = 0;
-        while first < segment.rows.len() {
-            let mut state = self.take(batch.partition);
-            let most = if self.one_by_one { 1 } else { state.state.room() };
-            let range = first..segment.rows.len().min(first + most);
-            first = range.end;
-            self.count_rejected(batch, segment, &range, &mut state);
-            if range.len() == segment.rows.len() {
-                count(&mut state, segment, report);
-            } else {
-                count(&mut state, &segment.part(range), report);
+        for window in std::mem::take(&mut batch.windows) {
+            let tried = self.tried.iter_mut().find(|tried| tried.predecessor == window.plugin);
+            if let Some(tried) = tried.filter(|_| report.failure(tolerance).is_none()) {
+                let wanted = wanted.windows.iter().find(|wanted| wanted.plugin == window.plugin);
+                tried.look(window, wanted, report);
             }
-            if state.state.completed_window().is_some() {
-                self.look(&mut state, report);
-                state.state.begin_next_window();
-            }
-            self.partitions.insert(batch.partition, state);
         }
-    }
-
-    /// What is kept of a partition.
-    fn take(&mut self, number: i32) -> PartitionState {
-        self.partitions.remove(&number).unwrap_or_else(|| PartitionState {
-            topic: Arc::clone(&self.setting.topic),
-            number,
-            has_siblings: false,
-            state: Box::new(Partition::new(Arc::clone(&self.catalog), self.setting.insight_every)),
-        })
-    }
-
-    /// Counts the rejected messages before the last of some logins.
-    fn count_rejected(
-        &mut self,
-        batch: &JudgedBatch,
-        segment: &JudgedSegment,
-        range: &Range<usize>,
-        state: &mut PartitionState,
-    ) {
-        let last = segment.rows.get(range.clone()).and_then(<[u32]>::last);
-        let last = last.and_then(|row| batch.row_messages.get(*row as usize));
-        let (Some(last), None) = (last, segment.rejected_by) else { return };
-        let until = |message: usize| batch.output.rejected.partition_point(|(rejected, _)| *rejected < message);
-        state.state.count_rejected(until(*last).saturating_sub(until(self.counted)) as u64);
-        self.counted = *last;
-    }
-
-    /// Has the generators look at a window.
-    fn look(&mut self, state: &mut PartitionState, report: &mut Report) {
-        let old = generated(&mut self.old, state, &mut report.old);
-        let new = generated(&mut self.new, state, &mut report.new);
-        report.insights(&old, &new);
     }
 }
 
-/// The insights of a window, by id.
-fn generated(
-    pipeline: &mut Pipeline,
-    state: &mut PartitionState,
-    told: &mut BTreeMap<String, Use>,
-) -> BTreeMap<String, SeenInsight> {
-    let mut output = Output::default();
-    // Nothing is waited for: in place of what fails there is an insight that says so.
-    insight::generate(pipeline, state, &TotalsBoard::default(), &mut output).ok();
-    for (place, (plugin, measured)) in pipeline.measured().enumerate() {
-        let used = used(told, plugin);
-        used.windows = measured.windows.into();
-        used.failed_windows += output.failed_windows(place);
-        let failures = output.failures.iter().filter(|failure| failure.plugin == place);
-        failures.for_each(|failure| used.failed(&failure.reason));
+impl Generator {
+    fn look(&mut self, window: JudgedWindow, wanted: Option<&WantedWindows>, report: &mut Report) {
+        let known = self.asked.len();
+        let JudgedWindow { window, answers, insights, .. } = window;
+        let (said, failures, is_known) = self.generate(&window, answers, report);
+        self.windows += 1;
+        let is_new = self.windows == LEARNING || self.windows > LEARNING && self.asked.len() > known;
+        if let (true, Some(wanted)) = (is_new, wanted) {
+            wanted.ask(self.asked.clone());
+        }
+        if !is_known {
+            return;
+        }
+        let used = used(&mut report.new, self.instance.plugin());
+        for failure in &failures {
+            used.failed(&failure.to_string());
+        }
+        used.failed_windows += u64::from(!failures.is_empty());
+        let about = |insights: &[Insight]| {
+            SeenInsight::by_id(insights.iter().map(|insight| (window.number.cast_signed(), insight)))
+        };
+        report.insights(&about(&insights), &about(&said));
     }
-    output.insights.into_iter().filter_map(SeenInsight::of).collect()
+
+    /// What it finds, also where it fails, and whether it was told all that it wanted to know. A failure on an instance that has served other
+    /// calls is tried again on a fresh one.
+    fn generate(
+        &mut self,
+        window: &Window,
+        answers: Vec<(Question, Answer)>,
+        report: &mut Report,
+    ) -> (Vec<Insight>, Vec<Failure>, bool) {
+        let mut failures = Vec::new();
+        let mut told = Box::new(Told { answers, asked: RefCell::default() });
+        loop {
+            let was_fresh = self.instance.is_fresh();
+            let (said, back) = self.instance.generate(window, told);
+            told = back;
+            used(&mut report.new, self.instance.plugin()).windows.add(self.instance.take_measured().windows);
+            let asked = told.asked.take();
+            let is_known = asked.iter().all(|asked| told.answers.iter().any(|(question, _)| question == asked));
+            for question in asked {
+                if !self.asked.contains(&question) {
+                    self.asked.push(question);
+                }
+            }
+            match said {
+                Ok(insights) => return (insights, failures, is_known),
+                Err(failure) => {
+                    let insights = vec![plugin_failed(&failure.to_string())];
+                    failures.push(failure);
+                    if was_fresh || !is_known {
+                        return (insights, failures, is_known);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Told {
+    fn answer(&self, aggregate: &str, period: Period, entries: bool) -> Result<&Answer, String> {
+        let is_it = |question: &Question| {
+            question.entries == entries && question.period == period && question.aggregate == aggregate
+        };
+        if !self.asked.borrow().iter().any(is_it) {
+            self.asked.borrow_mut().push(Question { aggregate: aggregate.to_owned(), period, entries });
+        }
+        let answer = self.answers.iter().find(|(question, _)| is_it(question));
+        answer.map(|(_, answer)| answer).ok_or_else(|| format!("`{aggregate}` isn't known yet"))
+    }
+}
+
+impl AggregateReader for Told {
+    fn summarize(&self, aggregate: &str, period: Period) -> Result<Summary, String> {
+        match self.answer(aggregate, period, false)? {
+            Answer::Summary(summary) => summary.clone(),
+            Answer::Entries(_) => Err(format!("`{aggregate}` isn't known yet")),
+        }
+    }
+
+    fn entries(&self, aggregate: &str, period: Period) -> Result<Listing, String> {
+        match self.answer(aggregate, period, true)? {
+            Answer::Entries(entries) => entries.clone(),
+            Answer::Summary(_) => Err(format!("`{aggregate}` isn't known yet")),
+        }
+    }
 }
