@@ -139,13 +139,20 @@ pub(crate) fn cut(column: &Column, rows: &Range<usize>) -> Column {
 /// What is kept of the batch at hand.
 pub(super) struct Recording {
     wanted: Arc<Wanted>,
-    pub(super) segments: Vec<JudgedSegment>,
+    segments: Vec<JudgedSegment>,
     windows: Vec<JudgedWindow>,
     /// What the plugins had taken before it whose time is wanted.
     before: Vec<Measured>,
 }
 
 impl Recording {
+    /// Some logins have gone through the enrichers, or the first of them came to one that rejected it.
+    pub(super) fn segment(&mut self, judged: impl FnOnce() -> JudgedSegment) {
+        if self.wanted.segments {
+            self.segments.push(judged());
+        }
+    }
+
     /// What is to be known of a generator's window, from whoever told it.
     pub(super) fn answers(&self, plugin: usize, reader: &impl AggregateReader) -> Vec<(Question, Answer)> {
         let wanted = self.wanted.windows.iter().find(|wanted| wanted.plugin == plugin);
@@ -240,7 +247,7 @@ impl Pipeline {
                 ..Output::default()
             },
             windows,
-            segments: if wanted.segments { segments } else { Vec::new() },
+            segments,
             measured: wanted.measured.iter().copied().zip(measured).collect(),
         })
     }
@@ -249,5 +256,45 @@ impl Pipeline {
     fn taken(&self, wanted: &Wanted) -> impl Iterator<Item = Measured> {
         let of = |plugin: &usize| self.instances.get(*plugin).map(Instance::measured).unwrap_or_default();
         wanted.measured.iter().map(of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_can_be_told_is_wanted_until_somebody_says_what_is() {
+        let wanted = WantedWindows::new(0, vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(wanted.questions().len(), 8);
+        let asked = Question { aggregate: "b".to_owned(), period: Period::Current, entries: true };
+        wanted.ask(vec![asked.clone()]);
+        assert_eq!(wanted.questions(), [asked]);
+    }
+
+    #[test]
+    fn a_part_of_a_segment_has_what_belongs_to_its_logins() {
+        let column = |values: [i64; 3]| {
+            let mut column = Column::empty(loginscope_login::FieldType::Integer);
+            values.into_iter().for_each(|value| column.push(loginscope_login::Value::Integer(value)));
+            column
+        };
+        let insight = |data: &str| Insight {
+            kind: "k".to_owned(),
+            severity: loginscope_wasm::Severity::Low,
+            data: data.to_owned(),
+        };
+        let segment = JudgedSegment {
+            rows: vec![2, 5, 6],
+            histories: vec![vec![column([1, 2, 3])]],
+            enrichments: vec![Vec::new(), vec![column([4, 5, 6])]],
+            insights: vec![(1, 0, insight("{}")), (1, 2, insight("[]"))],
+            ..JudgedSegment::default()
+        };
+        let part = segment.part(1..3);
+        assert_eq!(part.rows, [5, 6]);
+        assert_eq!(part.histories[0][0].value(1), loginscope_login::Value::Integer(3));
+        assert_eq!(part.enrichments[1][0].value(0), loginscope_login::Value::Integer(5));
+        assert_eq!(part.insights, [(1, 1, insight("[]"))]);
     }
 }

@@ -128,7 +128,7 @@ impl Passage<'_, '_> {
         }
         self.bypass(tried);
         if let Some(recording) = &mut self.pipeline.recording {
-            recording.segments.push(course.segment.take_judged(tried.without));
+            recording.segment(|| course.segment.take_judged(tried.without));
         }
         course.cutter.passed(tried.rows.len());
         course.failed.clear();
@@ -196,7 +196,7 @@ impl Passage<'_, '_> {
         if let Some(row) = tried.rows.first() {
             self.bypass(Tried { rows: std::slice::from_ref(row), ..tried });
             if let (Some(recording), Some(plugin)) = (&mut self.pipeline.recording, rejected.plugin) {
-                recording.segments.push(course.segment.judged_first(tried.without, plugin));
+                recording.segment(|| course.segment.judged_first(tried.without, plugin));
             }
             self.pipeline.reject_row(*row, rejected);
         }
