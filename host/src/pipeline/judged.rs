@@ -276,7 +276,9 @@ mod tests {
     fn a_part_of_a_segment_has_what_belongs_to_its_logins() {
         let column = |values: [i64; 3]| {
             let mut column = Column::empty(loginscope_login::FieldType::Integer);
-            values.into_iter().for_each(|value| column.push(loginscope_login::Value::Integer(value)));
+            for value in values {
+                column.push(loginscope_login::Value::Integer(value));
+            }
             column
         };
         let insight = |data: &str| Insight {
