@@ -153,24 +153,35 @@ impl Recording {
         }
     }
 
-    /// What is to be known of a generator's window, from whoever told it.
-    pub(super) fn answers(&self, plugin: usize, reader: &impl AggregateReader) -> Vec<(Question, Answer)> {
+    /// Whether something is to be known of a generator's windows.
+    pub(super) fn wants_windows_of(&self, plugin: usize) -> bool {
+        self.wanted.windows.iter().any(|wanted| wanted.plugin == plugin)
+    }
+
+    /// What is to be known of a generator's window: what it was told itself, and what else its reader can tell.
+    pub(super) fn answers(
+        &self,
+        plugin: usize,
+        reader: &impl AggregateReader,
+        told: &[(Question, Answer)],
+    ) -> Vec<(Question, Answer)> {
         let wanted = self.wanted.windows.iter().find(|wanted| wanted.plugin == plugin);
         let questions = wanted.map(WantedWindows::questions).unwrap_or_default();
-        let answer = |question: &Question| {
-            let Question { aggregate, period, entries } = question;
-            if *entries {
-                Answer::Entries(reader.entries(aggregate, *period))
-            } else {
-                Answer::Summary(reader.summarize(aggregate, *period))
-            }
+        let answer = |question: Question| {
+            let known = told.iter().find(|(known, _)| *known == question).map(|(_, answer)| answer.clone());
+            let Question { aggregate, period, entries } = &question;
+            let answer = known.unwrap_or_else(|| match entries {
+                true => Answer::Entries(reader.entries(aggregate, *period)),
+                false => Answer::Summary(reader.summarize(aggregate, *period)),
+            });
+            (question, answer)
         };
-        questions.into_iter().map(|question| (question.clone(), answer(&question))).collect()
+        questions.into_iter().map(answer).collect()
     }
 
     /// A generator has looked at a window.
     pub(super) fn looked(&mut self, window: JudgedWindow) {
-        if self.wanted.windows.iter().any(|wanted| wanted.plugin == window.plugin) {
+        if self.wants_windows_of(window.plugin) {
             self.windows.push(window);
         }
     }
