@@ -2,7 +2,7 @@
 //!
 //! Each side has a state of its own, which begins empty and counts what is compared, so that both know the same past. Limits are
 //! on; a plugin that fails costs what it would cost in service, but nothing waits for it. Nothing here knows where messages come from: a sample of
-//! recent ones, live ones beside the workers, or a topic's history.
+//! recent ones, or a topic's history.
 //!
 //! - [`outcome`]: what became of a message on one side.
 //! - [`trial`]: the same for live messages, without doing again what the workers do.

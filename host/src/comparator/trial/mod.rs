@@ -7,8 +7,8 @@
 //! not the past. Two things aren't followed: what those behind a validator would make of a login that only the new one lets
 //! through, and insights of generators that don't differ themselves.
 //!
-//! - [`verdicts`]: validators. [`enrichers`]: enrichers, with [`bisect`] where one fails. [`windows`]: insight generators.
-//! - [`past`]: what is counted here, and the generators that look at it.
+//! - `verdicts`: validators. `enrichers`: enrichers, with `bisect` where one fails. `windows`: insight generators.
+//! - `past`: what is counted here, and the generators that look at it.
 
 mod bisect;
 mod enrichers;
