@@ -5,6 +5,7 @@
 //! window of which it asks something else is left out, and that is told of the next ones.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use loginscope_wasm::{AggregateReader, Failure, Insight, Instance, Listing, Period, Plugin, Role, Summary, Window};
 
@@ -27,7 +28,9 @@ struct Generator {
     instance: Instance,
     /// The plugin of the old chain in its place.
     predecessor: usize,
-    /// What it has asked so far.
+    /// Its aggregates.
+    aggregates: Arc<[String]>,
+    /// What it has asked about them so far.
     asked: Vec<Question>,
     /// How many windows it has looked at.
     windows: u32,
@@ -35,6 +38,7 @@ struct Generator {
 
 /// What the workers tell of a window.
 struct Told {
+    aggregates: Arc<[String]>,
     answers: Vec<(Question, Answer)>,
     asked: RefCell<Vec<Question>>,
 }
@@ -65,7 +69,8 @@ impl Windows {
             let predecessor = told_by_workers(old, new, plugin)?;
             let mut instance = plugin.instance();
             instance.measure(true);
-            Some(Generator { instance, predecessor, asked: Vec::new(), windows: 0 })
+            let aggregates = new.declared(plugin.name()).iter().map(|definition| definition.name.clone()).collect();
+            Some(Generator { instance, predecessor, aggregates, asked: Vec::new(), windows: 0 })
         });
         Self { tried: generators.collect() }
     }
@@ -121,7 +126,7 @@ impl Generator {
         report: &mut Report,
     ) -> (Vec<Insight>, Vec<Failure>, bool) {
         let mut failures = Vec::new();
-        let mut told = Box::new(Told { answers, asked: RefCell::default() });
+        let mut told = Box::new(Told { aggregates: Arc::clone(&self.aggregates), answers, asked: RefCell::default() });
         loop {
             let was_fresh = self.instance.is_fresh();
             let (said, back) = self.instance.generate(window, told);
@@ -150,6 +155,10 @@ impl Generator {
 
 impl Told {
     fn answer(&self, aggregate: &str, period: Period, entries: bool) -> Result<&Answer, String> {
+        // It can ask for anything, but there is nothing to be learnt of it.
+        if !self.aggregates.iter().any(|known| known == aggregate) {
+            return Err(format!("there is no aggregate `{aggregate}`"));
+        }
         let is_it = |question: &Question| {
             question.entries == entries && question.period == period && question.aggregate == aggregate
         };
@@ -174,5 +183,24 @@ impl AggregateReader for Told {
             Answer::Entries(entries) => entries.clone(),
             Answer::Summary(_) => Err(format!("`{aggregate}` isn't known yet")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_of_an_aggregate_is_learnt_and_what_is_none_is_not() {
+        let question = |entries| Question { aggregate: "a".to_owned(), period: Period::Current, entries };
+        let summary = Summary { keys: 1, sum: 2, approximate: false };
+        let told = Told {
+            aggregates: Arc::from(["a".to_owned()]),
+            answers: vec![(question(false), Answer::Summary(Ok(summary)))],
+            asked: RefCell::default(),
+        };
+        assert_eq!(told.summarize("a", Period::Current), Ok(summary));
+        assert!(told.entries("a", Period::Current).is_err() && told.entries("b", Period::Current).is_err());
+        assert_eq!(told.asked.take(), [question(false), question(true)]);
     }
 }
