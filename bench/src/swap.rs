@@ -31,11 +31,11 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// How often each of the default plugins is saved anew.
 const SAVES: usize = 5;
 
-/// On how many logins a plugin is tried.
-const SHADOWED: u64 = 100_000;
+/// For how long a plugin is tried on live logins at a time; before and after that, it is looked for as long at what the process takes without.
+const SHADOWED: Duration = Duration::from_secs(5);
 
-/// How long it is looked at what the process takes when nothing is swapped.
-const QUIET: Duration = Duration::from_secs(10);
+/// How often each of the default plugins is tried on live logins.
+const SHADOWS: usize = 5;
 
 /// How long a swap may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -122,17 +122,22 @@ impl<'a> Swapping<'a> {
             count.clone(),
         );
         row("saved file → serving, compiled before, ms", shown(Summary::of(known.iter().copied()), 0), count);
-        let [quiet, shadowed, report] = self.shadow()?;
-        row("CPU a login, µs", format!("{quiet:.2}"), format!("{} s", QUIET.as_secs()));
-        row("CPU a login more while it is shadowed, µs", format!("{shadowed:.2}"), grouped(SHADOWED));
-        row("of which the new plugin itself, µs", format!("{report:.2}"), grouped(SHADOWED));
+        for name in PLUGINS {
+            let Shadowed { quiet, more, own, ratio, logins } = self.shadow(bench, name)?;
+            let of = format!("{SHADOWS} × {}", grouped(logins));
+            let name = name.trim_end_matches(".wasm");
+            row("CPU a login, µs", shown(quiet, 2), of.clone());
+            row(&format!("more while another {name} is shadowed, µs"), shown(more, 2), of.clone());
+            row("of which that plugin itself, µs", shown(own, 2), of.clone());
+            row("so many times as much", shown(ratio, 1), of);
+        }
         let before = self.running.resident_bytes()?;
         let swaps = bench.options.swaps();
         let mut after_warm_up = before;
         for swap in 0..swaps {
             self.stop.check()?;
             self.running.check_alive()?;
-            self.control.deploy(&version_of(PLUGINS[0], swap % 2)?, 0)?;
+            self.control.deploy(&version_of(PLUGINS[0], swap % 2)?, 0, false)?;
             if swap == swaps / 10 {
                 after_warm_up = self.running.resident_bytes()?;
             }
@@ -191,34 +196,73 @@ impl<'a> Swapping<'a> {
         Ok(saved.elapsed().as_secs_f64() * 1e3)
     }
 
-    /// The CPU time in microseconds that a login takes; that it takes more while it is shadowed; and that the new plugin says it takes.
-    fn shadow(&self) -> Result<[f64; 3]> {
-        let spent = |time: Duration| -> Result<(f64, f64)> {
-            let (cpu, judged) = (self.running.cpu()?, self.control.judged()?);
-            self.stop.pass(time)?;
-            Ok((self.running.cpu()?.saturating_sub(cpu).as_secs_f64() * 1e6, self.control.judged()? - judged))
+    /// What it takes to try another version of a plugin on live logins.
+    fn shadow(&self, bench: &Bench<'_>, name: &str) -> Result<Shadowed> {
+        let version = self.new_version(name)?;
+        let logins = u64::from(bench.options.rates().first().copied().unwrap_or(1)) * SHADOWED.as_secs();
+        let try_out = |shadow: u64| self.control.deploy(&version, shadow, true);
+        // It is compiled by then, and has been looked at.
+        try_out(1)?;
+        let quiet = || {
+            let (cpu, judged) =
+                self.spent(|| self.stop.pass(SHADOWED).map(|()| Value::Null)).map(|(spent, _)| spent)?;
+            anyhow::Ok(cpu / judged.max(1.0))
         };
-        let (cpu, judged) = spent(QUIET)?;
-        let quiet = cpu / judged.max(1.0);
-        let version = self.new_version(PLUGINS[0])?;
-        let (before, judged_before) = (self.running.cpu()?, self.control.judged()?);
-        let answer = self.control.deploy(&version, SHADOWED)?;
-        let cpu = self.running.cpu()?.saturating_sub(before).as_secs_f64() * 1e6;
-        let usual = (self.control.judged()? - judged_before) * quiet;
-        let told = |what: &str| {
-            let value = answer.pointer(&format!("/report/{what}")).and_then(Value::as_f64);
-            value.with_context(|| format!("the answer doesn't tell {what}"))
-        };
-        let own = "new/validate-logins/logins";
-        let (compared, rows) = (told("messages")?, told(&format!("{own}/rows"))?);
-        let own = told(&format!("{own}/cpu_seconds"))? / rows * 1e6;
-        Ok([quiet, (cpu - usual) / compared, own])
+        let (mut figures, mut before) = ([const { Vec::new() }; 4], quiet()?);
+        for _ in 0..SHADOWS {
+            // What trying it on the messages that came last takes, and all else that doesn't go by the logins.
+            let ((cpu, judged), _) = self.spent(|| try_out(0))?;
+            let once = cpu - judged * before;
+            let ((cpu, judged), answer) = self.spent(|| try_out(logins))?;
+            let after = quiet()?;
+            let usual = f64::midpoint(before, after);
+            let (compared, own) = own(&answer)?;
+            let more = (cpu - judged * usual - once) / compared;
+            for (all, figure) in figures.iter_mut().zip([usual, more, own, more / own]) {
+                all.push(figure);
+            }
+            before = after;
+        }
+        let [quiet, more, own, ratio] = figures.map(Summary::of);
+        Ok(Shadowed { quiet, more, own, ratio, logins })
+    }
+
+    /// The CPU time in microseconds that the process takes meanwhile, and how many logins it accepts.
+    fn spent(&self, meanwhile: impl FnOnce() -> Result<Value>) -> Result<((f64, f64), Value)> {
+        let (cpu, judged) = (self.running.cpu()?, self.control.judged()?);
+        let answer = meanwhile()?;
+        let cpu = self.running.cpu()?.saturating_sub(cpu).as_secs_f64() * 1e6;
+        Ok(((cpu, self.control.judged()? - judged), answer))
     }
 
     fn new_version(&self, name: &str) -> Result<Vec<u8>> {
         self.versions.set(self.versions.get() + 1);
         version_of(name, self.versions.get() + 1)
     }
+}
+
+/// What it takes to try a plugin on live logins, in microseconds of CPU time a login.
+struct Shadowed {
+    /// What the process takes without.
+    quiet: Option<Summary>,
+    /// What it takes more.
+    more: Option<Summary>,
+    /// What the plugin says it takes itself.
+    own: Option<Summary>,
+    /// How many times as much that is.
+    ratio: Option<Summary>,
+    /// On how many logins it was tried at a time.
+    logins: u64,
+}
+
+/// On how many messages a plugin was tried, and how many microseconds it has taken itself for each: for logins and for windows.
+fn own(answer: &Value) -> Result<(f64, f64)> {
+    let report = answer.get("report").context("the answer has no report")?;
+    let compared = report.get("messages").and_then(Value::as_f64).context("the report tells no messages")?;
+    let plugins = report.get("new").and_then(Value::as_object).context("the report tells no plugins")?;
+    let seconds = |plugin: &Value, what: &str| plugin.pointer(&format!("/{what}/cpu_seconds")).and_then(Value::as_f64);
+    let spent = plugins.values().flat_map(|plugin| ["logins", "windows"].map(|what| seconds(plugin, what)));
+    Ok((compared, spent.flatten().sum::<f64>() / compared * 1e6))
 }
 
 /// The plugin with a section that says a number, which makes it another one to whoever looks at its bytes.
@@ -271,8 +315,8 @@ impl Control {
         metric(&self.metrics()?, "loginscope_logins_processed_total")
     }
 
-    fn deploy(&self, component: &[u8], shadow: u64) -> Result<Value> {
-        let deployment = json!({ "component": STANDARD.encode(component), "shadow": shadow });
+    fn deploy(&self, component: &[u8], shadow: u64, dry_run: bool) -> Result<Value> {
+        let deployment = json!({ "component": STANDARD.encode(component), "shadow": shadow, "dry_run": dry_run });
         let request =
             self.agent.post(format!("{}/v1/plugins", self.url)).header("Authorization", format!("Bearer {TOKEN}"));
         let mut answer = request.send_json(deployment).context("a deployment isn't taken")?;
@@ -297,9 +341,9 @@ fn notes() -> Vec<String> {
         "**Pause**: what each worker measures from its last batch on the old plugins to its first on the new ones: taking over the chain, \
          starting instances, looking through the state (`loginscope_plugin_swap_pause_seconds`)."
             .to_owned(),
-        "**Shadowed**: a plugin is deployed with `shadow`; both chains take live logins beside the workers, each with a state of its own. \
-         What it takes more is the CPU time of the whole process in that time, less what as many logins take when nothing is swapped; \
-         compiling is in it."
+        "**Shadowed**: another version of a plugin is deployed with `shadow`, as a dry run that was done before, so it is compiled. What it takes \
+         more is the CPU time of the whole process meanwhile, less what as many logins take just before and after, less what the same dry run \
+         takes without `shadow`; by the messages it was tried on. The plugin's own time is that of its calls, as the report tells it."
             .to_owned(),
         "**Memory**: resident, before and after swaps to one of two versions in turn by the control port.".to_owned(),
     ]
@@ -308,6 +352,14 @@ fn notes() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_logins_and_windows_is_a_plugin_s_own() {
+        let used = json!({ "logins": { "cpu_seconds": 0.25 }, "windows": { "cpu_seconds": 0.5 } });
+        let answer = json!({ "report": { "messages": 1000, "old": { "p": {} }, "new": { "p": used } } });
+        assert_eq!(own(&answer).ok(), Some((1000.0, 750.0)));
+        assert!(own(&json!({ "end": "unchanged" })).is_err());
+    }
 
     #[test]
     fn a_metric_is_found_by_its_name_and_labels() {

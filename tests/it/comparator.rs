@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use loginscope::comparator::report::{Change, Report, Tolerance, Use};
+use loginscope::comparator::trial::Trial;
 use loginscope::comparator::{Comparator, Setting};
 use loginscope::control::swap::{Request, Swapper};
 use loginscope::pipeline::batch::OutputLimits;
 use loginscope::pipeline::plugins::DEFAULTS;
 use loginscope::pipeline::serving::Serving;
-use loginscope::pipeline::{Chain, Message};
+use loginscope::pipeline::{Chain, Message, Output, TotalsBoard};
 use loginscope_tests::guests::misbehave;
-use loginscope_tests::in_process::plugin_set;
+use loginscope_tests::in_process::{InProcess, plugin_set};
 use serde_json::{Value, json};
 
 /// Logins of 40 users in turn; every tenth user is `reject-…`.
@@ -41,15 +42,44 @@ fn defaults() -> Vec<&'static [u8]> {
     DEFAULTS.iter().map(|(_, bytes)| *bytes).collect()
 }
 
+fn setting() -> Setting {
+    let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
+    Setting { topic: "user-login".into(), insight_every: 100, limits }
+}
+
+/// The new plugins tried on what a worker with the old ones makes of payloads, in batches of this size.
+fn tried_on(old: &Arc<Chain>, new: &Arc<Chain>, payloads: &[Vec<u8>], size: usize) -> Report {
+    let mut trial = Trial::new(old, new, &setting(), TOLERANCE).unwrap();
+    let mut worker = InProcess::new(old, 100);
+    let totals = TotalsBoard::default();
+    for (batch, payloads) in payloads.chunks(size).enumerate() {
+        let messages: Vec<Message<'_>> = (4000 + (batch * size) as i64..)
+            .zip(payloads)
+            .map(|(offset, payload)| Message { offset, payload: Some(payload), ..Message::default() })
+            .collect();
+        let mut output = Output::default();
+        worker.pipeline.record(Some(trial.wanted()));
+        worker.pipeline.process(&mut worker.partition, &messages, &totals, worker.now, &mut output);
+        trial.compare(worker.pipeline.take_judged(0, &messages, &output).unwrap());
+        if trial.failure().is_some() {
+            break;
+        }
+    }
+    trial.report().clone()
+}
+
+/// On so many logins.
+fn tried(old: &Arc<Chain>, new: &Arc<Chain>, logins: usize) -> Report {
+    tried_on(old, new, &messages(logins), 170)
+}
+
 /// Over so many logins in each of two partitions.
 fn compared(old: &Arc<Chain>, new: &Arc<Chain>, logins: usize) -> Report {
     compared_by(|comparator| comparator, old, new, logins)
 }
 
 fn compared_by(with: fn(Comparator) -> Comparator, old: &Arc<Chain>, new: &Arc<Chain>, logins: usize) -> Report {
-    let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
-    let setting = Setting { topic: "user-login".into(), insight_every: 100, limits };
-    let mut comparator = with(Comparator::new(old, new, &setting).unwrap());
+    let mut comparator = with(Comparator::new(old, new, &setting()).unwrap());
     for (partition, payloads) in (0..).zip(messages(2 * logins).chunks(logins)) {
         let messages: Vec<Message<'_>> = (4000..)
             .zip(payloads)
@@ -65,12 +95,10 @@ fn compared_by(with: fn(Comparator) -> Comparator, old: &Arc<Chain>, new: &Arc<C
 fn what_fails_on_recent_messages_never_serves() {
     let serving = Arc::new(Serving::new(plugin_set(&[misbehave()], BTreeMap::new()).load().unwrap()));
     serving.recent.want();
-    let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
-    let setting = Setting { topic: "user-login".into(), insight_every: 100, limits };
     let swapper = Swapper {
         serving: Arc::clone(&serving),
         telemetry: Arc::default(),
-        setting,
+        setting: setting(),
         tolerance: TOLERANCE,
         probation: Duration::from_mins(1),
         turn: Mutex::default(),
@@ -191,4 +219,167 @@ fn a_generator_that_fails_is_refused_though_no_login_is_at_fault() {
             .unwrap()
             .starts_with("misbehave@0.1.0 fails on 0 logins and 8 windows of 1000 messages: ")
     );
+}
+
+/// The default plugins with one whose bytes are others, but which does the same.
+fn defaults_with_another(place: usize) -> Arc<Chain> {
+    let mut plugins = defaults();
+    let section = [0, 8, 3, b'v', b'e', b'r', 0, 0, 0, 0];
+    plugins[place] = Vec::leak([plugins[place], &section].concat());
+    chain(&plugins, None)
+}
+
+/// Logins of which some are no JSON, some have no address, and some are of another device.
+fn mixed(count: usize) -> Vec<Vec<u8>> {
+    let mut payloads = messages(count);
+    for (number, payload) in payloads.iter_mut().enumerate() {
+        match number % 17 {
+            3 => *payload = b"{".to_vec(),
+            7 => *payload = json!({ "user_id": "nowhere", "timestamp": 1_694_479_551 }).to_string().into_bytes(),
+            _ => {}
+        }
+    }
+    payloads
+}
+
+#[test]
+fn a_plugin_that_does_the_same_changes_nothing_on_live_logins_and_only_its_time_is_told() {
+    for (place, name) in ["validate-logins", "enrich-logins", "summarize-logins"].into_iter().enumerate() {
+        for size in [1, 7, 170, 1000] {
+            let report = tried_on(&chain(&defaults(), None), &defaults_with_another(place), &mixed(1000), size);
+            assert_eq!((report.messages, report.changed), (1000, 0), "{report}");
+            let (old, new) = (&report.old, &report.new);
+            assert!(old.keys().chain(new.keys()).eq([name, name]), "{report}");
+            let spent = |used: &Use| used.logins.cpu_time + used.windows.cpu_time;
+            assert!(!spent(&old[name]).is_zero() && !spent(&new[name]).is_zero(), "{report}");
+            assert_eq!(old[name].logins.rows, new[name].logins.rows, "{report}");
+            let summaries = report.insights.get("summary").map(|changes| (changes.same, changes.changed));
+            assert_eq!(summaries, (place == 2).then_some((8, 0)), "{report}");
+            assert!(report.examples.is_empty());
+        }
+    }
+}
+
+#[test]
+fn other_verdicts_fields_and_insights_are_found_on_live_logins() {
+    let with_guest: Vec<&'static [u8]> = defaults().into_iter().chain([misbehave()]).collect();
+    for history in [false, true] {
+        let new = chain(&with_guest, Some(json!({ "history": history })));
+        let report = tried(&chain(&defaults(), None), &new, 1000);
+        assert_eq!(report.judged_differently, BTreeMap::from([("accepted → rejected_by_guest".to_owned(), 100)]));
+        assert_eq!(report.changed_fields["guest_user_bytes"], 900);
+        assert_eq!(report.changed_fields.get("guest_user_logins"), history.then_some(&900));
+        assert_eq!((report.messages, report.changed), (1000, 1000));
+        // It looks at windows of what the serving plugins accept.
+        assert_eq!((report.insights["guest_window"].added, report.insights["guest_window"].gone), (10, 0));
+        assert_eq!(report.examples.len(), 20);
+        let Change::Judged { old, new } = &report.examples[0].change else { panic!("{:?}", report.examples[0]) };
+        assert_eq!((report.examples[0].partition, report.examples[0].offset), (0, 4000));
+        assert_eq!(serde_json::to_value(old).unwrap()["processed"]["user_id"], "reject-0");
+        assert_eq!(serde_json::to_value(new).unwrap()["code"], "rejected_by_guest");
+        assert!(report.refusal(&Tolerance { max_changed_share: 0.5, ..TOLERANCE }).is_some());
+    }
+}
+
+#[test]
+fn a_history_that_only_the_new_plugin_asks_for_is_that_of_the_logins_it_is_tried_on() {
+    let (old, new) = (guest(json!({})), guest(json!({ "history": true })));
+    for size in [1, 33, 1000] {
+        let report = tried_on(&old, &new, &messages(400), size);
+        assert_eq!(report.changed_fields, BTreeMap::from([("guest_user_logins".to_owned(), 360)]), "{report}");
+        let mut counts: Vec<u64> = report
+            .examples
+            .iter()
+            .map(|example| {
+                let Change::Fields { fields } = &example.change else { panic!("{example:?}") };
+                fields["guest_user_logins"].new.as_ref().unwrap().as_u64().unwrap()
+            })
+            .collect();
+        counts.dedup();
+        assert_eq!(counts, [0], "the first 20 logins are of different users");
+        assert_eq!(report.insights["guest_window"].same, 3);
+    }
+}
+
+#[test]
+fn what_a_plugin_rejects_and_no_longer_rejects_is_found_on_live_logins() {
+    let payloads: Vec<Vec<u8>> = ["reject-1", "refuse-2", "remark-3", "user-4"]
+        .iter()
+        .cycle()
+        .take(400)
+        .map(|user| {
+            json!({ "user_id": user, "timestamp": 1_694_479_551, "ip": "198.51.100.7" }).to_string().into_bytes()
+        })
+        .collect();
+    let with_guest: Vec<&'static [u8]> = defaults().into_iter().chain([misbehave()]).collect();
+    let (without, with) = (chain(&defaults(), None), chain(&with_guest, Some(json!({}))));
+    let report = tried_on(&without, &with, &payloads, 64);
+    let expected = ["rejected_by_guest", "refused_by_guest"].map(|code| (format!("accepted → {code}"), 100));
+    assert_eq!(report.judged_differently, BTreeMap::from(expected));
+    assert_eq!((report.changed_fields["guest_user_bytes"], report.insights["guest_remark"].added), (200, 100));
+
+    // The same again with other settings, which change nothing.
+    let alike = chain(&with_guest, Some(json!({ "after": 1 })));
+    let report = tried_on(&with, &alike, &payloads, 64);
+    assert_eq!((report.changed, report.insights["guest_remark"].same), (0, 100), "{report}");
+    assert_eq!(report.insights["guest_window"].same, 2);
+
+    // One that rejects nobody any more, as it fails on nobody.
+    let failing = chain(&with_guest, Some(json!({ "how": "trap", "when_user": "user-4", "role": "enricher" })));
+    let report = tried_on(&failing, &with, &payloads, 64);
+    assert_eq!(report.judged_differently, BTreeMap::from([("plugin_failed → accepted".to_owned(), 100)]));
+    assert_eq!((report.old["misbehave"].failed_logins, report.refusal(&TOLERANCE)), (100, None));
+}
+
+#[test]
+fn a_plugin_behind_one_that_sets_something_else_is_tried_as_well() {
+    let echo = json!({ "echo": [{ "name": "login_hour", "type": "text" }] });
+    let chain_of = |enrich| {
+        let plugins: Vec<&'static [u8]> = if enrich { vec![defaults()[1], misbehave()] } else { vec![misbehave()] };
+        chain(&plugins, Some(echo.clone()))
+    };
+    // That of before serves, and what it reads wasn't set by anybody.
+    let report = tried(&chain_of(false), &chain_of(true), 100);
+    assert_eq!(report.changed_fields["login_hour"], 90, "{report}");
+    assert!(!report.new.contains_key("misbehave"), "it isn't new");
+}
+
+#[test]
+fn a_field_that_nobody_has_read_is_read_from_live_messages() {
+    let echo = |name: &str| guest(json!({ "echo": [{ "name": name, "type": "integer" }] }));
+    let payloads: Vec<Vec<u8>> = (0..100)
+        .map(|number| match number % 10 {
+            0 => b"{".to_vec(),
+            _ => json!({ "user_id": "u", "shoe_size": number }).to_string().into_bytes(),
+        })
+        .collect();
+    let report = tried_on(&guest(json!({})), &echo("shoe_size"), &payloads, 32);
+    assert_eq!(report.changed_fields, BTreeMap::from([("echo_shoe_size".to_owned(), 90)]), "{report}");
+    let Change::Fields { fields } = &report.examples[0].change else { panic!() };
+    assert_eq!(fields["echo_shoe_size"].new, Some(json!(1)));
+}
+
+#[test]
+fn a_plugin_that_fails_on_live_logins_is_refused_and_asked_no_more_when_that_is_certain() {
+    let good = guest(json!({}));
+    for role in ["validator", "enricher"] {
+        let bad = |how| guest(json!({ "how": how, "when_user": "user-7", "role": role }));
+        for how in ["trap", "panic", "loop", "hoard", "lie_row"] {
+            let report = tried(&good, &bad(how), 160);
+            assert_eq!(report.judged_differently["accepted → plugin_failed"], 1, "{role} {how}: {report}");
+            let refusal = report.refusal(&TOLERANCE).unwrap();
+            assert!(
+                refusal.starts_with("misbehave@0.1.0 fails on 1 logins and 0 windows of 160 messages: "),
+                "{refusal}"
+            );
+        }
+        // The other way round it is an improvement, and one that is as bad as before is none.
+        assert_eq!(tried(&bad("trap"), &good, 160).refusal(&TOLERANCE), None);
+        let report = tried(&bad("trap"), &bad("panic"), 160);
+        assert_eq!((report.new["misbehave"].failed_logins, report.refusal(&TOLERANCE)), (4, None), "{report}");
+    }
+    let bad = guest(json!({ "how": "trap", "role": "insight-generator" }));
+    let refusal = tried(&good, &bad, 500).refusal(&TOLERANCE).unwrap();
+    assert!(refusal.starts_with("misbehave@0.1.0 fails on 0 logins and 1 windows of 170 messages: "), "{refusal}");
+    assert_eq!(tried(&bad, &good, 500).refusal(&TOLERANCE), None);
 }

@@ -9,6 +9,7 @@ mod plugins;
 mod poison;
 mod source;
 mod state;
+mod trial;
 
 use std::time::Duration;
 
@@ -27,5 +28,6 @@ fn main() {
     plugins::bench(&mut criterion, &chain);
     pipeline::bench(&mut criterion, &chain);
     poison::bench(&mut criterion);
+    trial::bench(&mut criterion, &chain);
     criterion.final_summary();
 }

@@ -93,7 +93,8 @@ fn generate(criterion: &mut Criterion, chain: &Arc<Chain>) {
     group.throughput(Throughput::Elements(u64::from(WINDOW)));
     for logins in [1_000, 1_000_000] {
         let (window, partition) = complete_window(chain, logins);
-        let mut view = Some(Box::new(View { partition, others: Arc::default(), plugin: Arc::clone(&name) }));
+        let mut view =
+            Some(Box::new(View { partition, others: Arc::default(), plugin: Arc::clone(&name), told: None }));
         group.bench_function(BenchmarkId::new("after logins", logins), |bencher| {
             bencher.iter(|| {
                 let (insights, back) = instance.generate(&window, view.take().unwrap());

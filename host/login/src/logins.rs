@@ -93,11 +93,44 @@ impl Logins {
         self.offsets.clear();
     }
 
+    /// A copy that has these columns only; the others have no rows.
+    #[must_use]
+    pub fn copy_of(&self, slots: &[Slot]) -> Self {
+        let columns = self.columns.iter().enumerate().map(|(slot, column)| {
+            if slots.contains(&Slot(slot)) { column.clone() } else { Column::empty(column.field_type()) }
+        });
+        Self {
+            columns: columns.collect(),
+            malformed_timestamps: self.malformed_timestamps.clone(),
+            record_timestamps: self.record_timestamps.clone(),
+            offsets: self.offsets.clone(),
+        }
+    }
+
     /// Makes this batch hold these rows of another one with the same schema. `rows` ascend.
     pub fn select_from(&mut self, source: &Self, rows: &[u32]) {
+        self.select(source, rows, |_| true);
+    }
+
+    /// Makes these columns hold these rows of another batch, and the others none. What the other one doesn't have is missing: its schema
+    /// may lack the last fields of this one. `rows` ascend.
+    pub fn select_columns_from(&mut self, source: &Self, rows: &[u32], slots: &[Slot]) {
+        self.select(source, rows, |slot| slots.contains(&slot));
+    }
+
+    fn select(&mut self, source: &Self, rows: &[u32], is_wanted: impl Fn(Slot) -> bool) {
         let runs = column::runs(rows.iter().map(|row| *row as usize));
-        for (column, from) in self.columns.iter_mut().zip(&source.columns) {
-            column.select_runs_from(from, &runs);
+        for (slot, column) in self.columns.iter_mut().enumerate() {
+            match source.columns.get(slot) {
+                _ if !is_wanted(Slot(slot)) => column.clear(),
+                Some(from) => column.select_runs_from(from, &runs),
+                None => {
+                    column.clear();
+                    for _ in rows {
+                        column.push(Value::Missing);
+                    }
+                }
+            }
         }
         self.malformed_timestamps.clear();
         for malformed in &source.malformed_timestamps {
@@ -141,5 +174,28 @@ mod tests {
         assert_eq!(selected.record_timestamps.get(0), Some(0));
         assert_eq!(selected.record_timestamps.get(1), None);
         assert_eq!(selected.malformed_timestamps, [MalformedTimestamp { row: 1, text: "bad 3".to_owned() }]);
+    }
+
+    #[test]
+    fn columns_that_nobody_wants_have_no_rows_and_those_that_are_not_there_are_missing() {
+        let mut logins = Logins::new(&Schema::default());
+        for row in 0..3 {
+            for column in logins.columns_mut() {
+                column.push(Value::Text(["a", "b", "c"][row]));
+            }
+            logins.offsets.push(100 + row as i64);
+            logins.record_timestamps.push(None);
+        }
+        let copy = logins.copy_of(&[Slot::IP]);
+        assert_eq!((copy.rows(), copy.text(Slot::IP, 2), copy.text(Slot::LOCALE, 2)), (3, Some("c"), None));
+        assert!(copy.columns()[Slot::LOCALE.0].is_empty());
+
+        let mut longer = Schema::default();
+        let further = longer.add("further", crate::FieldType::Boolean).unwrap();
+        let mut selected = Logins::new(&longer);
+        selected.select_columns_from(&copy, &[0, 2], &[Slot::IP, Slot::LOCALE, further]);
+        assert_eq!((selected.offsets.as_slice(), selected.text(Slot::IP, 1)), (&[100, 102][..], Some("c")));
+        let rows = |slot: Slot| selected.columns()[slot.0].len();
+        assert_eq!((rows(Slot::IP), rows(Slot::LOCALE), rows(further), rows(Slot::USER_ID)), (2, 2, 2, 0));
     }
 }

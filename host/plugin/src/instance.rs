@@ -56,6 +56,16 @@ impl Meter {
     /// So much a call takes whatever it is about; a generous guess.
     const CALL: Duration = Duration::from_micros(20);
 
+    /// What was taken since then.
+    #[must_use]
+    pub fn since(&self, then: &Self) -> Self {
+        Self {
+            cpu_time: self.cpu_time.saturating_sub(then.cpu_time),
+            rows: self.rows.saturating_sub(then.rows),
+            calls: self.calls.saturating_sub(then.calls),
+        }
+    }
+
     /// CPU time for each login, or window.
     pub fn per_row(&self) -> Duration {
         self.cpu_time / u32::try_from(self.rows).unwrap_or(u32::MAX).max(1)
@@ -95,6 +105,11 @@ impl Instance {
     /// What its calls have taken since it is measured.
     pub fn measured(&self) -> Measured {
         self.measured.unwrap_or_default()
+    }
+
+    /// The same, of which it forgets: from now on it is counted anew.
+    pub fn take_measured(&mut self) -> Measured {
+        self.measured.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Starts it, where it isn't running, so that the next call doesn't have to.

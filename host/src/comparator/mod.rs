@@ -2,13 +2,15 @@
 //!
 //! Each side has a state of its own, which begins empty and counts what is compared, so that both know the same past. Limits are
 //! on; a plugin that fails costs what it would cost in service, but nothing waits for it. Nothing here knows where messages come from: a sample of
-//! recent ones, live ones beside the workers, or a topic's history.
+//! recent ones, or a topic's history.
 //!
 //! - [`outcome`]: what became of a message on one side.
+//! - [`trial`]: the same for live messages, without doing again what the workers do.
 //! - [`report`]: what differs, counted, with examples; and whether that is more than somebody tolerates.
 
 pub mod outcome;
 pub mod report;
+pub mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +20,8 @@ use loginscope_state::Partition;
 
 use crate::pipeline::batch::{OutputLimits, PartitionState, Partitions};
 use crate::pipeline::{Chain, ChainError, Message, Output, Pipeline, Stopped, TotalsBoard};
-use outcome::{Outcome, SeenInsight};
-use report::{Report, Tolerance, Use};
+use outcome::{Login, Outcome, SeenInsight};
+use report::{Place, Report, Tolerance, Use};
 
 /// What both sides have in common with the workers that serve.
 #[derive(Clone, Debug)]
@@ -85,9 +87,10 @@ impl Comparator {
         self.old.process(partition, messages);
         let outcomes = self.old.outcomes(messages.len()).zip(self.new.outcomes(messages.len()));
         for (message, (old, new)) in messages.iter().zip(outcomes) {
-            self.report.message(partition, message.offset, &old, &new);
+            self.report.message(Place { partition, offset: message.offset }, &old, &new);
         }
-        self.report.insights(&self.old.insights(), &self.new.insights());
+        let (old, new) = (self.old.take_insights(), self.new.take_insights());
+        self.report.insights(&old, &new);
         judged
     }
 
@@ -186,10 +189,10 @@ impl Side {
 
     /// What became of each message of the last batch.
     fn outcomes(&self, messages: usize) -> impl Iterator<Item = Outcome<'_>> {
-        let mut outcomes = vec![Outcome::Accepted(&[]); messages];
+        let mut outcomes = vec![Outcome::Accepted(Login::Json(&[])); messages];
         for (message, value, _) in self.output.processed_logins() {
             if let Some(outcome) = outcomes.get_mut(message) {
-                *outcome = Outcome::Accepted(value);
+                *outcome = Outcome::Accepted(Login::Json(value));
             }
         }
         for (message, rejected) in &self.output.rejected {
@@ -202,8 +205,8 @@ impl Side {
     }
 
     /// The insights of the last batch, by id.
-    fn insights(&self) -> BTreeMap<String, SeenInsight> {
-        self.output.insights.iter().filter_map(SeenInsight::of).collect()
+    fn take_insights(&mut self) -> BTreeMap<String, SeenInsight> {
+        self.output.insights.drain(..).filter_map(SeenInsight::of).collect()
     }
 
     /// What each plugin took, by its name.

@@ -8,7 +8,7 @@ use loginscope_wasm::Meter;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::outcome::{FieldChange, Outcome, SeenInsight, ShownOutcome, changed_fields};
+use super::outcome::{FieldChange, Outcome, SeenInsight, ShownOutcome};
 use crate::pipeline::serving::Allowed;
 
 /// How many examples are kept of what differs in one way.
@@ -96,6 +96,12 @@ impl From<Meter> for Spent {
 }
 
 impl Spent {
+    pub(super) fn add(&mut self, Meter { cpu_time, rows, calls }: Meter) {
+        self.cpu_time += cpu_time;
+        self.rows += rows;
+        self.calls += calls;
+    }
+
     fn meter(self) -> Meter {
         Meter { cpu_time: self.cpu_time, rows: self.rows, calls: self.calls }
     }
@@ -110,9 +116,26 @@ impl Spent {
     }
 }
 
+impl Use {
+    /// A call has failed.
+    pub(super) fn failed(&mut self, reason: &str) {
+        self.failed_calls += 1;
+        self.first_failure.get_or_insert_with(|| reason.to_owned());
+    }
+}
+
 /// So many times as much CPU time as before, but never less than what is quick all the same.
 fn most_cpu_time(before: Duration, most: f64) -> Duration {
     Duration::try_from_secs_f64(before.as_secs_f64() * most).unwrap_or(Duration::MAX).max(NEVER_SLOW)
+}
+
+/// Where a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
 }
 
 /// A message that came to something else.
@@ -165,44 +188,56 @@ impl Default for Tolerance {
 }
 
 impl Report {
-    pub(super) fn message(&mut self, partition: i32, offset: i64, old: &Outcome<'_>, new: &Outcome<'_>) {
+    /// A message that both sides took.
+    pub(super) fn message(&mut self, place: Place, old: &Outcome<'_>, new: &Outcome<'_>) {
         self.messages += 1;
-        let (kind, change) = match (old, new) {
-            (Outcome::Accepted(old), Outcome::Accepted(new)) if old == new => return,
+        match (old, new) {
             (Outcome::Accepted(old), Outcome::Accepted(new)) => {
-                let fields: BTreeMap<String, FieldChange> = changed_fields(old, new).into_iter().collect();
-                for name in fields.keys() {
-                    count(&mut self.changed_fields, name);
+                if let Some(fields) = old.changed_fields(new) {
+                    self.fields(place, fields.into_iter().collect());
                 }
-                let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-                (names.join(" "), Change::Fields { fields })
             }
-            (old, new) if old.word() == new.word() => return,
-            (old, new) => {
-                let kind = format!("{} → {}", old.word(), new.word());
-                count(&mut self.judged_differently, &kind);
-                (kind, Change::Judged { old: old.shown(), new: new.shown() })
-            }
-        };
+            (old, new) => self.judged(place, old, new),
+        }
+    }
+
+    /// A login that both sides accept has these fields that differ.
+    pub(super) fn fields(&mut self, place: Place, fields: BTreeMap<String, FieldChange>) {
+        for name in fields.keys() {
+            count(&mut self.changed_fields, name);
+        }
+        let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+        let kind = names.join(" ");
         self.changed += 1;
-        self.example(Example { partition, offset, kind, change });
+        self.example(place, kind, || Change::Fields { fields });
+    }
+
+    /// A message was judged, and perhaps differently.
+    pub(super) fn judged(&mut self, place: Place, old: &Outcome<'_>, new: &Outcome<'_>) {
+        if old.word() == new.word() {
+            return;
+        }
+        let kind = format!("{} → {}", old.word(), new.word());
+        count(&mut self.judged_differently, &kind);
+        self.changed += 1;
+        self.example(place, kind, || Change::Judged { old: old.shown(), new: new.shown() });
     }
 
     /// Keeps an example while there is room; after that, only one of a new kind in place of one of the commonest.
-    fn example(&mut self, example: Example) {
+    fn example(&mut self, Place { partition, offset }: Place, kind: String, change: impl FnOnce() -> Change) {
         if self.examples.len() < EXAMPLES {
-            self.examples.push(example);
+            self.examples.push(Example { partition, offset, kind, change: change() });
             return;
         }
         let of_kind = |kind: &str| self.examples.iter().filter(|kept| kept.kind == kind).count();
-        if of_kind(&example.kind) > 0 {
+        if of_kind(&kind) > 0 {
             return;
         }
         let commonest = self.examples.iter().enumerate().max_by_key(|(_, kept)| of_kind(&kept.kind));
         if let Some((place, _)) = commonest
             && let Some(kept) = self.examples.get_mut(place)
         {
-            *kept = example;
+            *kept = Example { partition, offset, kind, change: change() };
         }
     }
 
@@ -218,6 +253,15 @@ impl Report {
         for insight in new.iter().filter(|(id, _)| !old.contains_key(*id)).map(|(_, insight)| insight) {
             self.insights.entry(insight.kind.clone()).or_default().added += 1;
         }
+    }
+
+    /// The same, with what another one says of kinds of insights that this one doesn't know of.
+    #[must_use]
+    pub fn with_insights_of(mut self, other: &Self) -> Self {
+        for (kind, changes) in &other.insights {
+            self.insights.entry(kind.clone()).or_insert(*changes);
+        }
+        self
     }
 
     /// What a plugin of this name, at this place of the new chain, may do in service, going by what the one before it did here.
@@ -361,16 +405,18 @@ fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S:
 
 #[cfg(test)]
 mod tests {
+    use super::super::outcome::Login;
     use super::*;
 
     #[test]
     fn every_kind_of_change_has_an_example_however_rare() {
         let mut report = Report::default();
-        let accepted = |value| Outcome::Accepted(value);
+        let accepted = |value| Outcome::Accepted(Login::Json(value));
+        let place = |offset| Place { partition: 0, offset };
         for offset in 0..100 {
-            report.message(0, offset, &accepted(br#"{"a":1}"#), &accepted(br#"{"a":2}"#));
+            report.message(place(offset), &accepted(br#"{"a":1}"#), &accepted(br#"{"a":2}"#));
         }
-        report.message(0, 100, &accepted(br#"{"a":1}"#), &accepted(br#"{"b":1}"#));
+        report.message(place(100), &accepted(br#"{"a":1}"#), &accepted(br#"{"b":1}"#));
         assert_eq!(report.examples.len(), EXAMPLES);
         assert_eq!(report.examples.iter().filter(|example| example.kind == "a").count(), EXAMPLES - 1);
         assert_eq!(report.examples.iter().filter(|example| example.kind == "a b").count(), 1);

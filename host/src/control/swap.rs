@@ -6,7 +6,6 @@
 //! the workers look whether it stays within that ([`Probation`]).
 
 use std::fmt;
-use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use loginscope_wasm::Plugin;
 use super::group;
 use super::membership::Membership;
 use crate::comparator::report::{Report, Tolerance};
+use crate::comparator::trial::Trial;
 use crate::comparator::{Comparator, Setting};
 use crate::config::PipelineConfig;
 use crate::pipeline::Chain;
@@ -33,6 +33,9 @@ const AT_ONCE: usize = 200;
 
 /// How often a swap is begun anew because others took over meanwhile.
 const ATTEMPTS: usize = 3;
+
+/// How often it is looked whether the same plugins serve while live messages are waited for.
+const SHADOW_LOOK: Duration = Duration::from_secs(1);
 
 /// How long live messages are waited for, all in all.
 const SHADOW_PATIENCE: Duration = Duration::from_mins(10);
@@ -311,7 +314,12 @@ impl Swapper {
                 return Ok(swapped(End::Unchanged, before.number, labels, Report::default(), none));
             }
             let backfill = if request.backfill { Backfill::New } else { Backfill::Nothing };
-            let Tried { chain, report, .. } = self.try_out(&before, plugins, backfill, request.shadow)?;
+            let tried = self.try_out(&before, plugins, backfill, request.shadow);
+            // What it was to be held against may have been taken out of service meanwhile.
+            if tried.is_err() && !Arc::ptr_eq(&self.serving.load(), &before) {
+                continue;
+            }
+            let Tried { chain, report, .. } = tried?;
             let backfills = if request.backfill { chain.new_since(&before.chain) } else { Aggregates::new() };
             if request.dry_run {
                 return Ok(swapped(End::Tried, before.number, chain.labels(), report, backfills));
@@ -347,9 +355,7 @@ impl Swapper {
         backfill: Backfill<'_>,
         shadow: u64,
     ) -> Result<Tried, Refusal> {
-        // What has not proved itself yet is no ground to stand on.
-        let (proven, is_proven) = (before.proven(), before.probation().is_none());
-        let keep = if is_proven { Keep::Declared } else { Keep::All };
+        let keep = if before.probation().is_none() { Keep::Declared } else { Keep::All };
         let chain = before.chain.next(plugins, keep).map_err(anyhow::Error::from)?;
         let chain = Arc::new(match backfill {
             Backfill::Nothing => chain,
@@ -359,7 +365,7 @@ impl Swapper {
             }
             Backfill::These(aggregates) => chain.backfilling(aggregates),
         });
-        let report = self.compare(proven, &chain, shadow)?;
+        let report = self.compare(before, &chain, shadow)?;
         self.telemetry.compared(&report);
         match report.refusal(&self.tolerance) {
             Some(reason) => Err(Refusal { reason, report: Some(Box::new(report)) }),
@@ -448,10 +454,11 @@ impl Swapper {
         Ok(Some(Probation::new(fallback, self.probation, allowed)))
     }
 
-    /// Takes the messages that came last, and then so many of those that come now, through both chains, until it is certain that the
-    /// new one fails too often.
-    fn compare(&self, before: &Arc<Chain>, chain: &Arc<Chain>, shadow: u64) -> Result<Report> {
-        let mut comparator = Comparator::new(before, chain, &self.setting)?.within(self.tolerance);
+    /// Takes the messages that came last through both chains, and then tries the new one on so many of those that come now, until it is
+    /// certain that it fails too often.
+    fn compare(&self, before: &Arc<Generation>, chain: &Arc<Chain>, shadow: u64) -> Result<Report> {
+        // What has not proved itself yet is no ground to stand on.
+        let mut comparator = Comparator::new(before.proven(), chain, &self.setting)?.within(self.tolerance);
         for batch in self.serving.recent.batches() {
             if !tolerates(&mut comparator, &batch) {
                 return Ok(comparator.report());
@@ -461,36 +468,32 @@ impl Swapper {
         if shadow == 0 || recent.refusal(&self.tolerance).is_some() {
             return Ok(recent);
         }
-        self.shadow(before, chain, shadow)
+        // Recent messages may come again among the live ones, where they would count twice.
+        Ok(self.shadow(before, chain, shadow)?.with_insights_of(&recent))
     }
 
-    /// Takes so many live messages through both chains.
-    fn shadow(&self, before: &Arc<Chain>, chain: &Arc<Chain>, messages: u64) -> Result<Report> {
-        // Recent messages may come again among the live ones, where they would count twice.
-        let mut comparator = Comparator::new(before, chain, &self.setting)?.within(self.tolerance);
-        let live = self.serving.recent.follow();
+    /// Tries a chain on so many live messages, beside the one that serves.
+    fn shadow(&self, before: &Arc<Generation>, chain: &Arc<Chain>, messages: u64) -> Result<Report> {
+        let mut trial = Trial::new(&before.chain, chain, &self.setting, self.tolerance)?;
+        let live = self.serving.live.follow(trial.wanted());
         let deadline = Instant::now() + SHADOW_PATIENCE;
-        let mut seen = 0;
-        while seen < messages {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match live.recv_timeout(left) {
-                // Where comparing takes longer than logins take to come, there is always one.
-                Ok(batch) if !left.is_zero() => {
-                    seen += batch.messages().len() as u64;
-                    if !tolerates(&mut comparator, &batch) {
-                        break;
-                    }
-                }
-                Ok(_) | Err(RecvTimeoutError::Timeout) => {
-                    bail!(
-                        "only {seen} of {messages} messages to shadow came, and were compared, within {SHADOW_PATIENCE:?}"
-                    )
-                }
-                // Somebody else follows: there is one swap at a time, so nobody does.
-                Err(RecvTimeoutError::Disconnected) => bail!("the messages to shadow came to an end"),
+        while trial.report().messages < messages && trial.failure().is_none() {
+            // Where trying takes longer than logins take to come, there is always one.
+            if Instant::now() >= deadline {
+                let seen = trial.report().messages;
+                bail!(
+                    "only {seen} of {messages} messages to shadow came, and were compared, within {SHADOW_PATIENCE:?}"
+                );
+            }
+            // What other plugins make of messages isn't handed over.
+            if !Arc::ptr_eq(&self.serving.load(), before) {
+                return Err(changing());
+            }
+            if let Some(handed_over) = live.next_before(deadline.min(Instant::now() + SHADOW_LOOK)) {
+                trial.compare(handed_over.batch);
             }
         }
-        Ok(comparator.report())
+        Ok(trial.report().clone())
     }
 }
 
@@ -504,8 +507,7 @@ fn tolerates(comparator: &mut Comparator, batch: &RecentBatch) -> bool {
 
 /// Whether these are the same bytes with the same settings, in the same order.
 pub(super) fn are_the_same(some: &[Plugin], others: &[Plugin]) -> bool {
-    let what = |plugin: &Plugin| (plugin.component().digest(), plugin.settings().to_owned());
-    some.iter().map(what).eq(others.iter().map(what))
+    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| one.is_alike(other))
 }
 
 /// The number of the generation that follows: the next one, or the one that the group has agreed on. None where the group has gone on to

@@ -17,6 +17,7 @@ use loginscope_wasm::{Instance, Measured, Plugin, Usage};
 use super::breaker::Breakers;
 use super::chain::{Chain, ChainError};
 use super::insight::InsightRecord;
+use super::judged::Recording;
 use super::passage::Passage;
 use super::policy::OnFailure;
 use super::segment::Segment;
@@ -264,6 +265,8 @@ pub struct Pipeline {
     layouts: Layouts,
     scratch: Logins,
     pub(super) segment: Segment,
+    /// What is kept of the batch at hand, for whoever tries other plugins on it.
+    pub(super) recording: Option<Recording>,
     /// Whether a batch may be stopped. Else a login that would stop it is rejected.
     stops: bool,
     /// The plugins whose next failure stops the batch, whatever their policy.
@@ -286,6 +289,7 @@ impl Pipeline {
             layouts: Layouts::default(),
             scratch: Logins::new(&chain.schema),
             segment: Segment::new(&chain.schema),
+            recording: None,
             stops: true,
             last_chances: Vec::new(),
             row_messages: Vec::new(),

@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a plugin may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// Everything.
     All,
     /// About one login, to see whether it still fails.
@@ -33,29 +33,29 @@ pub(super) enum Asked {
 
 /// The breakers of one plugin: what it does well in one role says nothing of the other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Breakers {
+pub(crate) struct Breakers {
     /// For what it is asked as a validator.
-    pub(super) validator: Breaker,
+    pub(crate) validator: Breaker,
     /// For what it is asked as an enricher.
-    pub(super) enricher: Breaker,
+    pub(crate) enricher: Breaker,
 }
 
 impl Breakers {
     /// Such that never open.
-    pub(super) fn fixed() -> Self {
+    pub(crate) fn fixed() -> Self {
         let breaker = || Breaker { is_fixed: true, ..Breaker::default() };
         Self { validator: breaker(), enricher: breaker() }
     }
 
     /// Whether the plugin is left alone in one of its roles.
-    pub(super) fn is_one_open(&self) -> bool {
+    pub(crate) fn is_one_open(&self) -> bool {
         self.validator.is_open() || self.enricher.is_open()
     }
 }
 
 /// The breaker of one plugin in one role.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     /// The logins that the plugin was asked about lately.
     logins: u64,
     /// Those of them on which it failed.
@@ -70,12 +70,12 @@ pub(super) struct Breaker {
 
 impl Breaker {
     /// Whether the plugin is left alone.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open_until.is_some()
     }
 
     /// What the plugin may be asked now.
-    pub(super) fn asked(&self, now: Instant) -> Asked {
+    pub(crate) fn asked(&self, now: Instant) -> Asked {
         match self.open_until {
             None => Asked::All,
             Some(until) if now >= until => Asked::Once,
@@ -84,7 +84,7 @@ impl Breaker {
     }
 
     /// The plugin has not failed on so many logins.
-    pub(super) fn passed(&mut self, logins: usize) {
+    pub(crate) fn passed(&mut self, logins: usize) {
         self.open_until = None;
         self.count(logins as u64, 0);
         if self.logins >= ENOUGH_LOGINS && self.failed * 2 < self.logins {
@@ -93,7 +93,7 @@ impl Breaker {
     }
 
     /// The plugin has failed on a login.
-    pub(super) fn failed(&mut self, now: Instant) {
+    pub(crate) fn failed(&mut self, now: Instant) {
         if self.is_fixed {
             return;
         }

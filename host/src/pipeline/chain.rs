@@ -136,6 +136,30 @@ impl Chain {
         Self::build(plugins, format, self.catalog.exact_distinct(), policies, Some((self, keep)))
     }
 
+    /// Some of its plugins alone, without what others make of logins.
+    pub fn only(&self, plugins: Vec<Plugin>) -> Result<Self, ChainError> {
+        Self::build(plugins, self.format.clone(), self.catalog.exact_distinct(), self.policies.clone(), None)
+    }
+
+    /// The aggregates of some of its plugins, over its own columns.
+    pub fn catalog_of(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Catalog, CatalogError> {
+        let wanted = self.counted.iter().filter(|(plugin, _)| is_wanted(plugin)).cloned();
+        let catalog = Catalog::new(&wanted.collect::<Vec<_>>(), &self.schema)?;
+        Ok(catalog.with_exact_distinct(self.catalog.exact_distinct()))
+    }
+
+    /// The aggregates that a plugin declares.
+    pub fn declared(&self, plugin: &str) -> &[Definition] {
+        self.declared.iter().find(|(name, _)| name == plugin).map(|(_, definitions)| &**definitions).unwrap_or_default()
+    }
+
+    /// The columns that the aggregates of some of its plugins are about, those that don't go by a field aside.
+    pub fn slots_counted(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Slot> {
+        let wanted = self.counted.iter().filter(|(plugin, _)| is_wanted(plugin));
+        let fields = wanted.flat_map(|(_, definitions)| definitions).flat_map(convert::fields);
+        fields.filter_map(|field| self.schema.slot(field)).collect()
+    }
+
     fn build(
         plugins: Vec<Plugin>,
         format: InputFormat,

@@ -1,5 +1,6 @@
 //! Insights: made when a window is complete, and wrapped for the outside.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::batch::{Output, PartitionState, Pipeline, PluginFailure};
 use super::convert;
+use super::judged::{Answer, JudgedWindow, Question};
 use super::policy::OnFailure;
 use super::totals::TotalsBoard;
 
@@ -100,7 +102,7 @@ impl Serialize for AsOf {
 ///
 /// # Errors
 /// One fails without which nothing is to go on: then nothing was put out.
-pub(super) fn generate(
+pub(crate) fn generate(
     pipeline: &mut Pipeline,
     partition: &mut PartitionState,
     totals: &TotalsBoard,
@@ -145,11 +147,24 @@ fn ask(
         let spare = pipeline.spare.take();
         let spare = spare.unwrap_or_else(|| Box::new(Partition::new(Arc::clone(&pipeline.chain.catalog), 1)));
         let lent = std::mem::replace(&mut partition.state, spare);
-        let view = Box::new(View { partition: lent, others: Arc::clone(others), plugin: Arc::clone(&name) });
-        let (answer, view) = instance.generate(window, view);
+        let recording = pipeline.recording.as_ref().filter(|recording| recording.wants_windows_of(plugin));
+        let told = recording.map(|_| RefCell::default());
+        let view = Box::new(View { partition: lent, others: Arc::clone(others), plugin: Arc::clone(&name), told });
+        let (answer, mut view) = instance.generate(window, view);
+        let told = view.told.take().map(RefCell::into_inner).unwrap_or_default();
+        let answers = recording.map(|recording| recording.answers(plugin, &*view, &told));
         pipeline.spare = Some(std::mem::replace(&mut partition.state, view.partition));
+        let looked = |insights: &[wasm::Insight]| {
+            if let (Some(recording), Some(answers)) = (&mut pipeline.recording, answers) {
+                let (window, insights) = (window.clone(), insights.to_vec());
+                recording.looked(JudgedWindow { plugin, window, answers, insights });
+            }
+        };
         let reason = match answer {
-            Ok(insights) => return Ok(insights),
+            Ok(insights) => {
+                looked(&insights);
+                return Ok(insights);
+            }
             Err(failure) => failure.to_string(),
         };
         let failure = PluginFailure { plugin, reason, window: Some(window.number) };
@@ -158,10 +173,17 @@ fn ask(
             return Err(failure);
         }
         if fresh {
-            let data = serde_json::json!({ "reason": failure.reason }).to_string();
-            return Ok(vec![wasm::Insight { kind: "plugin_failed".to_owned(), severity: wasm::Severity::High, data }]);
+            let insights = vec![plugin_failed(&failure.reason)];
+            looked(&insights);
+            return Ok(insights);
         }
     }
+}
+
+/// What stands in the place of a generator's insights where it fails.
+pub(crate) fn plugin_failed(reason: &str) -> wasm::Insight {
+    let data = serde_json::json!({ "reason": reason }).to_string();
+    wasm::Insight { kind: "plugin_failed".to_owned(), severity: wasm::Severity::High, data }
 }
 
 /// What a generator reads: lent to the plugin's store for the time of the call.
@@ -172,9 +194,20 @@ pub struct View {
     pub others: Arc<Vec<(i32, Arc<PartitionTotals>)>>,
     /// The plugin's name: it reads its own aggregates.
     pub plugin: Arc<str>,
+    /// What it was told, where somebody else is to be told the same.
+    pub told: Option<RefCell<Vec<(Question, Answer)>>>,
 }
 
 impl View {
+    /// Keeps what was told, if somebody else is to be told the same.
+    fn keep(&self, aggregate: &str, period: wasm::Period, answer: impl FnOnce() -> Answer) {
+        if let Some(told) = &self.told {
+            let answer = answer();
+            let entries = matches!(answer, Answer::Entries(_));
+            told.borrow_mut().push((Question { aggregate: aggregate.to_owned(), period, entries }, answer));
+        }
+    }
+
     fn reader(&self) -> Reader<'_> {
         Reader::new(&self.partition, &self.plugin, self.others.iter().map(|(_, totals)| totals.as_ref()))
     }
@@ -182,14 +215,17 @@ impl View {
 
 impl wasm::AggregateReader for View {
     fn summarize(&self, aggregate: &str, period: wasm::Period) -> Result<wasm::Summary, String> {
-        let summary = self.reader().summarize(aggregate, convert::period(period))?;
-        Ok(wasm::Summary { keys: summary.keys, sum: summary.sum, approximate: summary.approximate })
+        let summary = self.reader().summarize(aggregate, convert::period(period));
+        let summary = summary.map(|it| wasm::Summary { keys: it.keys, sum: it.sum, approximate: it.approximate });
+        self.keep(aggregate, period, || Answer::Summary(summary.clone()));
+        summary
     }
 
     fn entries(&self, aggregate: &str, period: wasm::Period) -> Result<wasm::Listing, String> {
         let mut listed = convert::Listed::default();
-        self.reader().entries(aggregate, convert::period(period), &mut listed)?;
-        Ok(listed.0)
+        let entries = self.reader().entries(aggregate, convert::period(period), &mut listed).map(|()| listed.0);
+        self.keep(aggregate, period, || Answer::Entries(entries.clone()));
+        entries
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - [`chain`]: the plugins in their order, checked against each other, and what they need of the state.
 //! - [`batch`]: a batch of one partition through the chain. Pure: no Kafka, no clock, no file.
-//! - [`serving`]: the chain that serves, and [`recent`]: some of the messages that it took last.
+//! - [`serving`]: the chain that serves, [`recent`]: some of the messages that it took last, and [`live`]: what it makes of those that it takes
+//!   now ([`judged`]), for whoever tries other plugins on them.
 //! - `breaker`: a plugin that fails too often, left alone; [`policy`]: what operators decide about that.
 //! - `validate`: the verdicts on a batch, a failing plugin bisected to the login at fault.
 //! - `passage`: the valid logins behind the validators; `segment`: one attempt to take some logins through the enrichers, and `cutter`: which ones are taken next.
@@ -21,7 +22,7 @@
 
 pub mod backfill;
 pub mod batch;
-mod breaker;
+pub(crate) mod breaker;
 pub mod chain;
 pub mod changelog;
 pub mod clients;
@@ -31,7 +32,9 @@ mod cutter;
 pub mod delivery;
 pub mod elsewhere;
 pub mod insight;
+pub mod judged;
 pub mod lacking;
+pub mod live;
 pub mod outputs;
 mod passage;
 pub mod plugins;
@@ -40,14 +43,14 @@ pub mod processing;
 pub mod recent;
 pub mod recount;
 pub mod restore;
-mod segment;
+pub(crate) mod segment;
 pub mod serving;
 #[cfg(test)]
 mod simulation;
 pub mod stops;
 pub mod totals;
 pub mod transaction;
-mod validate;
+pub(crate) mod validate;
 pub mod worker;
 
 pub use batch::{Message, Output, Pipeline, Processed, Rejected, Stage, Stopped};

@@ -109,6 +109,9 @@ impl Passage<'_, '_> {
             // The login that completes the window waits with it; those before don't.
             self.partition.state.rollback();
             self.output.take_back(&mark);
+            if let Some(recording) = &mut self.pipeline.recording {
+                recording.forget_window(failure.window);
+            }
             match tried.rows {
                 [row] => self.stop(course, *row, failure),
                 rows => course.cutter.cut_before(rows.len().saturating_sub(1)),
@@ -124,6 +127,9 @@ impl Passage<'_, '_> {
             }
         }
         self.bypass(tried);
+        if let Some(recording) = &mut self.pipeline.recording {
+            recording.segment(|| course.segment.take_judged(tried.without));
+        }
         course.cutter.passed(tried.rows.len());
         course.failed.clear();
     }
@@ -189,6 +195,9 @@ impl Passage<'_, '_> {
     fn reject_first(&mut self, course: &mut Course, tried: Tried<'_>, rejected: Rejected) {
         if let Some(row) = tried.rows.first() {
             self.bypass(Tried { rows: std::slice::from_ref(row), ..tried });
+            if let (Some(recording), Some(plugin)) = (&mut self.pipeline.recording, rejected.plugin) {
+                recording.segment(|| course.segment.judged_first(tried.without, plugin));
+            }
             self.pipeline.reject_row(*row, rejected);
         }
         course.failed.clear();

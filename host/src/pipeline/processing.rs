@@ -167,8 +167,15 @@ impl Processing {
         shared: &Shared,
     ) -> Result<Judged, Error> {
         self.output.clear();
+        self.pipeline.measure(self.generation.probation().is_some());
+        let place = self.serving.live.place(self.pipeline.chain(), messages);
+        self.pipeline.record(place.as_ref().map(|place| &place.wanted));
         if !self.process_on_probation(messages, partition, shared) {
             return Ok(Judged::UpTo(0));
+        }
+        let judged = self.pipeline.take_judged(partition.number, messages, &self.output);
+        if let (Some(place), Some(judged)) = (place, judged) {
+            self.serving.live.hand_over(place, judged);
         }
         let (limit, telemetry) = (self.insights_limit, &shared.telemetry);
         // Its delivery would fail, and again after every restart.
@@ -204,7 +211,6 @@ impl Processing {
     ) -> bool {
         let generation = Arc::clone(&self.generation);
         let Some(probation) = generation.probation() else {
-            self.pipeline.measure(false);
             self.pipeline.process(partition, messages, &shared.totals, Instant::now(), &mut self.output);
             return true;
         };

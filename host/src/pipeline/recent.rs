@@ -1,12 +1,9 @@
-//! A sample of the messages that the workers took last, so that new plugins can be tried on them; and those that they take now, for
-//! plugins that are tried beside those that serve.
+//! A sample of the messages that the workers took last, so that new plugins can be tried on them.
 //!
-//! Invariants: it is bounded, and keeping it costs a worker a copy of a few messages ten times a second at most. Whoever follows what
-//! comes now doesn't hold a worker up: what he has no room for passes him by.
+//! Invariants: it is bounded, and keeping it costs a worker a copy of a few messages ten times a second at most.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,9 +19,6 @@ const MOST_BYTES_AT_ONCE: usize = 1 << 20;
 /// The most messages, and the most bytes of them, that are kept.
 const MOST_MESSAGES: usize = 5000;
 const MOST_BYTES: usize = 8 << 20;
-
-/// How many batches whoever follows may be behind.
-const MOST_BEHIND: usize = 2;
 
 /// Some messages of a partition that came one after the other.
 pub struct RecentBatch {
@@ -44,7 +38,7 @@ struct OwnedMessage {
 }
 
 impl RecentBatch {
-    fn of(partition: i32, messages: &[Message<'_>]) -> Self {
+    pub(super) fn of(partition: i32, messages: &[Message<'_>]) -> Self {
         let own = |message: &Message<'_>| OwnedMessage {
             offset: message.offset,
             payload: message.payload.map(Into::into),
@@ -79,8 +73,6 @@ impl OwnedMessage {
 pub struct Recent {
     is_wanted: AtomicBool,
     kept: Mutex<Kept>,
-    is_followed: AtomicBool,
-    follower: Mutex<Option<SyncSender<RecentBatch>>>,
 }
 
 #[derive(Default)]
@@ -97,36 +89,8 @@ impl Recent {
         self.is_wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Follows the batches that the workers take from now on, until what is answered is dropped. There is one follower at a time: the
-    /// last one.
-    pub fn follow(&self) -> Receiver<RecentBatch> {
-        let (sender, receiver) = sync_channel(MOST_BEHIND);
-        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        self.is_followed.store(true, Ordering::Release);
-        receiver
-    }
-
-    /// Takes a batch, or some of its messages, if somebody wants them.
-    pub fn offer(&self, partition: i32, messages: &[Message<'_>]) {
-        self.keep(partition, messages);
-        if self.is_followed.load(Ordering::Acquire) {
-            self.pass_on(partition, messages);
-        }
-    }
-
-    fn pass_on(&self, partition: i32, messages: &[Message<'_>]) {
-        let Ok(mut follower) = self.follower.try_lock() else { return };
-        let is_gone = follower.as_ref().is_none_or(|follower| {
-            matches!(follower.try_send(RecentBatch::of(partition, messages)), Err(TrySendError::Disconnected(_)))
-        });
-        if is_gone {
-            *follower = None;
-            self.is_followed.store(false, Ordering::Release);
-        }
-    }
-
     /// Takes some of the messages of a batch, if they are wanted, it is time to, and nobody else is at it.
-    fn keep(&self, partition: i32, messages: &[Message<'_>]) {
+    pub fn offer(&self, partition: i32, messages: &[Message<'_>]) {
         if !self.is_wanted.load(Ordering::Relaxed) {
             return;
         }
@@ -207,22 +171,6 @@ mod tests {
         kept.add(batch(0, 50, 10, b"x"));
         kept.add(batch(0, 55, 10, b"x"));
         assert_eq!(offsets(&kept), [(0, 0), (1, 0), (0, 50)], "what comes again is there already");
-    }
-
-    #[test]
-    fn a_follower_gets_whole_batches_while_there_is_room_and_none_when_gone() {
-        let recent = Recent::default();
-        recent.offer(0, &[Message::default()]);
-        let follower = recent.follow();
-        let messages: Vec<Message<'_>> = (0..1000).map(|offset| Message { offset, ..Message::default() }).collect();
-        for partition in 1..10 {
-            recent.offer(partition, &messages);
-        }
-        let got: Vec<(i32, usize)> = follower.try_iter().map(|batch| (batch.partition, batch.messages.len())).collect();
-        assert_eq!(got, [(1, 1000), (2, 1000)]);
-        drop(follower);
-        recent.offer(0, &messages);
-        assert!(!recent.is_followed.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use loginscope_wasm::Insight;
 use super::batch::{Message, Output, PartitionState, Pipeline, Processed, Rejected, Stage};
 use super::chain::Chain;
 use super::insight;
+use super::judged::JudgedSegment;
 
 /// What a Kafka record takes beside key, value and headers, in bytes: the head of a batch that holds it alone (61), and
 /// the record's own lengths and deltas (at most 40).
@@ -41,6 +42,8 @@ pub(super) enum Attempt {
 pub(super) struct Segment {
     rows: Vec<u32>,
     logins: Option<Logins>,
+    /// What each enricher was told of the past, in the order of the chain.
+    histories: Vec<Vec<Column>>,
     /// What each enricher has set, in the order of the chain.
     enrichments: Vec<Vec<Column>>,
     insights: Vec<(usize, u32, Insight)>,
@@ -94,19 +97,23 @@ impl Segment {
         logins: &mut Logins,
         without: &[usize],
     ) -> Result<(), Attempt> {
+        self.histories.clear();
         self.enrichments.clear();
         self.insights.clear();
         let chain = std::sync::Arc::clone(&pipeline.chain);
         for (place, enricher) in chain.enrichers.iter().enumerate() {
             let Some(instance) = pipeline.instances.get_mut(enricher.plugin) else { continue };
             if without.contains(&enricher.plugin) {
+                self.histories.push(Vec::new());
                 self.enrichments.push(Vec::new());
                 continue;
             }
             let history = partition.state.history(&enricher.history, logins);
             let fresh = instance.is_fresh();
             let rejected = |rejection| Rejected { rejection, stage: Stage::Enrich, plugin: Some(enricher.plugin) };
-            let enrichment = instance.enrich(logins, &enricher.reads, &history).map_err(|failure| Attempt::Failed {
+            let answer = instance.enrich(logins, &enricher.reads, &history);
+            self.histories.push(history);
+            let enrichment = answer.map_err(|failure| Attempt::Failed {
                 plugin: enricher.plugin,
                 reason: failure.to_string(),
                 fresh,
@@ -183,23 +190,48 @@ impl Segment {
             output.processed.push(Processed { message: *message, value_end: base + end, key_end: output.keys.len() });
         }
         let mut numbers = insight::Numbers::default();
-        for (place, row, found) in self.insights.drain(..) {
-            let Some(enricher) = pipeline.chain.enrichers.get(place) else { continue };
+        for (place, row, found) in &self.insights {
+            let Some(enricher) = pipeline.chain.enrichers.get(*place) else { continue };
             let plugin = pipeline.plugin_label(enricher.plugin);
             output.insights.extend(insight::about_login(
                 partition,
                 logins,
-                row as usize,
+                *row as usize,
                 &plugin,
-                &found,
+                found,
                 &mut numbers,
             ));
         }
     }
+
+    /// What came of a passed attempt that is done, taken out, for whoever looks at it elsewhere.
+    pub(super) fn take_judged(&mut self, without: &[usize]) -> JudgedSegment {
+        JudgedSegment {
+            rows: self.rows.clone(),
+            without: without.to_vec(),
+            histories: std::mem::take(&mut self.histories),
+            enrichments: std::mem::take(&mut self.enrichments),
+            insights: std::mem::take(&mut self.insights),
+            rejected_by: None,
+        }
+    }
+
+    /// How far the first login of an attempt came, which a plugin has rejected or failed on.
+    pub(super) fn judged_first(&self, without: &[usize], plugin: usize) -> JudgedSegment {
+        let all = JudgedSegment {
+            rows: self.rows.clone(),
+            without: without.to_vec(),
+            histories: self.histories.clone(),
+            enrichments: self.enrichments.clone(),
+            insights: Vec::new(),
+            rejected_by: Some(plugin),
+        };
+        all.part(0..1)
+    }
 }
 
 /// Puts what an enricher has set over what the login had, for the plugins and aggregates after it.
-fn overlay(logins: &mut Logins, slot: Slot, set: &Column) {
+pub(crate) fn overlay(logins: &mut Logins, slot: Slot, set: &Column) {
     let Some(column) = logins.columns_mut().get_mut(slot.0) else { return };
     let all_set = (0..set.len()).all(|row| set.value(row) != Value::Missing);
     if all_set {

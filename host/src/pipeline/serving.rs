@@ -17,6 +17,7 @@ use super::backfill::Source;
 use super::backfill::board::Board;
 use super::batch::Output;
 use super::chain::Chain;
+use super::live::Live;
 use super::recent::Recent;
 use history::{Cause, Event, History};
 
@@ -168,6 +169,8 @@ pub struct Serving {
     current: ArcSwap<Generation>,
     /// Some of the messages that the workers took last.
     pub recent: Recent,
+    /// What the workers make of the messages that they take now.
+    pub live: Live,
     /// What has served, and what was refused.
     pub history: History,
     /// Who has gone over to it, and what partitions compute for it.
@@ -181,8 +184,8 @@ impl Serving {
     pub fn new(chain: Chain) -> Self {
         let cause = Cause { what: "the start".to_owned(), by: "loginscope".to_owned() };
         let first = Generation { number: 1, chain: Arc::new(chain), since: Utc::now(), cause, probation: None };
-        let (recent, history, board, histories) = Default::default();
-        let serving = Self { current: ArcSwap::from_pointee(first), recent, history, board, histories };
+        let (recent, live, history, board, histories) = Default::default();
+        let serving = Self { current: ArcSwap::from_pointee(first), recent, live, history, board, histories };
         serving.history.add(Event::of(&serving.load()));
         serving
     }

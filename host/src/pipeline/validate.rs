@@ -14,29 +14,29 @@ use super::chain::ChainValidator;
 use super::policy::OnFailure;
 
 /// A validator that is to be asked, and how.
-pub(super) struct Asking<'a> {
-    pub(super) validator: &'a ChainValidator,
-    pub(super) instance: &'a mut Instance,
-    pub(super) breaker: &'a mut Breaker,
-    pub(super) on_failure: OnFailure,
-    pub(super) now: Instant,
+pub(crate) struct Asking<'a> {
+    pub(crate) validator: &'a ChainValidator,
+    pub(crate) instance: &'a mut Instance,
+    pub(crate) breaker: &'a mut Breaker,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) now: Instant,
 }
 
 /// What one validator made of a batch.
 #[derive(Default)]
-pub(super) struct Verdicts {
+pub(crate) struct Verdicts {
     /// The logins that it rejected or failed on, and why.
-    pub(super) rejected: Vec<(u32, Rejection)>,
+    pub(crate) rejected: Vec<(u32, Rejection)>,
     /// The logins that it didn't judge.
-    pub(super) bypassed: Vec<u32>,
+    pub(crate) bypassed: Vec<u32>,
     /// The login that waits for it, and why: it has judged those before, and none behind.
-    pub(super) stopped: Option<(u32, String)>,
+    pub(crate) stopped: Option<(u32, String)>,
     /// The reason of each call that failed.
-    pub(super) failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
 }
 
 /// Has a validator judge these rows of a batch.
-pub(super) fn validate(asking: Asking<'_>, logins: &Logins, scratch: &mut Logins, rows: &[u32]) -> Verdicts {
+pub(crate) fn validate(asking: Asking<'_>, logins: &Logins, scratch: &mut Logins, rows: &[u32]) -> Verdicts {
     let mut judge = Judge { asking, logins, scratch, verdicts: Verdicts::default() };
     judge.judge(rows);
     judge.verdicts
