@@ -127,9 +127,10 @@ impl Scene {
 
     /// Creates all topics that a run with one partition needs.
     pub fn create_topics(&self, kafka: &mut Kafka) {
-        for topic in [&self.processed, &self.insights, &self.rejected, &self.changelog, &self.plugins] {
+        for topic in [&self.processed, &self.insights, &self.rejected, &self.changelog] {
             kafka.create_topic(topic, 1, &[]).expect("a topic");
         }
+        kafka.create_topic(&self.plugins, 1, &[("cleanup.policy", "compact")]).expect("a topic");
     }
 
     /// Starts `loginscope run` here, with further arguments.

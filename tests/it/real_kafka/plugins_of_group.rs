@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use loginscope::control::group::ballot::{Patience, Refusal};
 use loginscope::control::group::fold::{Generation, Proposal, REMEMBERED};
+use loginscope::control::group::memory::Memory;
 use loginscope::control::group::records::{
-    Configured, Key, Origin, PluginEntry, PluginList, ProposalRecord, ProposalState, to_bytes,
+    Key, Origin, PluginEntry, PluginList, ProposalRecord, ProposalState, to_bytes,
 };
 use loginscope::control::group::topic::{Components, PluginsTopic};
 use loginscope::control::group::{Group, Host};
@@ -43,6 +44,10 @@ impl Fake {
 }
 
 impl Host for Fake {
+    fn has(&self, _: Digest) -> bool {
+        false
+    }
+
     fn verify(&self, proposal: &Proposal, components: &Components) -> Result<(), String> {
         assert!(proposal.list.plugins.iter().all(|plugin| components.contains_key(&plugin.digest)));
         if let Some(gate) = &self.gate {
@@ -109,7 +114,7 @@ fn list(bytes: &[u8]) -> (PluginList, Components) {
         origin: Origin::Upload,
     };
     let (by, what) = ("a test".to_owned(), "deployment".to_owned());
-    let list = PluginList { plugins: vec![plugin], configured: Configured::default(), by, what };
+    let list = PluginList { plugins: vec![plugin], memory: Memory::default(), by, what };
     (list, BTreeMap::from([(digest, bytes.into())]))
 }
 

@@ -3,16 +3,17 @@
 use std::fs;
 use std::path::PathBuf;
 
+use loginscope_kafka::OwnedRecord;
+use loginscope_tests::control::{Control, TOKEN};
 use loginscope_tests::guests::misbehave;
-use loginscope_tests::instance::{Ended, Instance, run_to_its_end, wait_until};
+use loginscope_tests::instance::{Ended, Instance, wait_until};
 use loginscope_tests::kafka::{Message, Scene, cluster};
 use loginscope_wasm::Digest;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::{plugin_files, well_formed};
 
-const TOKEN: &str = "correct-horse-battery-staple";
 const GENERATION: &str = "loginscope_plugin_generation";
 
 /// A folder with copies of the plugins that are inside, and a guest.
@@ -54,25 +55,12 @@ impl Files {
     }
 }
 
-/// `loginscope plugin` at an instance.
-fn plugin(instance: &mut Instance, arguments: &[&str]) -> Ended {
-    let line = instance.line_with("plugins at /v1/plugins");
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
-    let url = format!("http://{address}");
-    wait_until("it to be ready", String::new, || instance.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
-    run_to_its_end(["plugin", "--control", &url, "--control-token", TOKEN].iter().chain(arguments))
-}
-
 fn done(instance: &mut Instance, arguments: &[&str]) -> String {
-    let Ended { code, output, log } = plugin(instance, arguments);
-    assert_eq!(code, Some(0), "{arguments:?}: {output}{log}\n{}", instance.log());
-    output
+    Control::when_ready(instance).done(arguments)
 }
 
 fn names(instance: &mut Instance) -> (u64, Vec<String>) {
-    let plugins: Value = serde_json::from_str(&done(instance, &["list", "--json"])).unwrap();
-    let names = plugins["plugins"].as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap().to_owned());
-    (plugins["generation"].as_u64().unwrap(), names.collect())
+    Control::when_ready(instance).names()
 }
 
 const THREE: [&str; 3] = ["validate-logins", "enrich-logins", "summarize-logins"];
@@ -91,7 +79,10 @@ fn what_is_deployed_on_one_serves_on_all_and_after_restarts_until_a_path_changes
     scene.write(&well_formed(500, 1));
     let mut one = files.start(&scene, "one", &config);
     one.metric_reaches("loginscope_logins_processed_total", 500);
-    assert!(scene.all(&scene.plugins).iter().all(|record| record.key.as_ref().unwrap().starts_with(b"instance/")));
+    let is_of_instance = |record: &OwnedRecord| {
+        ["instance/", "place/"].iter().any(|key| record.key.as_ref().unwrap().starts_with(key.as_bytes()))
+    };
+    assert!(scene.all(&scene.plugins).iter().all(is_of_instance), "nothing was agreed on");
     let mut two = files.start(&scene, "two", &config);
     two.line_with("partition assigned");
     assert_eq!(names(&mut two), (1, THREE.map(str::to_owned).to_vec()));
@@ -144,7 +135,7 @@ fn where_one_instance_refuses_a_plugin_no_other_one_has_it() {
     let mut one = files.start(&scene, "one", &config);
     let mut two = files.start(&scene, "two", &pinned);
     two.line_with("partition assigned");
-    let Ended { code, log, .. } = plugin(&mut one, &["deploy", &files.guest()]);
+    let Ended { code, log, .. } = Control::when_ready(&mut one).plugin(&["deploy", &files.guest()]);
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("two refused it: ") && log.contains("misbehave"), "{log}");
     for instance in [&mut one, &mut two] {
@@ -180,7 +171,7 @@ fn a_plugin_that_one_instance_rolls_back_in_its_probation_serves_nowhere() {
         instance.metric_reaches(GENERATION, 3);
         assert_eq!(names(instance), (3, THREE.map(str::to_owned).to_vec()));
         assert!(done(instance, &["history"]).contains("rolled back: misbehave@0.1.0 has failed"));
-        let Ended { log, .. } = plugin(instance, &["rollback", "--to", "2"]);
+        let Ended { log, .. } = Control::when_ready(instance).plugin(&["rollback", "--to", "2"]);
         assert!(log.contains("generation 2 failed on its probation"), "{log}");
     }
     let mut outputs = scene.outputs();
@@ -203,12 +194,8 @@ fn a_proposer_that_is_killed_leaves_the_others_as_they_were() {
     done(&mut one, &["deploy", &files.guest()]);
     two.metric_reaches(GENERATION, 2);
     two.signal("STOP");
-    let line = one.line_with("plugins at /v1/plugins");
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
-    let removing = std::thread::spawn(move || {
-        let url = format!("http://{address}");
-        run_to_its_end(["plugin", "--control", &url, "--control-token", TOKEN, "remove", "misbehave"])
-    });
+    let control = Control::of(&mut one);
+    let removing = std::thread::spawn(move || control.plugin(&["remove", "misbehave"]));
     let before = 3;
     wait_until("a proposal", String::new, || {
         let proposals = scene.all(&scene.plugins);
