@@ -360,14 +360,15 @@ impl Membership {
                 Origin::File(path) => path.clone(),
                 Origin::Upload => UPLOAD.to_owned(),
             };
-            let is_same = |plugin: &&Plugin| plugin.component().digest() == entry.digest;
-            let component = match at_hand.iter().find(is_same) {
-                Some(plugin) if settings_of(plugin) == entry.settings => return Ok(plugin.clone()),
-                Some(plugin) => plugin.component().clone(),
-                None => {
-                    let bytes = kept.get(&entry.digest).with_context(|| Refusal::Missing(entry.label()).to_string())?;
-                    self.plugins.component(bytes, &source)?
-                }
+            let mut of_component = at_hand.iter().filter(|plugin| plugin.component().digest() == entry.digest);
+            if let Some(plugin) = of_component.clone().find(|plugin| settings_of(plugin) == entry.settings) {
+                return Ok(plugin.clone());
+            }
+            let component = if let Some(plugin) = of_component.next() {
+                plugin.component().clone()
+            } else {
+                let bytes = kept.get(&entry.digest).with_context(|| Refusal::Missing(entry.label()).to_string())?;
+                self.plugins.component(bytes, &source)?
             };
             self.plugins.configure(&component, &entry.settings.to_string())
         };

@@ -347,7 +347,7 @@ impl Swapper {
     pub fn rolled_back(&self, to: &Generation) -> Vec<Plugin> {
         let earlier = self.serving.history.generations().into_iter().find(|(number, ..)| *number + 1 == to.number);
         let mut plugins = earlier.map(|(_, plugins, _)| plugins).unwrap_or_default();
-        plugins.retain(|plugin| to.chain.plugins.iter().all(|other| !other.is_same(plugin)));
+        plugins.retain(|plugin| to.chain.plugins.iter().all(|other| !is_alike(plugin, other)));
         plugins
     }
 
@@ -497,8 +497,13 @@ impl Swapper {
 
 /// Whether these are the same bytes with the same settings, in the same order.
 pub(super) fn are_the_same(some: &[Plugin], others: &[Plugin]) -> bool {
-    let what = |plugin: &Plugin| (plugin.component().digest(), plugin.settings().to_owned());
-    some.iter().map(what).eq(others.iter().map(what))
+    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| is_alike(one, other))
+}
+
+/// Whether these are the same bytes with the same settings, however those are written.
+fn is_alike(one: &Plugin, other: &Plugin) -> bool {
+    let settings = |plugin: &Plugin| serde_json::from_str::<serde_json::Value>(plugin.settings()).unwrap_or_default();
+    one.component().digest() == other.component().digest() && settings(one) == settings(other)
 }
 
 /// The number of the generation that follows: the next one, or the one that the group has agreed on. None where the group has gone on to

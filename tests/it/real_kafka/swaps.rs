@@ -14,7 +14,7 @@ use loginscope_tests::instance::wait_until;
 use loginscope_tests::kafka::{Scene, cluster, header};
 use serde_json::{Value, json};
 
-use super::{configuration, well_formed};
+use super::{configuration, is_summary, well_formed};
 
 const CONFIGURATION: &str = "
 source_headers = true
@@ -184,9 +184,4 @@ fn went_back(processed: &[OwnedRecord]) -> usize {
     judged.sort_unstable();
     let is_back = |two: &&[((i64, i64), u64)]| two[0].0.0 == two[1].0.0 && two[0].1 > two[1].1;
     judged.windows(2).filter(is_back).count()
-}
-
-fn is_summary(record: &OwnedRecord) -> bool {
-    let insight: Value = serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
-    insight["kind"] == "summary"
 }

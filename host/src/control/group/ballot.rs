@@ -154,11 +154,11 @@ mod tests {
         }
 
         fn write<T: serde::Serialize>(&mut self, key: Key, value: &T) {
-            self.append(key, Some(to_bytes(value).unwrap()));
+            self.append(key, Some(&to_bytes(value).unwrap()));
         }
 
-        fn append(&mut self, key: Key, value: Option<Vec<u8>>) {
-            self.fold.apply(self.end, 0, key, value.as_deref()).unwrap();
+        fn append(&mut self, key: Key, value: Option<&[u8]>) {
+            self.fold.apply(self.end, 0, key, value).unwrap();
             self.end += 1;
         }
 

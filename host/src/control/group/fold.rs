@@ -64,7 +64,7 @@ pub struct Proposal {
 /// What is known of a proposal that may still count.
 #[derive(Clone, Debug)]
 enum Known {
-    Open(Proposal),
+    Open(Box<Proposal>),
     Dropped { base: u64, reason: String },
 }
 
@@ -181,7 +181,7 @@ impl Fold {
             (ProposalState::Open(_), Some(known)) => known,
             (ProposalState::Open(list), None) => {
                 let (base, proposer, votes) = (record.base, record.proposer, BTreeMap::new());
-                Known::Open(Proposal { id: id.clone(), base, proposer, proposed_at, list, votes, offset })
+                Known::Open(Box::new(Proposal { id: id.clone(), base, proposer, proposed_at, list, votes, offset }))
             }
             (ProposalState::Dropped(reason), known) => {
                 let voters = known.iter().flat_map(|known| match known {
@@ -250,7 +250,7 @@ impl Fold {
     /// The proposal that is to be decided: of those on the newest generation, the first.
     pub fn open(&self) -> Option<&Proposal> {
         let open = self.proposals.values().filter_map(|known| match known {
-            Known::Open(proposal) if proposal.base == self.number => Some(proposal),
+            Known::Open(proposal) if proposal.base == self.number => Some(&**proposal),
             _ => None,
         });
         open.min_by_key(|proposal| proposal.offset)

@@ -134,7 +134,7 @@ impl Inner {
                 match &number {
                     Ok(_) => self.clean_up(&mut writer, gone),
                     Err(refusal @ Refusal::NotWritten(_)) => {
-                        self.take_back(&mut writer, &proposed, &refusal.to_string())
+                        self.take_back(&mut writer, &proposed, &refusal.to_string());
                     }
                     // It may count, or others go on without.
                     Err(_) => {}

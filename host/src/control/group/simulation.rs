@@ -40,7 +40,7 @@ struct Logged {
 /// What a node that proposes is at.
 enum Proposing {
     Nothing,
-    Voting { id: String, base: u64, list: PluginList, upload: String, read_at: Option<u64> },
+    Voting { id: String, base: u64, list: Box<PluginList>, upload: String, read_at: Option<u64> },
     Committing { base: u64 },
 }
 
@@ -296,7 +296,7 @@ impl World {
         let (id, base) = (self.id(), node.fold.number());
         let state = ProposalState::Open(list.clone());
         node.send(Key::Proposal(id.clone()), &ProposalRecord { base, proposer: node.own.id.clone(), state });
-        node.proposing = Proposing::Voting { id, base, list, upload, read_at: None };
+        node.proposing = Proposing::Voting { id, base, list: Box::new(list), upload, read_at: None };
     }
 
     /// Goes back by itself, without asking.
@@ -331,7 +331,7 @@ impl World {
                     return;
                 }
                 let since = Duration::from_secs(self.now - *read_at.get_or_insert(self.now));
-                let (id, base, list, upload) = (id.clone(), *base, list.clone(), upload.clone());
+                let (id, base, list, upload) = (id.clone(), *base, PluginList::clone(list), upload.clone());
                 match ballot::next(&node.fold, &id, since, &PATIENCE) {
                     Step::Wait => {}
                     step @ (Step::Drop(_) | Step::GiveWay) => {

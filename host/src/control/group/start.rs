@@ -122,8 +122,8 @@ fn with_changed_plugins(
     };
     let mut merged: Vec<(PluginEntry, From)> = Vec::new();
     for plugin in agreed.plugins.iter().filter(|plugin| !is_gone(plugin)) {
-        let changed = configured.plugin(&plugin.name).filter(|now| changes.components.contains(&now.name));
-        merged.push(match changed {
+        let now = configured.plugin(&plugin.name).filter(|now| changes.components.contains(&now.name));
+        merged.push(match now {
             Some(now) => (PluginEntry { settings: plugin.settings.clone(), ..entry(now, configured) }, From::Changed),
             None => (plugin.clone(), From::Group),
         });
@@ -205,7 +205,7 @@ mod tests {
     }
 
     /// A generation of these plugins, each a name and its bytes.
-    fn agreed(plugins: &[(&str, &str)], configured: Configured) -> Generation {
+    fn agreed(plugins: &[(&str, &str)], configured: &Configured) -> Generation {
         let entry = |(name, bytes): &(&str, &str)| PluginEntry {
             name: (*name).to_owned(),
             version: "0.1.0".to_owned(),
@@ -214,7 +214,7 @@ mod tests {
             origin: Origin::Upload,
         };
         let plugins = plugins.iter().map(entry).collect();
-        let memory = Memory::of(&configured);
+        let memory = Memory::of(configured);
         generation(7, PluginList { plugins, memory, by: "ann".to_owned(), what: "deployment".to_owned() })
     }
 
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn what_was_deployed_serves_as_long_as_the_paths_hold_what_they_held() {
         let then = configured(&[("a", "1"), ("b", "1")], &[]);
-        let generation = agreed(&[("a", "2"), ("c", "1")], then.clone());
+        let generation = agreed(&[("a", "2"), ("c", "1")], &then);
         let start = alone(&generation, &then, &then);
         assert_eq!(shown(&start), expected(&[("a", "2"), ("c", "1")]), "b was removed, and stays so");
         assert!(!start.has_changed(Some(&generation)));
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_path_that_changed_since_wins_for_its_plugin_alone() {
         let then = configured(&[("a", "1"), ("b", "1")], &[]);
-        let generation = agreed(&[("a", "2"), ("b", "2")], then.clone());
+        let generation = agreed(&[("a", "2"), ("b", "2")], &then);
         let start = alone(&generation, &then, &configured(&[("a", "1"), ("b", "3")], &[]));
         assert_eq!(shown(&start), expected(&[("a", "2"), ("b", "3")]));
         assert_eq!(start.from, [From::Group, From::Changed]);
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_path_that_is_gone_takes_its_plugin_along_and_a_new_one_comes_behind_its_predecessor() {
         let then = configured(&[("a", "1"), ("b", "1")], &[]);
-        let generation = agreed(&[("a", "2"), ("b", "1"), ("u", "1")], then.clone());
+        let generation = agreed(&[("a", "2"), ("b", "1"), ("u", "1")], &then);
         let start = alone(&generation, &then, &configured(&[("a", "1"), ("n", "1")], &[]));
         assert_eq!(shown(&start), expected(&[("a", "2"), ("n", "1"), ("u", "1")]));
     }
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn another_order_of_paths_is_another_order_of_their_plugins() {
         let then = configured(&[("a", "1"), ("b", "1")], &[]);
-        let generation = agreed(&[("a", "1"), ("u", "1"), ("b", "1")], then.clone());
+        let generation = agreed(&[("a", "1"), ("u", "1"), ("b", "1")], &then);
         let start = alone(&generation, &then, &configured(&[("b", "1"), ("a", "1")], &[]));
         assert_eq!(shown(&start), expected(&[("b", "1"), ("u", "1"), ("a", "1")]));
         assert!(start.has_changed(Some(&generation)));
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn settings_that_changed_since_win_and_leave_the_component_that_was_deployed() {
         let then = configured(&[("a", "1")], &[("a", json!({"x": 1}))]);
-        let generation = agreed(&[("a", "2")], then.clone());
+        let generation = agreed(&[("a", "2")], &then);
         let start = alone(&generation, &then, &configured(&[("a", "1")], &[("a", json!({"x": 2}))]));
         assert_eq!(shown(&start), expected(&[("a", "2")]));
         assert_eq!(start.list.plugins[0].settings, json!({"x": 2}));
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn a_removed_plugin_comes_back_when_its_path_changes() {
         let then = configured(&[("a", "1"), ("b", "1")], &[]);
-        let generation = agreed(&[("a", "1")], then.clone());
+        let generation = agreed(&[("a", "1")], &then);
         let start = alone(&generation, &then, &configured(&[("a", "1"), ("b", "2")], &[]));
         assert_eq!(shown(&start), expected(&[("a", "1"), ("b", "2")]));
     }
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn what_is_put_back_where_the_newest_was_serves_again() {
         let (old, new) = (configured(&[("a", "1")], &[]), configured(&[("a", "2")], &[("a", json!({"x": 1}))]));
-        let updated = alone(&agreed(&[("a", "1")], old.clone()), &old, &new);
+        let updated = alone(&agreed(&[("a", "1")], &old), &old, &new);
         assert_eq!(shown(&updated), expected(&[("a", "2")]));
         let generation = generation(8, updated.list);
         let back = alone(&generation, &new, &old);
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn a_plugin_that_was_taken_out_of_the_paths_comes_back_with_its_path() {
         let (two, one) = (configured(&[("a", "1"), ("b", "1")], &[]), configured(&[("a", "1")], &[]));
-        let without = alone(&agreed(&[("a", "1"), ("b", "1")], two.clone()), &two, &one);
+        let without = alone(&agreed(&[("a", "1"), ("b", "1")], &two), &two, &one);
         assert_eq!(shown(&without), expected(&[("a", "1")]));
         let with = alone(&generation(8, without.list), &one, &two);
         assert_eq!(shown(&with), expected(&[("a", "1"), ("b", "1")]));
@@ -334,7 +334,7 @@ mod tests {
     fn an_instance_that_is_behind_brings_nothing_back_and_says_so() {
         let old = configured(&[("a", "1"), ("b", "1")], &[("a", json!({"x": 1}))]);
         let new = configured(&[("a", "2"), ("n", "9")], &[("a", json!({"x": 2}))]);
-        let updated = alone(&agreed(&[("a", "1"), ("b", "1")], old.clone()), &old, &new);
+        let updated = alone(&agreed(&[("a", "1"), ("b", "1")], &old), &old, &new);
         assert_eq!(shown(&updated), expected(&[("a", "2"), ("n", "9")]));
         let generation = generation(8, updated.list);
         let places = [old.clone(), new.clone()];
@@ -350,8 +350,8 @@ mod tests {
     #[test]
     fn the_last_one_that_is_updated_undoes_no_deployment_that_came_since() {
         let (old, new) = (configured(&[("a", "1")], &[]), configured(&[("a", "2")], &[]));
-        let updated = alone(&agreed(&[("a", "1")], old.clone()), &old, &new);
-        let deployed = PluginList { memory: updated.list.memory, ..agreed(&[("a", "3")], new.clone()).list };
+        let updated = alone(&agreed(&[("a", "1")], &old), &old, &new);
+        let deployed = PluginList { memory: updated.list.memory, ..agreed(&[("a", "3")], &new).list };
         let generation = generation(9, deployed);
         let places = [old.clone(), new.clone()];
         let last = at_start(Known { committed: Some(&generation), places: &places, last: Some(&old) }, &new, "me");
