@@ -213,6 +213,15 @@ impl Membership {
         Ok(number)
     }
 
+    /// These plugins serve, and go on serving when what has changed here is looked at. It counts as dealt with all the same.
+    pub fn is_unchanged_by(&self, request: &Request, plugins: &[Plugin]) {
+        let settings = request.settings.clone().unwrap_or_else(|| self.plugins.settings());
+        let dealt_with = self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(before) = dealt_with {
+            self.has_dealt_with(updated(&before, plugins, &settings));
+        }
+    }
+
     /// Has plugins serve in the whole group that served before.
     ///
     /// # Errors

@@ -288,6 +288,9 @@ impl Swapper {
             let plugins = change(&before.chain.plugins)?;
             let swapped = |end, generation, labels, report| Swapped { end, generation, labels, report };
             if are_the_same(&plugins, &before.chain.plugins) {
+                if let Some(group) = group.filter(|_| !request.dry_run) {
+                    group.is_unchanged_by(request, &before.chain.plugins);
+                }
                 return Ok(swapped(End::Unchanged, before.number, before.chain.labels(), Report::default()));
             }
             let Tried { chain, report, .. } = self.try_out(&before, plugins, request.shadow)?;

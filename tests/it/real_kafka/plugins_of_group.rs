@@ -424,7 +424,8 @@ fn an_instance_that_was_killed_is_succeeded_by_the_one_of_its_name() {
     let mut killed = PluginsTopic::open(&settings, name, PATIENCE).unwrap().writer().unwrap();
     let presence = to_bytes(&serde_json::json!({ "name": "one" })).unwrap();
     killed.write(&Key::Instance("dead".to_owned()), Some(&presence), PATIENCE).unwrap();
-    let (never, _) = list(b"never");
+    let (never, components) = list(b"never");
+    killed.write_component("upload", &components[&never.plugins[0].digest], PATIENCE).unwrap();
     let record = ProposalRecord { base: 0, proposer: "dead".to_owned(), state: ProposalState::Open(never) };
     killed.write(&Key::Proposal("x".to_owned()), Some(&to_bytes(&record).unwrap()), PATIENCE).unwrap();
     killed.flush(PATIENCE).unwrap();

@@ -1,5 +1,8 @@
 //! Processes of a group without workers: what becomes of their plugins when the group, a swap and a roll-back meet.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use loginscope::comparator::Setting;
@@ -10,10 +13,11 @@ use loginscope::control::group::topic::PluginsTopic;
 use loginscope::control::membership::{Identity, Membership};
 use loginscope::control::swap::{Consent, Request, Swapped, Swapper};
 use loginscope::pipeline::batch::OutputLimits;
-use loginscope::pipeline::plugins::DEFAULTS;
+use loginscope::pipeline::plugins::{DEFAULTS, PluginSet, PluginSource};
 use loginscope::pipeline::serving::Serving;
 use loginscope::telemetry::Telemetry;
 use loginscope_kafka::ClientSettings;
+use loginscope_login::decode::InputFormat;
 use loginscope_tests::guests::misbehave;
 use loginscope_tests::in_process::plugin_set;
 use loginscope_tests::instance::{PATIENCE, wait_until};
@@ -31,7 +35,12 @@ impl Member {
     /// One that has started, and does not follow the group yet.
     fn start(kafka: &ClientSettings, topic: &str, name: &str) -> Self {
         let defaults: Vec<&'static [u8]> = DEFAULTS.iter().map(|(_, bytes)| *bytes).collect();
-        let plugins = Arc::new(plugin_set(&defaults, std::collections::BTreeMap::new()));
+        Self::with(kafka, topic, name, plugin_set(&defaults, BTreeMap::new()))
+    }
+
+    /// One that has started with these plugins.
+    fn with(kafka: &ClientSettings, topic: &str, name: &str, plugins: PluginSet) -> Self {
+        let plugins = Arc::new(plugins);
         let serving = Arc::new(Serving::new(plugins.load().unwrap()));
         let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
         let swapper = Swapper {
@@ -52,10 +61,9 @@ impl Member {
         Self { deployer: Arc::new(Deployer { plugins, swapper }), group }
     }
 
-    fn following(kafka: &ClientSettings, topic: &str, name: &str) -> Self {
-        let member = Self::start(kafka, topic, name);
-        member.group.follow(&member.deployer).unwrap();
-        member
+    fn follow(self) -> Self {
+        self.group.follow(&self.deployer).unwrap();
+        self
     }
 
     fn deploy(&self, settings: &str) -> Swapped {
@@ -89,8 +97,7 @@ fn topic(kafka: &mut Kafka, name: &str) -> ClientSettings {
 fn while_a_swap_takes_its_time_what_the_group_agrees_on_is_voted_on_and_serves_on_probation() {
     let mut kafka = cluster();
     let settings = topic(&mut kafka, "members-turn");
-    let one = Member::following(&settings, "members-turn", "one");
-    let two = Member::following(&settings, "members-turn", "two");
+    let [one, two] = ["one", "two"].map(|name| Member::start(&settings, "members-turn", name).follow());
     let turn = one.deployer.swapper.turn.lock().unwrap();
     assert_eq!(two.deploy("{}").generation, 2);
     one.wait_for(2);
@@ -135,4 +142,34 @@ fn a_roll_back_is_not_lost_where_others_agree_on_something_at_the_same_time() {
     // Deployed again on purpose, it serves.
     assert_eq!(one.deploy("{}").generation, 5);
     assert_eq!(one.serving().load().chain.plugins.len(), 4);
+}
+
+/// The other one has brought the new file to the group before it comes here, where nothing is to be done about it.
+#[test]
+fn a_watched_file_that_changes_to_what_serves_already_is_known_to_have_changed() {
+    let mut kafka = cluster();
+    let settings = topic(&mut kafka, "members-files");
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(format!("{name}.wasm"));
+    let (old, new) = (misbehave().to_vec(), [misbehave(), b"\0\x05\x04test"].concat());
+    let member = |name: &str| {
+        let source = PluginSource::File(file(name));
+        let plugins = PluginSet::new(vec![source], BTreeMap::new(), InputFormat::default()).unwrap();
+        Member::with(&settings, "members-files", name, plugins).follow()
+    };
+    let change = |member: &Member, path: &Path, content: &[u8]| {
+        fs::write(path, content).unwrap();
+        member.deployer.file_changed(path, None).unwrap().generation
+    };
+    fs::write(file("one"), &old).unwrap();
+    fs::write(file("two"), &old).unwrap();
+    let (one, two) = (member("one"), member("two"));
+    assert_eq!(change(&one, &file("one"), &new), 2);
+    assert_eq!(change(&two, &file("two"), &new), 2, "it serves already");
+    assert_eq!(change(&two, &file("two"), &old), 3);
+    drop(two);
+    fs::write(file("two"), &new).unwrap();
+    let two = member("two");
+    let serving = Arc::clone(&two.serving().load());
+    assert_eq!((serving.number, serving.chain.plugins[0].component().digest()), (4, Digest::of(&new)));
 }
