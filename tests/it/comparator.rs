@@ -43,9 +43,13 @@ fn defaults() -> Vec<&'static [u8]> {
 
 /// Over so many logins in each of two partitions.
 fn compared(old: &Arc<Chain>, new: &Arc<Chain>, logins: usize) -> Report {
+    compared_by(|comparator| comparator, old, new, logins)
+}
+
+fn compared_by(with: fn(Comparator) -> Comparator, old: &Arc<Chain>, new: &Arc<Chain>, logins: usize) -> Report {
     let limits = OutputLimits { value_bytes: 1 << 20, record_bytes: usize::MAX };
     let setting = Setting { topic: "user-login".into(), insight_every: 100, limits };
-    let mut comparator = Comparator::new(old, new, &setting).unwrap();
+    let mut comparator = with(Comparator::new(old, new, &setting).unwrap());
     for (partition, payloads) in (0..).zip(messages(2 * logins).chunks(logins)) {
         let messages: Vec<Message<'_>> = (4000..)
             .zip(payloads)
@@ -83,7 +87,7 @@ fn what_fails_on_recent_messages_never_serves() {
     let bad = guest(json!({ "how": "trap", "when_user": "user-7" }));
     let swap = |chain: &Chain| swapper.swap(&Request::new("a test", "nobody"), |_| Ok(chain.plugins.clone()));
     let refused = swap(&bad).unwrap_err().to_string();
-    assert!(refused.starts_with("misbehave@0.1.0 fails on 2 logins and 0 windows of 80 messages: "), "{refused}");
+    assert!(refused.starts_with("misbehave@0.1.0 fails on 1 logins and 0 windows of 8 messages: "), "{refused}");
     assert_eq!(serving.load().number, 1);
 
     let elsewhere = guest(json!({ "how": "trap", "when_user": "somebody who did not come" }));
@@ -104,6 +108,33 @@ fn the_same_plugins_change_nothing() {
     let spent = |used: &Use| used.logins.cpu_time + used.windows.cpu_time;
     assert!(report.new.values().all(|used| !spent(used).is_zero() && used.failed_calls == 0));
     assert_eq!(report.refusal(&Tolerance { max_changed_share: 0.0, ..TOLERANCE }), None);
+}
+
+/// Each of them would take all the time that it may.
+#[test]
+fn what_fails_more_often_than_is_tolerated_is_asked_about_no_more_logins() {
+    let within = |comparator: Comparator| comparator.within(TOLERANCE);
+    let bad = |how: &str, role: &str| guest(json!({ "how": how, "role": role }));
+    let good = guest(json!({}));
+    // The first login doesn't come to the enricher.
+    for (role, messages) in [("validator", 1), ("enricher", 2)] {
+        let report = compared_by(within, &good, &bad("loop", role), 200);
+        let Use { failed_logins, failed_calls, .. } = report.new["misbehave"];
+        assert_eq!((report.messages, failed_logins), (messages, 1), "{role}");
+        // As often as 170 can be halved, and alone, again, and fresh.
+        assert!(failed_calls <= 12, "{role}: {failed_calls}");
+        assert_eq!(report.examples.len(), 1, "{role}: it is shown what would become of it");
+    }
+    let report = compared_by(within, &good, &bad("trap", "insight-generator"), 200);
+    // The hundredth that is accepted.
+    assert_eq!((report.messages, report.new["misbehave"].failed_windows), (112, 1));
+    let (as_before, same) = (compared(&bad("trap", "enricher"), &bad("panic", "enricher"), 80), within);
+    let early = compared_by(same, &bad("trap", "enricher"), &bad("panic", "enricher"), 80);
+    assert_eq!(
+        (early.messages, early.changed),
+        (as_before.messages, as_before.changed),
+        "where both fail, all are asked about"
+    );
 }
 
 #[test]

@@ -204,6 +204,9 @@ fn nothing_is_told_or_changed_without_the_token() {
         let error = serde_json::from_str::<Value>(&answer).unwrap()["error"].as_str().unwrap().to_owned();
         assert!(error.contains(sentence), "{body}: {error}");
     }
+    let (status, answer_text) = ask("DELETE", "/v1/plugins/enrich-logins?dry_run=perhaps", TOKEN, "");
+    assert_eq!(status, 400, "{answer_text}");
+    assert!(serde_json::from_str::<Value>(&answer_text).unwrap()["error"].as_str().unwrap().contains("dry_run"));
     let huge = format!("{{\"component\": \"{}\"}}", "A".repeat(100 << 20));
     // It is refused before it was sent, so the client may see no more than the end of the connection.
     let refused = control.ask("POST", "/v1/plugins", TOKEN, &huge);

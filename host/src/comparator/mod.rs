@@ -17,7 +17,7 @@ use std::time::Instant;
 use loginscope_state::Partition;
 
 use crate::pipeline::batch::{OutputLimits, PartitionState, Partitions};
-use crate::pipeline::{Chain, ChainError, Message, Output, Pipeline, TotalsBoard};
+use crate::pipeline::{Chain, ChainError, Message, Output, Pipeline, Stopped, TotalsBoard};
 use outcome::{Outcome, SeenInsight};
 use report::{Report, Tolerance, Use};
 
@@ -37,6 +37,8 @@ pub struct Comparator {
     old: Side,
     new: Side,
     report: Report,
+    /// How often the new chain may fail.
+    tolerance: Option<Tolerance>,
 }
 
 impl Comparator {
@@ -45,19 +47,64 @@ impl Comparator {
     /// # Errors
     /// A chain whose plugins don't fit together.
     pub fn new(old: &Arc<Chain>, new: &Arc<Chain>, setting: &Setting) -> Result<Self, ChainError> {
-        Ok(Self { old: Side::new(old, setting)?, new: Side::new(new, setting)?, report: Report::default() })
+        Ok(Self {
+            old: Side::new(old, setting)?,
+            new: Side::new(new, setting)?,
+            report: Report::default(),
+            tolerance: None,
+        })
+    }
+
+    /// The same for whoever wants to know no more once the new chain has failed more often than is tolerated: messages behind those are
+    /// left out.
+    #[must_use]
+    pub fn within(self, tolerance: Tolerance) -> Self {
+        Self { tolerance: Some(tolerance), ..self }
     }
 
     /// Takes a batch of one partition through both. `messages` are in offset order, and behind those of earlier batches of the
     /// partition.
     pub fn compare(&mut self, partition: i32, messages: &[Message<'_>]) {
+        let mut rest = messages;
+        while !rest.is_empty() && self.failure().is_none() {
+            let judged = self.compare_some(partition, rest, self.last_chances());
+            rest = rest.get(judged..).unwrap_or_default();
+            if let Some((first, behind)) = rest.split_first() {
+                // What it was stopped at is judged like any other, though it may be more than is tolerated.
+                self.compare_some(partition, std::slice::from_ref(first), Vec::new());
+                rest = behind;
+            }
+        }
+    }
+
+    /// Takes messages through both, up to where a plugin fails that has its last chance. Answers how many.
+    fn compare_some(&mut self, partition: i32, messages: &[Message<'_>], last_chances: Vec<usize>) -> usize {
+        self.new.pipeline.stop_at_failures_of(last_chances);
+        let judged = self.new.process(partition, messages);
+        let messages = messages.get(..judged).unwrap_or_default();
         self.old.process(partition, messages);
-        self.new.process(partition, messages);
         let outcomes = self.old.outcomes(messages.len()).zip(self.new.outcomes(messages.len()));
         for (message, (old, new)) in messages.iter().zip(outcomes) {
             self.report.message(partition, message.offset, &old, &new);
         }
         self.report.insights(&self.old.insights(), &self.new.insights());
+        judged
+    }
+
+    /// The new plugins for which one more failure is more than is tolerated, by their place.
+    fn last_chances(&self) -> Vec<usize> {
+        let Some(tolerance) = self.tolerance else { return Vec::new() };
+        let none = Failures::default();
+        let plugins = self.new.pipeline.chain().plugins.iter().enumerate();
+        let has_one = |(place, plugin): &(usize, &loginscope_wasm::Plugin)| {
+            let old = self.old.pipeline.chain().plugins.iter().position(|known| known.name() == plugin.name());
+            let old = old.and_then(|old| self.old.failures.get(&old)).unwrap_or(&none);
+            let new = self.new.failures.get(place).unwrap_or(&none);
+            let more = |new: u64, old: u64| new.checked_sub(old);
+            let more = more(new.logins, old.logins).zip(more(new.windows, old.windows));
+            more.is_some_and(|(logins, windows)| logins + windows >= tolerance.max_failures)
+        };
+        plugins.filter(has_one).map(|(place, _)| place).collect()
     }
 
     /// What has been found so far.
@@ -66,8 +113,9 @@ impl Comparator {
     }
 
     /// Which plugin has failed more often by now than is tolerated, in a sentence.
-    pub fn failure(&self, tolerance: &Tolerance) -> Option<String> {
-        if self.new.failures.is_empty() { None } else { self.report().failure(tolerance) }
+    pub fn failure(&self) -> Option<String> {
+        let tolerance = self.tolerance.filter(|_| !self.new.failures.is_empty())?;
+        self.report().failure(&tolerance)
     }
 }
 
@@ -104,7 +152,8 @@ impl Side {
         })
     }
 
-    fn process(&mut self, number: i32, messages: &[Message<'_>]) {
+    /// Takes messages through the chain. Answers how many were judged.
+    fn process(&mut self, number: i32, messages: &[Message<'_>]) -> usize {
         let partition = self.partitions.entry(number).or_insert_with(|| PartitionState {
             topic: Arc::clone(&self.setting.topic),
             number,
@@ -114,7 +163,13 @@ impl Side {
         self.output.clear();
         self.pipeline.process(partition, messages, &self.totals, Instant::now(), &mut self.output);
         for plugin in 0..self.pipeline.chain().plugins.len() {
-            let (logins, windows) = (self.output.failed_logins(plugin), self.output.failed_windows(plugin));
+            let (mut logins, mut windows) = (self.output.failed_logins(plugin), self.output.failed_windows(plugin));
+            // What stopped it counts when it is judged.
+            match self.output.stopped.as_ref().filter(|stopped| stopped.plugin == plugin) {
+                Some(Stopped { window: None, .. }) => logins -= 1,
+                Some(Stopped { window: Some(_), .. }) => windows -= 1,
+                None => {}
+            }
             if logins + windows > 0 {
                 let failures = self.failures.entry(plugin).or_default();
                 failures.logins += logins;
@@ -126,6 +181,7 @@ impl Side {
             failures.calls += 1;
             failures.first_reason.get_or_insert_with(|| failure.reason.clone());
         }
+        self.output.stopped.as_ref().map_or(messages.len(), |stopped| stopped.message)
     }
 
     /// What became of each message of the last batch.

@@ -447,9 +447,9 @@ impl Swapper {
     /// Takes the messages that came last, and then so many of those that come now, through both chains, until it is certain that the
     /// new one fails too often.
     fn compare(&self, before: &Arc<Chain>, chain: &Arc<Chain>, shadow: u64) -> Result<Report> {
-        let mut comparator = Comparator::new(before, chain, &self.setting)?;
+        let mut comparator = Comparator::new(before, chain, &self.setting)?.within(self.tolerance);
         for batch in self.serving.recent.batches() {
-            if !self.tolerates(&mut comparator, &batch) {
+            if !tolerates(&mut comparator, &batch) {
                 return Ok(comparator.report());
             }
         }
@@ -463,7 +463,7 @@ impl Swapper {
     /// Takes so many live messages through both chains.
     fn shadow(&self, before: &Arc<Chain>, chain: &Arc<Chain>, messages: u64) -> Result<Report> {
         // Recent messages may come again among the live ones, where they would count twice.
-        let mut comparator = Comparator::new(before, chain, &self.setting)?;
+        let mut comparator = Comparator::new(before, chain, &self.setting)?.within(self.tolerance);
         let live = self.serving.recent.follow();
         let deadline = Instant::now() + SHADOW_PATIENCE;
         let mut seen = 0;
@@ -473,7 +473,7 @@ impl Swapper {
                 // Where comparing takes longer than logins take to come, there is always one.
                 Ok(batch) if !left.is_zero() => {
                     seen += batch.messages().len() as u64;
-                    if !self.tolerates(&mut comparator, &batch) {
+                    if !tolerates(&mut comparator, &batch) {
                         break;
                     }
                 }
@@ -488,14 +488,14 @@ impl Swapper {
         }
         Ok(comparator.report())
     }
+}
 
-    /// Compares a batch. Answers whether the new chain hasn't failed too often by now.
-    fn tolerates(&self, comparator: &mut Comparator, batch: &RecentBatch) -> bool {
-        batch.messages().chunks(AT_ONCE).all(|some| {
-            comparator.compare(batch.partition, some);
-            comparator.failure(&self.tolerance).is_none()
-        })
-    }
+/// Compares a batch. Answers whether the new chain hasn't failed too often by now.
+fn tolerates(comparator: &mut Comparator, batch: &RecentBatch) -> bool {
+    batch.messages().chunks(AT_ONCE).all(|some| {
+        comparator.compare(batch.partition, some);
+        comparator.failure().is_none()
+    })
 }
 
 /// Whether these are the same bytes with the same settings, in the same order.

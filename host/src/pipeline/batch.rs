@@ -266,6 +266,8 @@ pub struct Pipeline {
     pub(super) segment: Segment,
     /// Whether a batch may be stopped. Else a login that would stop it is rejected.
     stops: bool,
+    /// The plugins whose next failure stops the batch, whatever their policy.
+    last_chances: Vec<usize>,
     /// The message of each decoded row.
     pub(super) row_messages: Vec<usize>,
     /// The verdict on each message, where it has been rejected, up to where the batch is stopped.
@@ -285,6 +287,7 @@ impl Pipeline {
             scratch: Logins::new(&chain.schema),
             segment: Segment::new(&chain.schema),
             stops: true,
+            last_chances: Vec::new(),
             row_messages: Vec::new(),
             verdicts: Vec::new(),
             limits,
@@ -338,12 +341,24 @@ impl Pipeline {
         self.breakers.iter().enumerate().filter(|(_, breakers)| breakers.is_one_open()).map(|(plugin, _)| plugin)
     }
 
+    /// From now on, a batch is stopped where one of these plugins fails, whatever its policy: whoever looks how often they fail has seen
+    /// enough then, and would wait for each of them that loops as long as it may.
+    pub fn stop_at_failures_of(&mut self, plugins: Vec<usize>) {
+        self.last_chances = plugins;
+    }
+
     /// What becomes of a login on which this plugin fails.
     pub(super) fn on_failure(&self, plugin: usize) -> OnFailure {
         match self.chain.on_failure(plugin) {
+            _ if self.last_chances.contains(&plugin) => OnFailure::Stop,
             OnFailure::Stop if !self.stops => OnFailure::Reject,
             policy => policy,
         }
+    }
+
+    /// Whether logins on which this plugin fails wait for it.
+    pub fn waits_for(&self, plugin: usize) -> bool {
+        self.on_failure(plugin) == OnFailure::Stop
     }
 
     /// Takes a batch of one partition all the way, or to where it is stopped. `messages` are in offset order; `output` is added to.

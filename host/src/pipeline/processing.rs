@@ -168,9 +168,21 @@ impl Processing {
             return true;
         };
         partition.state.savepoint();
+        self.pipeline.stop_at_failures_of(probation.last_chances(messages.len()));
         self.pipeline.process(partition, messages, &shared.totals, Instant::now(), &mut self.output);
+        self.pipeline.stop_at_failures_of(Vec::new());
         let judged = self.output.stopped.as_ref().map_or(messages.len(), |stopped| stopped.message + 1);
-        let Some(reason) = probation.verdict(judged, &self.output, self.measured()) else {
+        let verdict = probation.verdict(judged, &self.output, self.measured());
+        let is_stopped_early =
+            self.output.stopped.as_ref().is_some_and(|stopped| !self.pipeline.waits_for(stopped.plugin));
+        if verdict.is_none() && is_stopped_early {
+            // Other workers have judged so many that it may fail once more.
+            partition.state.rollback();
+            self.output.clear();
+            partition.state.savepoint();
+            self.pipeline.process(partition, messages, &shared.totals, Instant::now(), &mut self.output);
+        }
+        let Some(reason) = verdict else {
             partition.state.release();
             return true;
         };

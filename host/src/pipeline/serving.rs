@@ -89,6 +89,15 @@ impl Probation {
         Self { fallback, until: Instant::now() + time, plugins, messages: AtomicU64::new(0) }
     }
 
+    /// The plugins for which one more failure in a batch of so many messages is too much.
+    pub fn last_chances(&self, messages: usize) -> Vec<usize> {
+        let messages = self.messages.load(Ordering::Relaxed) + messages as u64;
+        let has_one = |OnProbation { allowed, failures }: &&OnProbation| {
+            !allowed.fails_on_windows && failures.load(Ordering::Relaxed) >= allowed.failures_among(messages)
+        };
+        self.plugins.iter().filter(has_one).map(|plugin| plugin.allowed.plugin).collect()
+    }
+
     /// Why the chain has done worse than it may, in a sentence: counts what a batch of so many messages came to, and looks at
     /// what its plugins took so far, each in the chain's order with its name.
     pub fn verdict<'p>(
@@ -263,6 +272,15 @@ mod tests {
         }
         let mut more = (0..50).map(|_| probation.verdict(100, &failing(1, 4), measured(10, 5000)));
         assert!(more.any(|verdict| verdict.is_some()), "twice as many are no chance");
+    }
+
+    #[test]
+    fn a_plugin_has_its_last_chance_when_one_more_failure_is_too_much() {
+        let probation = probation(2, 0.0);
+        assert!(probation.last_chances(200).is_empty());
+        assert_eq!(probation.verdict(100, &failing(1, 2), measured(10, 5000)), None);
+        assert_eq!(probation.last_chances(200), [1]);
+        assert!(probation.verdict(1, &failing(1, 1), measured(10, 5000)).is_some());
     }
 
     #[test]

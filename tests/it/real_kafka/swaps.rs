@@ -122,7 +122,9 @@ fn swap_after_swap_loses_nothing_and_what_is_refused_has_no_say() {
     std::thread::scope(|threads| {
         let swapping = threads.spawn(|| {
             for version in versions.iter().cycle().take(swaps as usize) {
+                let began = Instant::now();
                 swap(&control, version);
+                println!("{:>6} ms: {}", began.elapsed().as_millis(), version.what);
                 *fates.entry(version.fate).or_insert(0_u64) += 1;
             }
         });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -244,8 +244,9 @@ struct Removal {
 async fn remove(
     State(changes): State<Changes>,
     Path(name): Path<String>,
-    Query(removal): Query<Removal>,
+    removal: Result<Query<Removal>, QueryRejection>,
 ) -> Result<Json<Change>, Failed> {
+    let Query(removal) = removal.map_err(|rejection| Failed::new(rejection.status(), rejection.body_text()))?;
     let what = format!("removal of {}", printable(&name, MOST_NAME_BYTES));
     let request = swap::Request { dry_run: removal.dry_run, ..swap::Request::new(what, who(removal.by)) };
     changes.change(move |deployer| deployer.remove(&name, &request)).await
