@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use loginscope_kafka::{
-    ClientSettings, Consumer, ConsumerOptions, MessageLimit, NewTopic, Producer, ProducerOptions, StartPosition,
-    Topics, TransactionalProducer, Waker,
+    ClientSettings, Consumer, ConsumerOptions, MessageLimit, NewTopic, Producer, ProducerOptions, Setting,
+    StartPosition, Topics, TransactionalProducer, Waker,
 };
 use loginscope_state::Writer;
 
@@ -206,15 +206,33 @@ pub fn prepare_state_topics(
     Ok(found)
 }
 
-/// Creates the topic of the group's plugins where it is missing. `missing` as for [`prepare_state_topics`].
+/// Looks at the topic of the group's plugins, and creates it where it is missing. `missing` as for [`prepare_state_topics`].
 pub fn prepare_plugins_topic(kafka: &ClientSettings, topic: &str, missing: Option<u32>) -> Result<()> {
     let connection = Topics::connect(kafka, CONNECT_TIMEOUT)?;
+    if missing.is_none() && connection.partitions(topic)?.is_none() {
+        bail!(
+            "the topic {topic} does not exist, and create_topics is false: it is to keep the group's plugins. Create it \
+             (kafka-topics.sh --create --topic {topic} --partitions 1 --config cleanup.policy=compact), or do without \
+             (plugins_from = \"paths\")"
+        );
+    }
     let found = prepare_topic(&connection, topic, 1, &PLUGINS_SETTINGS, missing)?;
     anyhow::ensure!(
         found == 1,
         "the topic {topic} has {found} partitions, and must have 1: its order is what instances agree on"
     );
-    Ok(())
+    match connection.setting(topic, "cleanup.policy")? {
+        Setting::Known(policy) if policy == "compact" => Ok(()),
+        Setting::Known(policy) => bail!(
+            "the topic {topic} has cleanup.policy={policy}, by which plugins that serve would be deleted when they have become old. \
+             Let it only be compacted (kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config \
+             cleanup.policy=compact), or do without (plugins_from = \"paths\")"
+        ),
+        Setting::Unknown(reason) => {
+            tracing::warn!(topic, "cannot read cleanup.policy, compact is assumed: {reason}");
+            Ok(())
+        }
+    }
 }
 
 /// How many partitions a topic has. One that is missing is created with so many, for messages of so many bytes (`missing`); none:

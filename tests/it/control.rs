@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use loginscope_kafka::EmbeddedBroker;
+use loginscope_tests::control::{Control, TOKEN};
 use loginscope_tests::guests::misbehave;
 use loginscope_tests::instance::{Ended, Instance, run_to_its_end, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const TOKEN: &str = "correct-horse-battery-staple";
 const SWAPPED: &str = "loginscope_plugin_swaps_total{outcome=\"done\"}";
 
 /// A loginscope that runs, with a broker and a folder of its own.
@@ -50,23 +50,16 @@ impl Running {
         run_to_its_end(always.iter().chain(arguments))
     }
 
-    fn url(&mut self) -> String {
-        let line = self.instance.line_with("plugins at /v1/plugins");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
-        format!("http://{address}")
+    fn control(&mut self) -> Control {
+        Control::of(&mut self.instance)
     }
 
-    /// `loginscope plugin` with these arguments.
     fn plugin(&mut self, arguments: &[&str]) -> Ended {
-        let url = self.url();
-        let always = ["plugin", "--control", &url, "--control-token", TOKEN];
-        run_to_its_end(always.iter().chain(arguments))
+        self.control().plugin(arguments)
     }
 
     fn done(&mut self, arguments: &[&str]) -> String {
-        let Ended { code, output, log } = self.plugin(arguments);
-        assert_eq!(code, Some(0), "{arguments:?}: {output}{log}");
-        output
+        self.control().done(arguments)
     }
 
     fn plugins(&mut self) -> Value {
@@ -172,26 +165,11 @@ fn a_plugin_is_tried_on_live_logins_before_it_serves() {
     load.ended();
 }
 
-/// What a request comes to: its status and its body.
-fn ask(request: ureq::http::request::Builder, body: &str) -> (u16, String) {
-    answer(request, body).unwrap()
-}
-
-fn answer(request: ureq::http::request::Builder, body: &str) -> Result<(u16, String), ureq::Error> {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build();
-    let request = request.header("Content-Type", "application/json").body(body.to_owned())?;
-    let mut response = config.new_agent().run(request)?;
-    Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
-}
-
 #[test]
 fn nothing_is_told_or_changed_without_the_token() {
     let mut running = Running::start(&["--control-token", TOKEN]);
-    let url = running.url();
-    let request = |method: &str, path: &str, token: &str| {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{url}{path}"));
-        if token.is_empty() { request } else { request.header("Authorization", format!("Bearer {token}")) }
-    };
+    let control = running.control();
+    let ask = |method, path, token, body: &str| control.ask(method, path, token, body).unwrap();
     for token in ["", "correct-horse-battery-stapl", "correct-horse-battery-staple0"] {
         for (method, path) in [
             ("GET", "/v1/plugins"),
@@ -201,14 +179,14 @@ fn nothing_is_told_or_changed_without_the_token() {
             ("DELETE", "/v1/plugins/validate-logins"),
             ("POST", "/v1/rollback"),
         ] {
-            let (status, body) = ask(request(method, path, token), "{}");
+            let (status, body) = ask(method, path, token, "{}");
             assert_eq!(status, 401, "{method} {path} {token}: {body}");
         }
     }
-    assert_eq!(ask(request("GET", "/healthz", ""), "").0, 200);
-    assert_eq!(ask(request("GET", "/metrics", ""), "").0, 200);
+    assert_eq!(ask("GET", "/healthz", "", "").0, 200);
+    assert_eq!(ask("GET", "/metrics", "", "").0, 200);
 
-    let (status, body) = ask(request("GET", "/v1/openapi.json", TOKEN), "");
+    let (status, body) = ask("GET", "/v1/openapi.json", TOKEN, "");
     assert_eq!(status, 200);
     let document: Value = serde_json::from_str(&body).unwrap();
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
@@ -221,19 +199,19 @@ fn nothing_is_told_or_changed_without_the_token() {
         (r#"{"component": "", "settings": 1}"#, 422, "invalid type"),
         (r#"{"component": "", "setings": {}}"#, 422, "unknown field `setings`"),
     ] {
-        let (status, answer) = ask(request("POST", "/v1/plugins", TOKEN), body);
+        let (status, answer) = ask("POST", "/v1/plugins", TOKEN, body);
         assert_eq!(status, expected, "{body}: {answer}");
         let error = serde_json::from_str::<Value>(&answer).unwrap()["error"].as_str().unwrap().to_owned();
         assert!(error.contains(sentence), "{body}: {error}");
     }
-    let (status, answer_text) = ask(request("DELETE", "/v1/plugins/enrich-logins?dry_run=perhaps", TOKEN), "");
+    let (status, answer_text) = ask("DELETE", "/v1/plugins/enrich-logins?dry_run=perhaps", TOKEN, "");
     assert_eq!(status, 400, "{answer_text}");
     assert!(serde_json::from_str::<Value>(&answer_text).unwrap()["error"].as_str().unwrap().contains("dry_run"));
     let huge = format!("{{\"component\": \"{}\"}}", "A".repeat(100 << 20));
     // It is refused before it was sent, so the client may see no more than the end of the connection.
-    let refused = answer(request("POST", "/v1/plugins", TOKEN), &huge);
+    let refused = control.ask("POST", "/v1/plugins", TOKEN, &huge);
     assert!(matches!(refused, Ok((413, _)) | Err(ureq::Error::Io(_))), "{refused:?}");
-    let Ended { code, log, .. } = run_to_its_end(["plugin", "list", "--control", &url]);
+    let Ended { code, log, .. } = run_to_its_end(["plugin", "list", "--control", control.url()]);
     assert!(code == Some(1) && log.contains("this takes the control token"), "{log}");
     assert!(!running.instance.log().contains(TOKEN));
 }
@@ -241,12 +219,12 @@ fn nothing_is_told_or_changed_without_the_token() {
 #[test]
 fn without_a_token_plugins_are_told_but_for_their_settings_and_not_changed() {
     let mut running = Running::start(&[]);
-    let url = running.url();
-    let Ended { code, output, .. } = run_to_its_end(["plugin", "--json", "--control", &url]);
+    let control = running.control();
+    let Ended { code, output, .. } = run_to_its_end(["plugin", "--json", "--control", control.url()]);
     assert_eq!(code, Some(0));
     let plugins: Value = serde_json::from_str(&output).unwrap();
     assert_eq!((names(&plugins).len(), plugins["plugins"][0].get("settings")), (3, None));
-    let Ended { code, log, .. } = run_to_its_end(["plugin", "remove", "enrich-logins", "--control", &url]);
+    let Ended { code, log, .. } = run_to_its_end(["plugin", "remove", "enrich-logins", "--control", control.url()]);
     assert!(code == Some(1) && log.contains("changes take a token, and none is configured"), "{log}");
 }
 

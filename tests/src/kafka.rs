@@ -127,9 +127,10 @@ impl Scene {
 
     /// Creates all topics that a run with one partition needs.
     pub fn create_topics(&self, kafka: &mut Kafka) {
-        for topic in [&self.processed, &self.insights, &self.rejected, &self.changelog, &self.plugins] {
+        for topic in [&self.processed, &self.insights, &self.rejected, &self.changelog] {
             kafka.create_topic(topic, 1, &[]).expect("a topic");
         }
+        kafka.create_topic(&self.plugins, 1, &[("cleanup.policy", "compact")]).expect("a topic");
     }
 
     /// Starts `loginscope run` here, with further arguments.
@@ -139,7 +140,19 @@ impl Scene {
 
     /// Starts `loginscope run` here, by another listener than the plain one.
     pub fn run_at(&self, brokers: &str, more: &[&str]) -> Instance {
-        Instance::start(["run"].iter().chain(&self.arguments(brokers)).chain(&["--listen", "127.0.0.1:0"]).chain(more))
+        Instance::start(self.run_arguments(brokers).iter().copied().chain(more.iter().copied()))
+    }
+
+    /// The arguments of `loginscope run` here: for whoever starts instances while somebody else writes.
+    pub fn to_run(&self) -> Vec<String> {
+        self.run_arguments(&self.settings.brokers).into_iter().map(str::to_owned).collect()
+    }
+
+    fn run_arguments<'a>(&'a self, brokers: &'a str) -> Vec<&'a str> {
+        let mut arguments = vec!["run"];
+        arguments.extend(self.arguments(brokers));
+        arguments.extend(["--listen", "127.0.0.1:0"]);
+        arguments
     }
 
     /// Runs `loginscope state` here to its end.

@@ -7,6 +7,7 @@
     reason = "only tests use this"
 )]
 
+pub mod control;
 pub mod fold;
 pub mod guests;
 pub mod in_process;

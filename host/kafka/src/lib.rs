@@ -39,5 +39,5 @@ pub use partitioner::partition_of;
 pub use producer::{Epoch, Producer, ProducerOptions, Record};
 pub use read::{OwnedRecord, Read, ReadFrom, Reader};
 pub use settings::ClientSettings;
-pub use topics::{MessageLimit, NewTopic, Topics};
+pub use topics::{MessageLimit, NewTopic, Setting, Topics};
 pub use transactions::{FencedBy, TRANSACTION_TIMEOUT_MS, TransactionError, TransactionalProducer};

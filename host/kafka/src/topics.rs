@@ -46,6 +46,15 @@ pub enum MessageLimit {
     Unknown(String),
 }
 
+/// A setting of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// It is this.
+    Known(String),
+    /// It could not be read, for this reason.
+    Unknown(String),
+}
+
 /// A connection for looking at topics and changing them; meant to be short-lived.
 pub struct Topics {
     settings: ClientSettings,
@@ -239,38 +248,57 @@ impl Topics {
         })
     }
 
-    /// What topics take (`max.message.bytes`), in the order asked. Reading that needs a right of its own (`DescribeConfigs`), so
-    /// a topic's limit may stay unknown; that is no error.
+    /// What topics take (`max.message.bytes`), in the order asked. A topic's limit may stay unknown, as for
+    /// [`setting`](Self::setting).
     ///
     /// # Errors
     /// Errors of the properties.
     pub fn message_limits(&self, topics: &[&str]) -> Result<Vec<MessageLimit>, Error> {
+        let limit = |setting| match setting {
+            Setting::Known(value) => match value.parse() {
+                Ok(bytes) => MessageLimit::Known(bytes),
+                Err(_) => MessageLimit::Unknown(format!("{value:?} is no number")),
+            },
+            Setting::Unknown(reason) => MessageLimit::Unknown(reason),
+        };
+        Ok(self.settings_of(topics, "max.message.bytes")?.into_iter().map(limit).collect())
+    }
+
+    /// A setting of a topic (`cleanup.policy`). Reading that needs a right of its own (`DescribeConfigs`), so it may stay unknown; that
+    /// is no error.
+    ///
+    /// # Errors
+    /// Errors of the properties.
+    pub fn setting(&self, topic: &str, name: &str) -> Result<Setting, Error> {
+        let settings = self.settings_of(&[topic], name)?;
+        Ok(settings.into_iter().next().unwrap_or_else(|| Setting::Unknown("no answer".to_owned())))
+    }
+
+    /// The same setting of several topics, in the order asked.
+    fn settings_of(&self, topics: &[&str], name: &str) -> Result<Vec<Setting>, Error> {
         topics.iter().try_for_each(|topic| check_name(topic))?;
         let resources: Vec<ResourceSpecifier<'_>> =
             topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let unknown = |reason: String| MessageLimit::Unknown(self.reporter().hide(&reason).into_owned());
+        let unknown = |reason: String| Setting::Unknown(self.reporter().hide(&reason).into_owned());
         let results = match block_on(self.admin()?.describe_configs(&resources, &self.admin_options())) {
             Ok(results) => results,
             Err(error) => return Ok(vec![unknown(error.to_string()); topics.len()]),
         };
-        let limit_of = |resource: &admin::ConfigResource| {
-            let value = resource.get("max.message.bytes").and_then(|entry| entry.value.as_deref());
-            value.and_then(|value| value.parse().ok())
-        };
+        let value_of = |resource: &admin::ConfigResource| resource.get(name).and_then(|entry| entry.value.clone());
         // librdkafka answers in the order of the request.
-        let mut limits = results.iter().map(|result| match result {
-            Ok(resource) => limit_of(resource).map_or_else(
+        let mut settings = results.iter().map(|result| match result {
+            Ok(resource) => value_of(resource).map_or_else(
                 || {
                     unknown(
                         "the broker did not tell: the topic is missing, or the right to describe its settings"
                             .to_owned(),
                     )
                 },
-                MessageLimit::Known,
+                Setting::Known,
             ),
             Err(code) => unknown(describe(*code)),
         });
-        Ok(topics.iter().map(|_| limits.next().unwrap_or_else(|| unknown("no answer".to_owned()))).collect())
+        Ok(topics.iter().map(|_| settings.next().unwrap_or_else(|| unknown("no answer".to_owned()))).collect())
     }
 
     fn admin(&self) -> Result<AdminClient<AdminEvents>, Error> {

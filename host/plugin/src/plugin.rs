@@ -80,12 +80,6 @@ impl Plugin {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Whether both are the same bytes with the same settings.
-    pub fn is_alike(&self, other: &Self) -> bool {
-        self.is_same(other)
-            || self.component().digest() == other.component().digest() && self.settings() == other.settings()
-    }
-
     /// Its roles, each once.
     pub fn roles(&self) -> &[Role] {
         self.inner.component.roles()

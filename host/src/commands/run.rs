@@ -1,22 +1,24 @@
 //! `loginscope run`: logins from Kafka through the plugins, back to Kafka.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use loginscope_wasm::Digest;
 use tokio::runtime::{Handle, Runtime};
 
 use super::signals::Signals;
 use crate::application::{Application, Settings, prepare_plugins_topic, prepare_topics};
 use crate::cli::Exit;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Origin};
 use crate::control::deploy::Deployer;
 use crate::control::http::{self, Readiness, Served};
-use crate::control::membership::{Membership, lines_alone};
+use crate::control::membership::{Identity, Membership, lines_alone};
 use crate::control::memory::Memory;
 use crate::control::swap::{Consent, Swapper};
 use crate::control::{status, watch};
-use crate::pipeline::plugins::PluginSet;
+use crate::pipeline::plugins::{PluginSet, names};
 use crate::pipeline::serving::Serving;
 use crate::telemetry::Telemetry;
 
@@ -54,7 +56,12 @@ pub fn run(config: &Config) -> Result<Exit> {
     let metrics = http::install_metrics()?;
     let telemetry = Arc::new(Telemetry::default());
     let plugins = PluginSet::from_config(&config.pipeline)?;
-    let chain = plugins.load_at_start()?;
+    let chain = plugins.load_before_others()?;
+    // Those of the group are known later.
+    let unknown = match (plugins.check_settings(&names(&chain)), config.plugins_topic()) {
+        (Err(error), None) => return Err(error.into()),
+        (checked, _) => checked.err(),
+    };
     announce(config, &chain);
     let control = ControlPlane::start()?;
     // Signals count from here on: also one that comes while brokers are being looked for.
@@ -80,14 +87,24 @@ pub fn run(config: &Config) -> Result<Exit> {
         let bound = control.handle.block_on(http::serve(address, served))?;
         tracing::info!("health and metrics at http://{bound}/healthz, /readyz and /metrics; plugins at /v1/plugins");
     }
-    let (partitions, limits) = prepare_topics(
+    let prepared = prepare_topics(
         &config.kafka,
         &config.topics,
         config.state_topics.as_ref(),
         config.pipeline.max_message_bytes,
         config.create_topics,
-    )?;
-    let group = config.plugins_topic().map(|topic| join(config, topic, &deployer)).transpose()?;
+    );
+    let (partitions, limits) = prepared.map_err(|error| match unknown {
+        Some(unknown) => {
+            ConfigError(format!("{unknown}; and whether the group has it can't be looked up: {error:#}")).into()
+        }
+        None => error,
+    })?;
+    let group = match config.plugins_topic().map(|topic| join(config, topic, &deployer, &signals)).transpose()? {
+        None => None,
+        Some(Joined::Member(group)) => Some(group),
+        Some(Joined::Ended(exit)) => return Ok(exit),
+    };
     let _watcher = config.watch.then(|| watch::watch(&deployer, config.file.as_deref())).transpose()?;
     let settings = Settings {
         kafka: config.kafka.clone(),
@@ -162,18 +179,51 @@ fn announce(config: &Config, chain: &crate::pipeline::Chain) {
     }
 }
 
-/// Has the plugins serve that the group has agreed on, or that are to be agreed on.
-fn join(config: &Config, topic: &str, deployer: &Deployer) -> Result<Arc<Membership>> {
+/// What came of joining the group.
+enum Joined {
+    Member(Arc<Membership>),
+    /// A signal came meanwhile.
+    Ended(Exit),
+}
+
+/// Has the plugins serve that the group has agreed on, or that are to be agreed on. That may take a minute, as others may be agreeing on
+/// something, so a signal ends it.
+fn join(config: &Config, topic: &str, deployer: &Deployer, signals: &Signals) -> Result<Joined> {
     let missing = config.create_topics.then_some(config.pipeline.max_message_bytes);
     prepare_plugins_topic(&config.kafka, topic, missing)?;
-    let host = sysinfo::System::host_name().unwrap_or_else(|_| "a host without a name".to_owned());
-    let name = config.instance.clone().unwrap_or_else(|| format!("{host}, process {}", std::process::id()));
     let Deployer { plugins, swapper } = deployer;
     let started_with = Arc::clone(&swapper.serving.load().chain);
-    let group = Arc::new(Membership::join(&config.kafka, topic, name, plugins, &started_with)?);
-    say_plugins(&group.start(&swapper.serving)?);
+    let group = Arc::new(Membership::join(&config.kafka, topic, identity(config), plugins, &started_with)?);
+    let (starting, serving) = (Arc::clone(&group), Arc::clone(&swapper.serving));
+    let start = std::thread::Builder::new().name("group-start".to_owned()).spawn(move || starting.start(&serving));
+    let start = start.context("cannot start a thread")?;
+    while !start.is_finished() {
+        if let Some(exit) = signals.wait(Duration::from_millis(20)) {
+            // What is proposed is taken back.
+            group.leave();
+            return Ok(Joined::Ended(exit));
+        }
+    }
+    say_plugins(
+        &start.join().map_err(|_| anyhow::anyhow!("the plugins of the group could not be read: it panicked"))??,
+    );
     swapper.ask(Consent::Group(Arc::clone(&group)));
-    Ok(group)
+    Ok(Joined::Member(group))
+}
+
+/// Who this process is. Without a name, its files are those of this machine: of its configuration file, or else of its plugins.
+fn identity(config: &Config) -> Identity {
+    let host = sysinfo::System::host_name().unwrap_or_else(|_| "a host without a name".to_owned());
+    if let Some(name) = &config.instance {
+        return Identity { name: name.clone(), is_own: true, place: Digest::of(name.as_bytes()) };
+    }
+    let of_file = |origin: &Origin| matches!(origin, Origin::File { .. });
+    let named = config.pipeline.plugins_named.as_ref().filter(|origin| !of_file(origin));
+    let plugins = named.map_or(&[][..], |_| &config.pipeline.plugins);
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
+    let files: Vec<String> = config.file.iter().chain(plugins).map(absolute).collect();
+    let place = Digest::of(format!("{host}\0{}", files.join("\0")).as_bytes());
+    Identity { name: format!("{host}, process {}", std::process::id()), is_own: false, place }
 }
 
 /// Says which plugins serve.

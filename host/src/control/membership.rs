@@ -15,12 +15,15 @@ use loginscope_wasm::{Digest, Plugin};
 
 use super::deploy::{Deployer, UPLOAD};
 use super::group::ballot::{Patience, Refusal};
+use super::group::duty::base_of_roll_back;
 use super::group::fold::{self, Proposal};
+use super::group::memory::{Changes, Memory};
 use super::group::records::{Configured, ConfiguredPlugin, Origin, PluginEntry, PluginList};
-use super::group::start::{AtStart, START, at_start};
+use super::group::start::{AtStart, Known, START, agreed, at_start};
 use super::group::topic::Components;
 use super::group::{Group, Host};
-use super::swap::{Request, Swapper, are_the_same};
+use super::swap::{Request, Swapper};
+use crate::config::ConfigError;
 use crate::pipeline::Chain;
 use crate::pipeline::chain::Aggregates;
 use crate::pipeline::plugins::{DEFAULTS, PluginSet, Settings};
@@ -34,10 +37,23 @@ const TELL_AGAIN: Duration = Duration::from_secs(5);
 pub struct Membership {
     group: Group,
     plugins: Arc<PluginSet>,
-    /// What people know this process by.
-    name: String,
-    /// What its paths hold, as far as it served.
-    configured: Mutex<Vec<ConfiguredPlugin>>,
+    /// Who it is.
+    identity: Identity,
+    /// What its paths and its configuration held when it was started.
+    started_with: Configured,
+    /// What they have held last that the group has dealt with; none where it refused what they held at the start.
+    dealt_with: Mutex<Option<Configured>>,
+}
+
+/// Who a process is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// What people know it by.
+    pub name: String,
+    /// Whether no other instance has this name, and the next one that has it is the same one, restarted.
+    pub is_own: bool,
+    /// What tells its paths and its configuration from those of others, and is the same after a restart.
+    pub place: Digest,
 }
 
 impl Membership {
@@ -48,57 +64,75 @@ impl Membership {
     pub fn join(
         kafka: &ClientSettings,
         topic: &str,
-        name: String,
+        identity: Identity,
         plugins: &Arc<PluginSet>,
         started_with: &Chain,
     ) -> Result<Self> {
-        let group = Group::join(kafka, topic, &name, Patience::default())?;
-        let configured = Mutex::new(configured(plugins, started_with).plugins);
-        Ok(Self { group, plugins: Arc::clone(plugins), name, configured })
+        let group = Group::join(kafka, topic, &identity.name, Patience::default())?;
+        let (plugins, started_with) = (Arc::clone(plugins), configured(plugins, started_with));
+        Ok(Self { group, plugins, identity, started_with, dealt_with: Mutex::default() })
     }
 
-    /// Has the plugins serve that are to serve at the start: those of the group, with what changed here since, where the group agrees to
-    /// that. Answers a line for each that says where it came from.
+    /// Has the plugins serve that are to serve at the start: those of the group, with what is a change here, where the group agrees to
+    /// that. Answers a line for each that says where it came from. What is refused is tried again at the next start.
     ///
     /// # Errors
     /// What changed here, or what the group has agreed on, can't serve here.
     pub fn start(&self, serving: &Serving) -> Result<Vec<String>> {
+        if self.identity.is_own {
+            self.group.succeed()?;
+        }
+        let mut proposed: Option<AtStart> = None;
         loop {
             let committed = self.group.committed();
-            let configured = self.configured(&[], &self.plugins.settings());
-            let at_start = at_start(committed.as_ref(), configured, &self.name);
-            let Some(generation) = &committed else { return Ok(at_start.lines(&[])) };
-            if at_start.has_changed(committed.as_ref()) {
+            let (places, last) = self.group.places(&self.identity.place);
+            let known = Known { committed: committed.as_ref(), places: &places, last: last.as_ref() };
+            let at_start = at_start(known, &self.started_with, &self.identity.name);
+            self.check_settings(&at_start)?;
+            if let Some(generation) = known.committed.filter(|_| at_start.has_changed(known.committed)) {
                 match self.propose_changes(serving, generation, &at_start) {
-                    Ok(()) | Err(Refusal::Overtaken { .. }) => {}
-                    Err(refusal @ (Refusal::NotWritten(_) | Refusal::Unknown(_))) => return Err(refusal.into()),
+                    Ok(()) => proposed = Some(at_start),
+                    Err(Refusal::Overtaken { .. }) => {}
+                    Err(refusal @ (Refusal::NotWritten(_) | Refusal::Unknown(_) | Refusal::Ending)) => {
+                        return Err(refusal.into());
+                    }
                     Err(refusal) => {
-                        tracing::warn!(
-                            "what changed here since the group agreed on its plugins does not serve: {refusal}"
-                        );
+                        tracing::warn!("what has changed here does not serve: {refusal}");
                         self.begin_with(serving, generation)?;
-                        let agreed = self::at_start(committed.as_ref(), generation.list.configured.clone(), &self.name);
-                        return Ok(agreed.lines(&self.group.history()));
+                        return Ok(agreed(generation).lines(&self.group.history()));
                     }
                 }
-            } else {
+                continue;
+            }
+            if let Some(generation) = known.committed {
                 self.begin_with(serving, generation)?;
-                return Ok(at_start.lines(&self.group.history()));
             }
-            if self.group.committed().is_some_and(|now| now.list.is_same(&at_start.list)) {
-                let lines = at_start.lines(&self.group.history());
-                self.keep_configured(&at_start.list.configured);
-                if let Some(now) = self.group.committed() {
-                    self.begin_with(serving, &now)?;
-                }
-                return Ok(lines);
-            }
+            at_start.passed_over.iter().for_each(|line| tracing::warn!("{line}"));
+            *self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.started_with.clone());
+            let shown = proposed.filter(|proposed| proposed.list.is_same(&at_start.list)).unwrap_or(at_start);
+            return Ok(shown.lines(&self.group.history()));
         }
     }
 
+    /// Settings are for plugins that there are: here, or in what the group remembers.
+    fn check_settings(&self, at_start: &AtStart) -> Result<(), ConfigError> {
+        let history = self.group.history();
+        let lists = [&at_start.list].into_iter().chain(history.iter().map(|generation| &generation.list));
+        let agreed = lists.flat_map(|list| &list.plugins).map(|plugin| plugin.name.as_str());
+        let mut names: Vec<&str> = Vec::new();
+        for name in agreed.chain(self.started_with.plugins.iter().map(|plugin| plugin.name.as_str())) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        self.plugins.check_settings(&names)
+    }
+
     fn propose_changes(&self, serving: &Serving, on: &fold::Generation, at_start: &AtStart) -> Result<(), Refusal> {
-        let failed =
-            |error: anyhow::Error| Refusal::Refused { instance: self.name.clone(), reason: format!("{error:#}") };
+        let failed = |error: anyhow::Error| Refusal::Refused {
+            instance: self.identity.name.clone(),
+            reason: format!("{error:#}"),
+        };
         let kept = self.group.components(&at_start.list).map_err(failed)?;
         let before = Arc::clone(&serving.load());
         let plugins = self.load(&before.chain.plugins, &at_start.list, &kept).map_err(failed)?;
@@ -139,10 +173,11 @@ impl Membership {
         let adopted = self.group.committed().map_or(0, |committed| committed.number);
         let host = Member { group: Arc::clone(self), deployer: Arc::clone(deployer) };
         self.group.follow(Arc::new(host), adopted.min(deployer.swapper.serving.load().number))?;
+        self.say_configured();
         let (group, deployer) = (Arc::clone(self), Arc::clone(deployer));
         let tell = move || {
             while group.group.wait() {
-                if let Err(error) = deployer.swapper.tell_of_roll_back() {
+                if let Err(error) = group.tell_of_roll_back(&deployer.swapper) {
                     tracing::warn!("the group could not be told of a roll-back: {error:#}");
                     std::thread::sleep(TELL_AGAIN);
                 }
@@ -170,14 +205,23 @@ impl Membership {
         let settings = request.settings.clone().unwrap_or_else(|| self.plugins.settings());
         if self.group.committed().is_none() {
             // So that it can be gone back to, by instances as well that are started later.
-            let cause = Cause { what: START.to_owned(), by: self.name.clone() };
-            let list = self.list(&before.chain, &cause, &self.plugins.settings());
+            let cause = Cause { what: START.to_owned(), by: self.identity.name.clone() };
+            let (list, _) = self.list(&before.chain, &cause, &self.plugins.settings());
             self.group.propose(0, &list, &components(&before.chain.plugins))?;
         }
-        let list = self.list(chain, &request.cause, &settings);
+        let (list, configured) = self.list(chain, &request.cause, &settings);
         let number = self.group.propose(before.number, &list, &components(&chain.plugins))?;
-        self.keep_configured(&list.configured);
+        self.has_dealt_with(configured);
         Ok(number)
+    }
+
+    /// These plugins serve, and go on serving when what has changed here is looked at. It counts as dealt with all the same.
+    pub fn is_unchanged_by(&self, request: &Request, plugins: &[Plugin]) {
+        let settings = request.settings.clone().unwrap_or_else(|| self.plugins.settings());
+        let dealt_with = self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(before) = dealt_with {
+            self.has_dealt_with(updated(&before, plugins, &settings));
+        }
     }
 
     /// Has plugins serve in the whole group that served before.
@@ -185,8 +229,14 @@ impl Membership {
     /// # Errors
     /// See [`Refusal`].
     pub fn commit(&self, before: &Generation, chain: &Chain, cause: &Cause) -> Result<u64, Refusal> {
-        let list = self.list(chain, cause, &self.plugins.settings());
-        self.group.commit(before.number, &list, &components(&chain.plugins))
+        self.commit_on(before.number, chain, cause)
+    }
+
+    fn commit_on(&self, base: u64, chain: &Chain, cause: &Cause) -> Result<u64, Refusal> {
+        let (list, configured) = self.list(chain, cause, &self.plugins.settings());
+        let number = self.group.commit(base, &list, &components(&chain.plugins))?;
+        self.has_dealt_with(configured);
+        Ok(number)
     }
 
     /// The plugins of a generation that the group remembers.
@@ -205,91 +255,113 @@ impl Membership {
         self.group.history().iter().any(|known| known.number == number)
     }
 
-    /// Has that serve what the group has committed last, in the turn of whoever calls.
+    /// Has that serve what the group has committed last.
     ///
     /// # Errors
     /// It can't serve here.
     pub fn catch_up(&self, swapper: &Swapper) -> Result<()> {
+        self.tell_of_roll_back(swapper)?;
         let serving = Arc::clone(&swapper.serving.load());
-        if serving.cause.is_automatic() {
-            self.tell_of_roll_back(&serving)?;
-        }
         match self.group.committed() {
             // What is at hand need not be read.
             Some(committed) if committed.number == serving.number && holds(&committed, &serving.chain.plugins) => {
                 Ok(())
             }
             Some(committed) if committed.number >= serving.number => {
-                let kept = self.group.components(&committed.list)?;
+                let at_hand = swapper.at_hand();
+                let lacking = |plugin: &PluginEntry| at_hand.iter().all(|it| it.component().digest() != plugin.digest);
+                let kept = if committed.list.plugins.iter().any(lacking) {
+                    self.group.components(&committed.list)?
+                } else {
+                    Components::new()
+                };
                 self.take_over(swapper, &committed, &kept)
             }
             _ => Ok(()),
         }
     }
 
+    /// Has a generation serve, unless a later one does by then, or it has plugins that were rolled back here before the group was told:
+    /// then it is told.
     fn take_over(&self, swapper: &Swapper, generation: &fold::Generation, kept: &Components) -> Result<()> {
-        let serving = Arc::clone(&swapper.serving.load());
-        let plugins = self.load(&serving.chain.plugins, &generation.list, kept)?;
+        match self.tell_of_roll_back(swapper) {
+            Ok(false) => {}
+            Ok(true) => return Ok(()),
+            // It will be told, and then there is a later one.
+            Err(error) => {
+                tracing::warn!("the group could not be told of a roll-back: {error:#}");
+                return Ok(());
+            }
+        }
         let list = &generation.list;
+        let plugins = self.load(&swapper.at_hand(), list, kept)?;
         swapper.take_over(generation.number, (&plugins, &backfilled(list)), &cause(list), generation.was_proposed)
     }
 
-    /// Tells the group that what serves here was rolled back to.
+    /// Tells the group that what serves here was rolled back to by itself, if it doesn't know. Where it has gone on meanwhile to plugins
+    /// that have those again which failed here, it goes back from there. Answers whether there was something to tell.
     ///
     /// # Errors
     /// It can't be told.
-    pub fn tell_of_roll_back(&self, serving: &Generation) -> Result<()> {
-        let committed = self.group.committed().map_or(0, |committed| committed.number);
-        if committed + 1 != serving.number {
-            return Ok(());
-        }
-        let list = self.list(&serving.chain, &serving.cause, &self.plugins.settings());
-        match self.group.commit(committed, &list, &components(&serving.chain.plugins)) {
-            // Whoever was first, the group goes on from there.
-            Ok(_) | Err(Refusal::Overtaken { .. }) => Ok(()),
-            Err(refusal) => Err(refusal.into()),
-        }
-    }
-
-    /// What the plugins of a chain are.
-    fn list(&self, chain: &Chain, cause: &Cause, settings: &Settings) -> PluginList {
-        let (plugins, backfilled) = (&chain.plugins, chain.backfilled());
-        let backfilled_of = |plugin: &Plugin| {
-            backfilled.iter().filter(|(of, _)| of == plugin.name()).map(|(_, name)| name.clone()).collect()
-        };
-        let entry = |plugin: &Plugin| PluginEntry {
-            name: plugin.name().to_owned(),
-            version: plugin.version().to_owned(),
-            digest: plugin.component().digest(),
-            settings: settings_of(plugin),
-            origin: origin(plugin.component().source()),
-            backfilled: backfilled_of(plugin),
-        };
-        PluginList {
-            plugins: plugins.iter().map(entry).collect(),
-            configured: self.configured(plugins, settings),
-            by: cause.by.clone(),
-            what: cause.what.clone(),
-        }
-    }
-
-    /// What the paths hold, where these plugins serve, and what the configuration sets. A path that holds what doesn't serve is to show
-    /// as changed at the next start.
-    fn configured(&self, plugins: &[Plugin], settings: &Settings) -> Configured {
-        let mut known = self.configured.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for configured in &mut known {
-            let held = configured.path.as_ref().and_then(|path| std::fs::read(Path::new(path)).ok());
-            let held = held.map(|bytes| Digest::of(&bytes));
-            if let Some(plugin) = plugins.iter().find(|plugin| Some(plugin.component().digest()) == held) {
-                (configured.name, configured.version) = (plugin.name().to_owned(), plugin.version().to_owned());
-                configured.digest = plugin.component().digest();
+    pub fn tell_of_roll_back(&self, swapper: &Swapper) -> Result<bool> {
+        let mut has_told = false;
+        loop {
+            let serving = Arc::clone(&swapper.serving.load());
+            if !serving.cause.is_automatic() {
+                return Ok(has_told);
+            }
+            let is_failed = |plugin: &PluginEntry| {
+                let is_it = |failed: &Plugin| {
+                    failed.component().digest() == plugin.digest && settings_of(failed) == plugin.settings
+                };
+                swapper.rolled_back(&serving).iter().any(is_it)
+            };
+            let is_own = |generation: &fold::Generation| holds(generation, &serving.chain.plugins);
+            let Some(base) = base_of_roll_back(&self.group.history(), serving.number, is_own, is_failed) else {
+                return Ok(has_told);
+            };
+            match self.commit_on(base, &serving.chain, &serving.cause) {
+                Ok(_) => has_told = true,
+                // Whoever was first, it is looked again what that has.
+                Err(Refusal::Overtaken { .. }) => {}
+                Err(refusal) => return Err(refusal.into()),
             }
         }
-        Configured { plugins: known, settings: settings.clone() }
     }
 
-    fn keep_configured(&self, configured: &Configured) {
-        self.configured.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&configured.plugins);
+    /// What these plugins are, and what is configured here, as far as it serves by that.
+    fn list(&self, chain: &Chain, cause: &Cause, settings: &Settings) -> (PluginList, Configured) {
+        let dealt_with = self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let before = dealt_with.as_ref().unwrap_or(&self.started_with);
+        let configured = updated(before, &chain.plugins, settings);
+        let mut memory = match self.group.committed() {
+            Some(committed) => committed.list.memory,
+            None => Memory::of(before),
+        };
+        let (places, _) = self.group.places(&self.identity.place);
+        places.iter().chain(&dealt_with).for_each(|somewhere| memory.learn(somewhere));
+        memory.remember(&configured, &Changes::between(before, &configured));
+        let plugins = entries(chain);
+        (PluginList { plugins, memory, by: cause.by.clone(), what: cause.what.clone() }, configured)
+    }
+
+    /// What is configured here has come to what the group has agreed on.
+    fn has_dealt_with(&self, configured: Configured) {
+        {
+            let mut dealt_with = self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner);
+            match &mut *dealt_with {
+                Some(before) if *before != configured => *before = configured,
+                _ => return,
+            }
+        }
+        self.say_configured();
+    }
+
+    fn say_configured(&self) {
+        let Some(configured) = self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return };
+        if let Err(error) = self.group.say_configured(self.identity.place, &configured) {
+            tracing::warn!("the others of the group could not be told what is configured here: {error:#}");
+        }
     }
 
     /// The plugins of a list: those at hand that it has as well, and others from these components.
@@ -300,14 +372,15 @@ impl Membership {
                 Origin::File(path) => path.clone(),
                 Origin::Upload => UPLOAD.to_owned(),
             };
-            let is_same = |plugin: &&Plugin| plugin.component().digest() == entry.digest;
-            let component = match at_hand.iter().find(is_same) {
-                Some(plugin) if settings_of(plugin) == entry.settings => return Ok(plugin.clone()),
-                Some(plugin) => plugin.component().clone(),
-                None => {
-                    let bytes = kept.get(&entry.digest).with_context(|| Refusal::Missing(entry.label()).to_string())?;
-                    self.plugins.component(bytes, &source)?
-                }
+            let mut of_component = at_hand.iter().filter(|plugin| plugin.component().digest() == entry.digest);
+            if let Some(plugin) = of_component.clone().find(|plugin| settings_of(plugin) == entry.settings) {
+                return Ok(plugin.clone());
+            }
+            let component = if let Some(plugin) = of_component.next() {
+                plugin.component().clone()
+            } else {
+                let bytes = kept.get(&entry.digest).with_context(|| Refusal::Missing(entry.label()).to_string())?;
+                self.plugins.component(bytes, &source)?
             };
             self.plugins.configure(&component, &entry.settings.to_string())
         };
@@ -317,7 +390,39 @@ impl Membership {
 
 /// A line for each plugin that says where it came from, where no group is asked.
 pub fn lines_alone(plugins: &PluginSet, started_with: &Chain) -> Vec<String> {
-    at_start(None, configured(plugins, started_with), "").lines(&[])
+    at_start(Known::default(), &configured(plugins, started_with), "").lines(&[])
+}
+
+/// What is configured by now: what the paths hold, where these plugins serve, and these settings. A path that holds what doesn't serve is to
+/// show as changed at the next start.
+fn updated(before: &Configured, plugins: &[Plugin], settings: &Settings) -> Configured {
+    let mut updated = Configured { settings: settings.clone(), ..before.clone() };
+    for configured in &mut updated.plugins {
+        let held = configured.path.as_ref().and_then(|path| std::fs::read(Path::new(path)).ok());
+        let held = held.map(|bytes| Digest::of(&bytes));
+        if let Some(plugin) = plugins.iter().find(|plugin| Some(plugin.component().digest()) == held) {
+            (configured.name, configured.version) = (plugin.name().to_owned(), plugin.version().to_owned());
+            configured.digest = plugin.component().digest();
+        }
+    }
+    updated
+}
+
+/// What the plugins of a chain are.
+fn entries(chain: &Chain) -> Vec<PluginEntry> {
+    let backfilled = chain.backfilled();
+    let backfilled_of = |plugin: &Plugin| {
+        backfilled.iter().filter(|(of, _)| of == plugin.name()).map(|(_, name)| name.clone()).collect()
+    };
+    let entry = |plugin: &Plugin| PluginEntry {
+        name: plugin.name().to_owned(),
+        version: plugin.version().to_owned(),
+        digest: plugin.component().digest(),
+        settings: settings_of(plugin),
+        origin: origin(plugin.component().source()),
+        backfilled: backfilled_of(plugin),
+    };
+    chain.plugins.iter().map(entry).collect()
 }
 
 /// What a process is started with.
@@ -338,31 +443,20 @@ struct Member {
 }
 
 impl Host for Member {
+    fn has(&self, digest: Digest) -> bool {
+        self.deployer.swapper.at_hand().iter().any(|plugin| plugin.component().digest() == digest)
+    }
+
     fn verify(&self, proposal: &Proposal, components: &Components) -> Result<(), String> {
         let swapper = &self.deployer.swapper;
-        let serving = Arc::clone(&swapper.serving.load());
-        let plugins = self.group.load(&serving.chain.plugins, &proposal.list, components);
+        let plugins = self.group.load(&swapper.at_hand(), &proposal.list, components);
         let tried = plugins.map_err(Into::into).and_then(|it| swapper.try_proposed(it, &backfilled(&proposal.list)));
         tried.map_err(|refusal: super::swap::Refusal| refusal.reason)
     }
 
     fn adopt(&self, generation: &fold::Generation, components: &Components) -> Result<(), String> {
-        let swapper = &self.deployer.swapper;
-        let adopt = || {
-            let serving = Arc::clone(&swapper.serving.load());
-            let plugins = self.group.load(&serving.chain.plugins, &generation.list, components)?;
-            // Who swaps here may wait for what this thread does next.
-            if serving.number == generation.number && are_the_same(&plugins, &serving.chain.plugins) {
-                return Ok(());
-            }
-            let _turn = swapper.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            if swapper.serving.load().number > generation.number {
-                // It was rolled back here by itself, or whoever had the turn is further.
-                return Ok(());
-            }
-            self.group.take_over(swapper, generation, components)
-        };
-        adopt().map_err(|error: anyhow::Error| format!("{error:#}"))
+        let adopted = self.group.take_over(&self.deployer.swapper, generation, components);
+        adopted.map_err(|error| format!("{error:#}"))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::comparator::{Comparator, Setting};
 use crate::config::PipelineConfig;
 use crate::pipeline::Chain;
 use crate::pipeline::batch::OutputLimits;
-use crate::pipeline::chain::{Aggregates, Keep};
+use crate::pipeline::chain::{Aggregates, Keep, is_alike};
 use crate::pipeline::plugins::Settings;
 use crate::pipeline::recent::RecentBatch;
 use crate::pipeline::serving::history::{Cause, Event, Standing};
@@ -31,8 +31,11 @@ use crate::telemetry::Telemetry;
 /// How many messages are compared at once: a plugin that loops takes its time for each.
 const AT_ONCE: usize = 200;
 
-/// How often a swap is begun anew because others took over meanwhile.
-const ATTEMPTS: usize = 3;
+/// How often a swap is begun anew because others took over meanwhile: as many as may want something of a group at the same time.
+const ATTEMPTS: usize = 10;
+
+/// How many chains are kept that were tried and may be agreed on.
+const TRIED: usize = 4;
 
 /// How often it is looked whether the same plugins serve while live messages are waited for.
 const SHADOW_LOOK: Duration = Duration::from_secs(1);
@@ -52,12 +55,12 @@ pub struct Swapper {
     pub tolerance: Tolerance,
     /// How long it is looked whether a chain that has taken over stays within that.
     pub probation: Duration,
-    /// Held by the swap that is under way: others wait.
+    /// Held by the swap that is under way: others that are asked for here wait. What the group agrees on doesn't.
     pub turn: Mutex<()>,
     /// Who has to agree first.
     pub consent: RwLock<Consent>,
-    /// What the group was told that it can be used here, until it is decided.
-    pub tried: Mutex<Option<Tried>>,
+    /// What the group was told that it can be used here, until something is decided.
+    pub tried: Mutex<Vec<Tried>>,
 }
 
 /// Who has to agree to a swap.
@@ -310,6 +313,9 @@ impl Swapper {
             let swapped =
                 |end, generation, labels, report, backfills| Swapped { end, generation, labels, report, backfills };
             if are_the_same(&plugins, &before.chain.plugins) {
+                if let Some(group) = group.filter(|_| !request.dry_run) {
+                    group.is_unchanged_by(request, &before.chain.plugins);
+                }
                 let (labels, none) = (before.chain.labels(), Aggregates::new());
                 return Ok(swapped(End::Unchanged, before.number, labels, Report::default(), none));
             }
@@ -328,20 +334,57 @@ impl Swapper {
             if !Arc::ptr_eq(&self.serving.load(), &before) {
                 continue;
             }
-            let Some(number) = next_number(&before, group.as_deref(), |group| group.agree(&before, &chain, request))?
-            else {
+            let Some(group) = &group else {
+                let (number, cause) = (before.number + 1, request.cause.clone());
+                let probation = self.probation(before.proven(), &chain, &report)?;
+                let next = Generation { number, chain: Arc::clone(&chain), since: Utc::now(), cause, probation };
+                // It may have been rolled back meanwhile, and then it is another one that is to be changed.
+                if self.serving.replace_by(&before, next) {
+                    self.telemetry.swapped(number, &chain);
+                    return Ok(swapped(End::Serving, number, chain.labels(), report, backfills));
+                }
                 continue;
             };
-            let probation = self.probation(before.proven(), &chain, &report)?;
-            let cause = request.cause.clone();
-            let next = Generation { number, chain: Arc::clone(&chain), since: Utc::now(), cause, probation };
-            // It may have been rolled back meanwhile, and then it is another one that is to be changed.
-            if self.serving.replace_by(&before, next) {
-                self.telemetry.swapped(number, &chain);
+            // Whichever thread takes it over finds it, also where it shows only later that the group has agreed.
+            self.keep(Tried { before: Arc::clone(&before), chain: Arc::clone(&chain), report: report.clone() });
+            let Some(number) = next_number(&before, Some(group), |group| group.agree(&before, &chain, request))? else {
+                continue;
+            };
+            group.catch_up(self)?;
+            if self.has_served(number, &chain) {
                 return Ok(swapped(End::Serving, number, chain.labels(), report, backfills));
             }
         }
         Err(changing().into())
+    }
+
+    fn keep(&self, tried: Tried) {
+        let mut all = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(tried);
+        let too_many = all.len().saturating_sub(TRIED);
+        all.drain(..too_many);
+    }
+
+    /// Whether this generation serves with this chain's plugins, or has served.
+    fn has_served(&self, number: u64, chain: &Chain) -> bool {
+        let served = self.serving.history.generations();
+        served.iter().any(|(other, plugins, _)| *other == number && are_the_same(plugins, &chain.plugins))
+    }
+
+    /// The plugins that need not be loaded: those that serve, and those that were tried.
+    pub fn at_hand(&self) -> Vec<Plugin> {
+        let mut plugins = self.serving.load().chain.plugins.clone();
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        plugins.extend(tried.iter().flat_map(|tried| tried.chain.plugins.iter().cloned()));
+        plugins
+    }
+
+    /// The plugins that failed where this generation was rolled back to by itself.
+    pub fn rolled_back(&self, to: &Generation) -> Vec<Plugin> {
+        let earlier = self.serving.history.generations().into_iter().find(|(number, ..)| *number + 1 == to.number);
+        let mut plugins = earlier.map(|(_, plugins, _)| plugins).unwrap_or_default();
+        plugins.retain(|plugin| to.chain.plugins.iter().all(|other| !is_alike(plugin, other)));
+        plugins
     }
 
     /// Tries plugins beside those that serve.
@@ -381,13 +424,13 @@ impl Swapper {
         let before = Arc::clone(&self.serving.load());
         if !are_the_same(&plugins, &before.chain.plugins) {
             let tried = self.try_out(&before, plugins, Backfill::These(backfilled), 0)?;
-            *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some(tried);
+            self.keep(tried);
         }
         Ok(())
     }
 
-    /// Has the plugins of a generation that the group has committed serve, in the turn of whoever calls. Those that were tried here are on
-    /// probation.
+    /// Has the plugins of a generation that the group has committed serve, if no later one does. It waits for no swap that is under way:
+    /// that is made anew of what serves then. Those that were tried here are on probation.
     ///
     /// # Errors
     /// They can't serve here.
@@ -398,26 +441,29 @@ impl Swapper {
         cause: &Cause,
         was_proposed: bool,
     ) -> Result<()> {
-        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let is_it =
-            |tried: &Tried| are_the_same(&tried.chain.plugins, plugins) && tried.chain.backfilled() == *backfilled;
-        let tried = tried.filter(|tried| was_proposed && is_it(tried));
         for _ in 0..ATTEMPTS {
             let before = Arc::clone(&self.serving.load());
             let is_same = are_the_same(plugins, &before.chain.plugins);
-            if is_same && before.number == number {
+            if before.number > number || is_same && before.number == number {
                 return Ok(());
             }
-            let (chain, probation) = match &tried {
-                _ if is_same => (Arc::clone(&before.chain), None),
-                Some(Tried { before: basis, chain, report }) if Arc::ptr_eq(basis, &before) => {
-                    (Arc::clone(chain), self.probation(before.proven(), chain, report)?)
-                }
-                _ => (Arc::new(before.chain.next(plugins.to_vec(), Keep::All)?.backfilling(backfilled)), None),
+            let (chain, probation) = if is_same {
+                (Arc::clone(&before.chain), None)
+            } else if let Some((chain, probation)) =
+                self.tried_on(&before, plugins, backfilled).filter(|_| was_proposed).transpose()?
+            {
+                (chain, probation)
+            } else {
+                (Arc::new(before.chain.next(plugins.to_vec(), Keep::All)?.backfilling(backfilled)), None)
             };
             let (cause, next) = (cause.clone(), Arc::clone(&chain));
             if self.serving.replace_by(&before, Generation { number, chain: next, since: Utc::now(), cause, probation })
             {
+                // Whatever was tried, it was tried beside what doesn't serve any more.
+                self.tried
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .retain(|tried| !Arc::ptr_eq(&tried.before, &before));
                 self.telemetry.swapped(number, &chain);
                 return Ok(());
             }
@@ -425,21 +471,19 @@ impl Swapper {
         Err(changing())
     }
 
-    /// Tells the group of a roll-back that happened here by itself. Waits for swaps that are under way.
-    ///
-    /// # Errors
-    /// It can't be told; it is to be tried again.
-    pub fn tell_of_roll_back(&self) -> Result<()> {
-        let is_due = || Arc::clone(&self.serving.load()).cause.is_automatic();
-        if !is_due() {
-            return Ok(());
-        }
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let serving = Arc::clone(&self.serving.load());
-        match self.group()? {
-            Some(group) if serving.cause.is_automatic() => group.tell_of_roll_back(&serving),
-            _ => Ok(()),
-        }
+    /// The chain of these plugins that was tried beside this generation, and what it may do.
+    fn tried_on(
+        &self,
+        before: &Arc<Generation>,
+        plugins: &[Plugin],
+        backfilled: &Aggregates,
+    ) -> Option<Result<(Arc<Chain>, Option<Probation>)>> {
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |Tried { before: basis, chain, .. }: &&Tried| {
+            Arc::ptr_eq(basis, before) && are_the_same(&chain.plugins, plugins) && chain.backfilled() == *backfilled
+        };
+        let Tried { chain, report, .. } = tried.iter().find(is_it)?;
+        Some(self.probation(before.proven(), chain, report).map(|probation| (Arc::clone(chain), probation)))
     }
 
     /// What the chain may do while it is new.
@@ -507,7 +551,7 @@ fn tolerates(comparator: &mut Comparator, batch: &RecentBatch) -> bool {
 
 /// Whether these are the same bytes with the same settings, in the same order.
 pub(super) fn are_the_same(some: &[Plugin], others: &[Plugin]) -> bool {
-    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| one.is_alike(other))
+    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| is_alike(one, other))
 }
 
 /// The number of the generation that follows: the next one, or the one that the group has agreed on. None where the group has gone on to

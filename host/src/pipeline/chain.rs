@@ -341,6 +341,12 @@ fn names<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) -> Aggregates {
     all.map(|(plugin, name)| (plugin.to_owned(), name.to_owned())).collect()
 }
 
+/// Whether both are the same bytes with the same settings, however those are written.
+pub fn is_alike(one: &Plugin, other: &Plugin) -> bool {
+    let settings = |plugin: &Plugin| serde_json::from_str::<serde_json::Value>(plugin.settings()).unwrap_or_default();
+    one.is_same(other) || one.component().digest() == other.component().digest() && settings(one) == settings(other)
+}
+
 fn refuse_same_names(plugins: &[Plugin]) -> Result<(), ChainError> {
     for (index, plugin) in plugins.iter().enumerate() {
         if plugins.iter().take(index).any(|earlier| earlier.name() == plugin.name()) {

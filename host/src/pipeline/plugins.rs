@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use loginscope_login::decode::InputFormat;
 use loginscope_state::Catalog;
 use loginscope_wasm::{CacheError, CompileCache, Component, Engine, Limits, LoadError, Plugin, Problem};
@@ -116,10 +116,19 @@ impl PluginSet {
         &self.sources
     }
 
-    /// Loads the plugins at the start of a command, where a plugin that can't be used is a mistake in the configuration.
+    /// Loads the plugins at the start of a command, where a plugin that can't be used is a mistake in the configuration, and so are
+    /// settings of one that there isn't.
     pub fn load_at_start(&self) -> Result<Chain, ConfigError> {
-        let chain = self.load().map_err(|error| ConfigError(format!("{error:#}")))?;
-        let known: Vec<&str> = chain.plugins.iter().map(Plugin::name).collect();
+        let chain = self.load_before_others()?;
+        self.check_settings(&names(&chain))?;
+        Ok(chain)
+    }
+
+    /// The same where there may be other plugins yet, from elsewhere: whose settings there are is to be checked then
+    /// ([`check_settings`](Self::check_settings)).
+    pub fn load_before_others(&self) -> Result<Chain, ConfigError> {
+        let chain = self.load_all().map_err(|error| ConfigError(format!("{error:#}")))?;
+        let known = names(&chain);
         // Unlike settings, which only that plugin understands, it may be there first.
         for name in self.policies.keys().filter(|name| !known.contains(&name.as_str())) {
             let known = known.join(", ");
@@ -130,21 +139,30 @@ impl PluginSet {
         Ok(chain)
     }
 
+    /// Looks whether the configuration has settings of plugins that there aren't.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn check_settings(&self, plugins: &[&str]) -> Result<(), ConfigError> {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(name) = settings.keys().find(|name| !plugins.contains(&name.as_str())) else { return Ok(()) };
+        let origin = self.settings_origins.get(name).map(|origin| format!("{origin}: ")).unwrap_or_default();
+        let known = plugins.join(", ");
+        Err(ConfigError(format!(
+            "{origin}there is no plugin {name}, so it can't have settings; the plugins are {known}"
+        )))
+    }
+
     /// Loads, checks and configures all plugins.
     pub fn load(&self) -> Result<Chain> {
+        let chain = self.load_all()?;
+        self.check_settings(&names(&chain))?;
+        Ok(chain)
+    }
+
+    fn load_all(&self) -> Result<Chain> {
         let plugins = self.sources.iter().map(|source| self.load_one(source)).collect::<Result<Vec<_>>>();
         let plugins = plugins.map_err(|error| self.with_origin(error))?;
-        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        for name in settings.keys() {
-            if !plugins.iter().any(|plugin| plugin.name() == name) {
-                let known: Vec<_> = plugins.iter().map(Plugin::name).collect();
-                let origin = self.settings_origins.get(name).map(|origin| format!("{origin}: ")).unwrap_or_default();
-                bail!(
-                    "{origin}there is no plugin {name}, so it can't have settings; the plugins are {}",
-                    known.join(", ")
-                );
-            }
-        }
         self.chain(plugins).map_err(|error| self.with_origin(error))
     }
 
@@ -230,6 +248,11 @@ impl PluginSet {
         let component = self.component(bytes, source)?;
         self.configure(&component, &self.settings_of(component.name()))
     }
+}
+
+/// The names of a chain's plugins, in order.
+pub fn names(chain: &Chain) -> Vec<&str> {
+    chain.plugins.iter().map(Plugin::name).collect()
 }
 
 /// The compile cache in this folder. Where it can't be used, plugins are compiled; that is told where somebody has named the folder, or

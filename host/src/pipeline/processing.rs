@@ -223,7 +223,8 @@ impl Processing {
         let is_stopped_early =
             self.output.stopped.as_ref().is_some_and(|stopped| !self.pipeline.waits_for(stopped.plugin));
         if verdict.is_none() && is_stopped_early {
-            // Other workers have judged so many that it may fail once more.
+            // Other workers have judged so many that it may fail once more. Whoever tries plugins does without this batch.
+            self.pipeline.record(None);
             partition.state.rollback();
             self.output.clear();
             partition.state.savepoint();

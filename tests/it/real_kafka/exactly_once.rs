@@ -7,7 +7,7 @@ use loginscope_tests::fold::Fold;
 use loginscope_tests::instance::{Instance, wait_until};
 use loginscope_tests::kafka::{Outputs, Scene, cluster};
 
-use super::{configuration, well_formed};
+use super::{configuration, numbers, well_formed};
 
 const COMMITS: &str = "loginscope_commits_total";
 
@@ -28,17 +28,6 @@ fn assert_each_once(scene: &Scene, outputs: &mut Outputs) {
     Fold::new(&outputs.processed.records).check(&scene.all(&scene.insights), 100);
 }
 
-/// Numbers that differ from one another like random ones, and are the same in each run.
-fn moments() -> impl Iterator<Item = Duration> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    std::iter::repeat_with(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        Duration::from_millis(state % 700)
-    })
-}
-
 #[test]
 fn instances_that_are_killed_leave_each_login_once() {
     let mut kafka = cluster();
@@ -46,13 +35,13 @@ fn instances_that_are_killed_leave_each_login_once() {
     let mut scene = Scene::new(&mut kafka, "killed-once", 4);
     let load = well_formed(30_000, 1);
     let mut outputs = None;
-    for moment in moments().take(4) {
+    for number in numbers().take(4) {
         let mut instance = scene.run_with_partitions(&["--config", &config, "--workers", "2"]);
         scene.write(&load);
         instance.metric_reaches(COMMITS, 1);
         outputs.get_or_insert_with(|| scene.outputs());
         // Somewhere in the middle of whatever it does then: waiting is what the test is about.
-        std::thread::sleep(moment);
+        std::thread::sleep(Duration::from_millis(number % 700));
         scene.write(&load);
         assert_eq!(instance.ended_by("KILL"), None);
     }

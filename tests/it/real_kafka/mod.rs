@@ -13,6 +13,8 @@ mod operation;
 mod outage;
 mod plugins_of_group;
 mod plugins_of_instances;
+mod plugins_of_members;
+mod plugins_under_fire;
 mod rebuilding;
 mod records;
 mod secured;
@@ -49,6 +51,17 @@ fn plugin_files() -> Vec<PathBuf> {
     names.map(|name| folder.join(name)).to_vec()
 }
 
+/// Numbers that differ from one another like random ones, and are the same in each run.
+fn numbers() -> impl Iterator<Item = u64> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    })
+}
+
 /// Sources in headers, and whoever dies is noticed within seconds.
 fn quick_configuration(delivery: &str) -> String {
     format!(
@@ -78,4 +91,9 @@ fn last_of_each(records: Vec<OwnedRecord>, name: impl Fn(&OwnedRecord) -> String
 fn id_of_insight(record: &OwnedRecord) -> String {
     let insight: serde_json::Value = serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
     insight["id"].to_string()
+}
+
+fn is_summary(record: &OwnedRecord) -> bool {
+    let insight: serde_json::Value = serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
+    insight["kind"] == "summary"
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use loginscope::control::group::ballot::{Patience, Refusal};
 use loginscope::control::group::fold::{Generation, Proposal, REMEMBERED};
+use loginscope::control::group::memory::Memory;
 use loginscope::control::group::records::{
-    Configured, Key, Origin, PluginEntry, PluginList, ProposalRecord, ProposalState, to_bytes,
+    Key, Origin, PluginEntry, PluginList, ProposalRecord, ProposalState, to_bytes,
 };
 use loginscope::control::group::topic::{Components, PluginsTopic};
 use loginscope::control::group::{Group, Host};
@@ -43,6 +44,10 @@ impl Fake {
 }
 
 impl Host for Fake {
+    fn has(&self, _: Digest) -> bool {
+        false
+    }
+
     fn verify(&self, proposal: &Proposal, components: &Components) -> Result<(), String> {
         assert!(proposal.list.plugins.iter().all(|plugin| components.contains_key(&plugin.digest)));
         if let Some(gate) = &self.gate {
@@ -110,7 +115,7 @@ fn list(bytes: &[u8]) -> (PluginList, Components) {
         backfilled: Vec::new(),
     };
     let (by, what) = ("a test".to_owned(), "deployment".to_owned());
-    let list = PluginList { plugins: vec![plugin], configured: Configured::default(), by, what };
+    let list = PluginList { plugins: vec![plugin], memory: Memory::default(), by, what };
     (list, BTreeMap::from([(digest, bytes.into())]))
 }
 
@@ -209,10 +214,7 @@ fn an_instance_that_joins_during_a_vote_follows_the_decision() {
     let gate = Some(Mutex::new((says, waits)));
     let one = Instance::join(&settings, name, "one", CALM, Fake::default());
     let two = Instance::join(&settings, name, "two", CALM, Fake { gate, ..Fake::default() });
-    wait_until("both to know each other", String::new, || {
-        let keys = |record: &OwnedRecord| record.key.as_ref().is_some_and(|key| key.starts_with(b"instance/"));
-        (records(&settings, name).iter().filter(|record| keys(record)).count() >= 2).then_some(())
-    });
+    know_each_other(&settings, name, 2);
     let (first, components) = list(b"first");
     let late = std::thread::scope(|scope| {
         let proposed = scope.spawn(|| one.group.propose(0, &first, &components));
@@ -224,6 +226,14 @@ fn an_instance_that_joins_during_a_vote_follows_the_decision() {
         late
     });
     wait_for(1, &[&one, &two, &late]);
+}
+
+/// Waits until so many instances have said that they run: nobody else is asked.
+fn know_each_other(settings: &ClientSettings, topic: &str, count: usize) {
+    wait_until("all to know each other", String::new, || {
+        let keys = |record: &OwnedRecord| record.key.as_ref().is_some_and(|key| key.starts_with(b"instance/"));
+        (records(settings, topic).iter().filter(|record| keys(record)).count() >= count).then_some(())
+    });
 }
 
 /// All records of a topic.
@@ -285,4 +295,143 @@ fn brokers_that_go_away_during_a_vote_leave_it_done_or_not_done_for_all() {
     assert_eq!(result, Ok(1), "there is time enough for it to be done after");
     wait_for(1, &[&one, &two]);
     assert_eq!(one.group.history(), two.group.history());
+}
+
+/// An instance that says when it verifies something, and goes on when it may: `(its host, what it says, how it may go on)`.
+fn gated() -> (Fake, Receiver<()>, Sender<()>) {
+    let ((says, verifies), (go_on, waits)) = (mpsc::channel(), mpsc::channel());
+    (Fake { gate: Some(Mutex::new((says, waits))), ..Fake::default() }, verifies, go_on)
+}
+
+/// Proposes until nobody is faster. Nothing else may come of it.
+fn propose(instance: &Instance, what: &[u8]) -> u64 {
+    let (list, components) = list(what);
+    loop {
+        match instance.group.propose(instance.number(), &list, &components) {
+            Ok(number) => return number,
+            Err(Refusal::Overtaken { number }) => instance.wait_for(number),
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_proposed_at_the_same_time_waits_for_its_turn_and_is_refused_to_nobody() {
+    let mut kafka = cluster();
+    let name = "plugins-at-once";
+    let settings = topic(&mut kafka, name, &[]);
+    let instances = ["one", "two", "three"].map(|who| Instance::join(&settings, name, who, CALM, Fake::default()));
+    for round in 0..5_u64 {
+        let before = instances[0].number();
+        let different = round % 2 == 0;
+        let barrier = std::sync::Barrier::new(instances.len());
+        let mut numbers = std::thread::scope(|scope| {
+            let propose = |place: usize, instance| {
+                let what = format!("{round} {}", if different { place } else { 0 });
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    propose(instance, what.as_bytes())
+                })
+            };
+            let threads: Vec<_> = instances.iter().enumerate().map(|(place, it)| propose(place, it)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        numbers.sort_unstable();
+        if different {
+            assert_eq!(numbers, (before + 1..=before + 3).collect::<Vec<_>>());
+        }
+        let last = numbers[2];
+        wait_for(last, &instances.each_ref());
+    }
+}
+
+/// Others would wait for its vote for two minutes.
+#[test]
+fn whoever_ends_while_it_verifies_is_not_waited_for() {
+    let mut kafka = cluster();
+    let name = "plugins-farewell";
+    let settings = topic(&mut kafka, name, &[]);
+    let (fake, verifies, go_on) = gated();
+    let one =
+        Instance::join(&settings, name, "one", Patience { vote: Duration::from_hours(1), ..CALM }, Fake::default());
+    let two = Instance::join(&settings, name, "two", CALM, fake);
+    know_each_other(&settings, name, 2);
+    let (first, components) = list(b"first");
+    std::thread::scope(|scope| {
+        let proposed = scope.spawn(|| one.group.propose(0, &first, &components));
+        verifies.recv_timeout(PATIENCE).expect("it is asked");
+        two.group.leave();
+        assert_eq!(proposed.join().unwrap(), Ok(1));
+        go_on.send(()).unwrap();
+    });
+    one.wait_for(1);
+}
+
+#[test]
+fn what_is_agreed_on_serves_at_once_also_where_something_else_is_being_verified() {
+    let mut kafka = cluster();
+    let name = "plugins-meanwhile";
+    let settings = topic(&mut kafka, name, &[]);
+    let (fake, verifies, go_on) = gated();
+    let one = Instance::join(&settings, name, "one", CALM, Fake::default());
+    let (first, components) = list(b"first");
+    assert_eq!(one.group.propose(0, &first, &components), Ok(1));
+    let two = Instance::join(&settings, name, "two", CALM, fake);
+    know_each_other(&settings, name, 2);
+    let (second, new) = list(b"second");
+    std::thread::scope(|scope| {
+        let proposed = scope.spawn(|| one.group.propose(1, &second, &new));
+        verifies.recv_timeout(PATIENCE).expect("it is asked");
+        // Nobody is asked to go back.
+        assert_eq!(one.group.commit(1, &first, &components), Ok(2));
+        two.wait_for(2);
+        assert_eq!(proposed.join().unwrap(), Err(Refusal::Overtaken { number: 2 }));
+        go_on.send(()).unwrap();
+    });
+}
+
+#[test]
+fn what_a_refused_proposal_has_brought_is_deleted() {
+    let mut kafka = cluster();
+    let name = "plugins-leftovers";
+    let settings = topic(&mut kafka, name, &[]);
+    let one = Instance::join(&settings, name, "one", CALM, Fake::default());
+    let (first, components) = list(b"first");
+    assert_eq!(one.group.propose(0, &first, &components), Ok(1));
+    let two = Instance::join(&settings, name, "two", CALM, Fake { refuses: Some("no"), ..Fake::default() });
+    know_each_other(&settings, name, 2);
+    let (second, new) = list(&mebibytes(2, 7));
+    assert_eq!(one.group.propose(1, &second, &new).unwrap_err().to_string(), "two refused it: no");
+    let mut left = BTreeMap::new();
+    for record in records(&settings, name) {
+        left.insert(record.key.unwrap(), record.payload.is_some());
+    }
+    let stands = |digest: Digest| {
+        let of_component = format!("component/{digest}/");
+        left.iter().any(|(key, is_there)| *is_there && key.starts_with(of_component.as_bytes()))
+    };
+    assert!(stands(first.plugins[0].digest) && !stands(second.plugins[0].digest));
+    drop(two);
+}
+
+/// Otherwise its proposal would be in the way for two minutes, and it would be waited for as long.
+#[test]
+fn an_instance_that_was_killed_is_succeeded_by_the_one_of_its_name() {
+    let mut kafka = cluster();
+    let name = "plugins-succession";
+    let settings = topic(&mut kafka, name, &[]);
+    let patience = Patience { roll_call: Duration::from_hours(1), lifetime: Duration::from_hours(1), ..CALM };
+    let mut killed = PluginsTopic::open(&settings, name, PATIENCE).unwrap().writer().unwrap();
+    let presence = to_bytes(&serde_json::json!({ "name": "one" })).unwrap();
+    killed.write(&Key::Instance("dead".to_owned()), Some(&presence), PATIENCE).unwrap();
+    let (never, components) = list(b"never");
+    killed.write_component("upload", &components[&never.plugins[0].digest], PATIENCE).unwrap();
+    let record = ProposalRecord { base: 0, proposer: "dead".to_owned(), state: ProposalState::Open(never) };
+    killed.write(&Key::Proposal("x".to_owned()), Some(&to_bytes(&record).unwrap()), PATIENCE).unwrap();
+    killed.flush(PATIENCE).unwrap();
+    let one = Instance::join(&settings, name, "one", patience, Fake::default());
+    one.group.succeed().unwrap();
+    let (first, components) = list(b"first");
+    assert_eq!(one.group.propose(0, &first, &components), Ok(1));
 }

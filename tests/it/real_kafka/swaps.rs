@@ -6,18 +6,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use loginscope_kafka::OwnedRecord;
+use loginscope_tests::control::Control;
 use loginscope_tests::fold::Fold;
 use loginscope_tests::guests::misbehave;
 use loginscope_tests::instance::wait_until;
 use loginscope_tests::kafka::{Scene, cluster, header};
 use serde_json::{Value, json};
 
-use super::{configuration, well_formed};
-
-const TOKEN: &str = "correct-horse-battery-staple";
+use super::{configuration, is_summary, well_formed};
 
 const CONFIGURATION: &str = "
 source_headers = true
@@ -77,56 +74,26 @@ fn versions() -> Vec<Version> {
     ]
 }
 
-/// The control port, as a client sees it.
-struct Control {
-    url: String,
-    agent: ureq::Agent,
-}
-
-impl Control {
-    fn at(url: String) -> Self {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build();
-        Self { url, agent: config.new_agent() }
-    }
-
-    fn deploy(&self, version: &Version) -> Value {
-        let deployment = json!({ "component": STANDARD.encode(&version.component), "settings": version.settings });
-        let request =
-            self.agent.post(format!("{}/v1/plugins", self.url)).header("Authorization", format!("Bearer {TOKEN}"));
-        request.send_json(&deployment).unwrap().body_mut().read_json().unwrap()
-    }
-
-    fn plugins(&self) -> Value {
-        let request =
-            self.agent.get(format!("{}/v1/plugins", self.url)).header("Authorization", format!("Bearer {TOKEN}"));
-        request.call().unwrap().body_mut().read_json().unwrap()
-    }
-
-    fn generation(&self) -> u64 {
-        self.plugins()["generation"].as_u64().unwrap()
-    }
-
-    /// Deploys a version, and sees what becomes of it.
-    fn swap(&self, version: &Version) {
-        let before = self.generation();
-        let answer = self.deploy(version);
-        let (end, what) = (answer["end"].as_str(), version.what);
-        match version.fate {
-            Fate::Serves => {
-                assert!(matches!(end, Some("serving" | "unchanged")), "{what}: {answer}");
-            }
-            Fate::IsRefused => {
-                assert!(answer["error"].is_string(), "{what}: {answer}");
-                assert_eq!(self.generation(), before, "{what}");
-            }
-            Fate::IsRolledBack => {
-                assert_eq!(end, Some("serving"), "{what}: {answer}");
-                let about = || self.plugins().to_string();
-                wait_until(&format!("{what} to be rolled back"), about, || {
-                    (self.generation() == before + 2).then_some(())
-                });
-                assert!(self.plugins()["what"].as_str().unwrap().starts_with("rolled back: "));
-            }
+/// Deploys a version, and sees what becomes of it.
+fn swap(control: &Control, version: &Version) {
+    let before = control.generation();
+    let answer = control.deploy(&version.component, &version.settings);
+    let (end, what) = (answer["end"].as_str(), version.what);
+    match version.fate {
+        Fate::Serves => {
+            assert!(matches!(end, Some("serving" | "unchanged")), "{what}: {answer}");
+        }
+        Fate::IsRefused => {
+            assert!(answer["error"].is_string(), "{what}: {answer}");
+            assert_eq!(control.generation(), before, "{what}");
+        }
+        Fate::IsRolledBack => {
+            assert_eq!(end, Some("serving"), "{what}: {answer}");
+            let about = || control.plugins().to_string();
+            wait_until(&format!("{what} to be rolled back"), about, || {
+                (control.generation() == before + 2).then_some(())
+            });
+            assert!(control.plugins()["what"].as_str().unwrap().starts_with("rolled back: "));
         }
     }
 }
@@ -138,9 +105,7 @@ fn swap_after_swap_loses_nothing_and_what_is_refused_has_no_say() {
     let mut scene = Scene::new(&mut kafka, "swaps", 4);
     let (_folder, config) = configuration(CONFIGURATION);
     let mut instance = scene.run_with_partitions(&["--config", &config]);
-    let line = instance.line_with("plugins at /v1/plugins");
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
-    let control = Control::at(format!("http://{address}"));
+    let control = Control::of(&mut instance);
     let mut outputs = scene.outputs();
     let load = well_formed(5000, 17);
     scene.write(&load);
@@ -148,7 +113,7 @@ fn swap_after_swap_loses_nothing_and_what_is_refused_has_no_say() {
 
     let (versions, mut fates) = (versions(), BTreeMap::new());
     // What a version may take goes by what one before it took that has proved itself.
-    control.swap(&versions[0]);
+    swap(&control, &versions[0]);
     wait_until(
         "the end of its probation",
         || control.plugins().to_string(),
@@ -158,7 +123,7 @@ fn swap_after_swap_loses_nothing_and_what_is_refused_has_no_say() {
         let swapping = threads.spawn(|| {
             for version in versions.iter().cycle().take(swaps as usize) {
                 let began = Instant::now();
-                control.swap(version);
+                swap(&control, version);
                 println!("{:>6} ms: {}", began.elapsed().as_millis(), version.what);
                 *fates.entry(version.fate).or_insert(0_u64) += 1;
             }
@@ -221,9 +186,4 @@ fn went_back(processed: &[OwnedRecord]) -> usize {
     judged.sort_unstable();
     let is_back = |two: &&[((i64, i64), u64)]| two[0].0.0 == two[1].0.0 && two[0].1 > two[1].1;
     judged.windows(2).filter(is_back).count()
-}
-
-fn is_summary(record: &OwnedRecord) -> bool {
-    let insight: Value = serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
-    insight["kind"] == "summary"
 }

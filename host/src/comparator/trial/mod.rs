@@ -26,6 +26,7 @@ use loginscope_wasm::{Plugin, Role, TableField};
 use super::Setting;
 use super::outcome::{Login, Outcome};
 use super::report::{Place, Report, Tolerance, Use};
+use crate::pipeline::chain::is_alike;
 use crate::pipeline::judged::{JudgedBatch, Wanted};
 use crate::pipeline::recent::RecentBatch;
 use crate::pipeline::{Chain, ChainError, Rejected, Stage};
@@ -174,7 +175,7 @@ impl<'a> Judging<'a> {
 
 /// Whether a plugin of another chain is none of this one's.
 fn is_tried(old: &Chain, plugin: &Plugin) -> bool {
-    old.plugins.iter().all(|known| !known.is_alike(plugin))
+    old.plugins.iter().all(|known| !is_alike(known, plugin))
 }
 
 /// The plugin that another one takes the place of, or is the same as: the one of its name.

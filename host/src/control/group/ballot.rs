@@ -50,12 +50,9 @@ pub enum Refusal {
         /// How long they were waited for.
         waited: Duration,
     },
-    /// Another proposal is to be decided first.
-    #[error("{instance} is proposing something else at this moment")]
-    Busy {
-        /// Whose.
-        instance: String,
-    },
+    /// This instance ends, and takes back what it has proposed.
+    #[error("this instance is about to end")]
+    Ending,
     /// It was made of plugins that don't serve any more.
     #[error("the group has gone on to generation {number} meanwhile")]
     Overtaken {
@@ -86,6 +83,8 @@ pub enum Step {
         /// The instances that are gone.
         gone: Vec<String>,
     },
+    /// Another one came first. Take this one back, wait until that is decided, and propose anew.
+    GiveWay,
     /// Drop it.
     Drop(Refusal),
 }
@@ -98,11 +97,8 @@ pub fn next(fold: &Fold, id: &str, since: Duration, patience: &Patience) -> Step
     let Some(proposal) = fold.proposal_of(id).filter(|proposal| proposal.base == fold.number()) else {
         return Step::Drop(Refusal::Overtaken { number: fold.number() });
     };
-    match fold.open() {
-        Some(open) if open.id != id => {
-            return Step::Drop(Refusal::Busy { instance: fold.name_of(&open.proposer).to_owned() });
-        }
-        _ => {}
+    if fold.open().is_some_and(|open| open.id != id) {
+        return Step::GiveWay;
     }
     let refused = proposal.votes.iter().find_map(|(instance, vote)| match vote {
         Vote::Refused(reason) => {
@@ -129,4 +125,101 @@ fn wait_or_commit(fold: &Fold, proposal: &Proposal, since: Duration, patience: &
     let others = fold.instances().keys().filter(|instance| **instance != proposal.proposer);
     let silent: Vec<String> = others.filter(|instance| !proposal.votes.contains_key(*instance)).cloned().collect();
     if silent.is_empty() || since >= patience.roll_call { Step::Commit { gone: silent } } else { Step::Wait }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::Memory;
+    use super::super::records::{Key, PluginList, Presence, ProposalRecord, ProposalState, to_bytes};
+    use super::*;
+
+    const ID: &str = "p";
+
+    /// What is in the log.
+    #[derive(Default)]
+    struct Log {
+        fold: Fold,
+        end: i64,
+    }
+
+    impl Log {
+        /// One where this instance has proposed something, and another one runs.
+        fn new() -> Self {
+            let mut log = Self::default();
+            for id in ["me", "other"] {
+                log.write(Key::Instance(id.to_owned()), &Presence { name: id.to_owned() });
+            }
+            log.propose(ID);
+            log
+        }
+
+        fn write<T: serde::Serialize>(&mut self, key: Key, value: &T) {
+            self.append(key, Some(&to_bytes(value).unwrap()));
+        }
+
+        fn append(&mut self, key: Key, value: Option<&[u8]>) {
+            self.fold.apply(self.end, 0, key, value).unwrap();
+            self.end += 1;
+        }
+
+        fn propose(&mut self, id: &str) {
+            let (plugins, memory) = (Vec::new(), Memory::default());
+            let list = PluginList { plugins, memory, by: String::new(), what: String::new() };
+            let state = ProposalState::Open(list);
+            self.write(Key::Proposal(id.to_owned()), &ProposalRecord { base: 0, proposer: "me".to_owned(), state });
+        }
+
+        fn vote(&mut self, instance: &str, vote: &Vote) {
+            self.write(of(instance), vote);
+        }
+
+        fn after(&self, seconds: u64) -> Step {
+            next(&self.fold, ID, Duration::from_secs(seconds), &Patience::default())
+        }
+    }
+
+    fn of(instance: &str) -> Key {
+        Key::Vote { proposal: ID.to_owned(), instance: instance.to_owned() }
+    }
+
+    fn commit(gone: &[&str]) -> Step {
+        Step::Commit { gone: gone.iter().map(ToString::to_string).collect() }
+    }
+
+    #[test]
+    fn the_one_that_comes_second_gives_way_until_the_first_is_decided() {
+        let mut log = Log::new();
+        log.propose("q");
+        assert_eq!(next(&log.fold, "q", Duration::ZERO, &Patience::default()), Step::GiveWay);
+        assert_eq!(log.after(0), Step::Wait);
+    }
+
+    #[test]
+    fn whoever_ends_before_it_has_voted_takes_its_word_back_and_is_not_waited_for() {
+        let mut log = Log::new();
+        log.vote("other", &Vote::Present);
+        assert_eq!(log.after(11), Step::Wait, "it is there");
+        log.append(of("other"), None);
+        assert_eq!(log.after(0), Step::Wait, "it may still say that it is there");
+        log.append(Key::Instance("other".to_owned()), None);
+        assert_eq!(log.after(0), commit(&[]));
+    }
+
+    #[test]
+    fn whoever_says_it_is_there_before_its_record_is_known_is_waited_for() {
+        let mut log = Log::new();
+        log.vote("other", &Vote::Ready);
+        log.vote("new", &Vote::Present);
+        assert_eq!(log.after(0), Step::Wait);
+        log.vote("new", &Vote::Refused("no".to_owned()));
+        let refused = Refusal::Refused { instance: "new".to_owned(), reason: "no".to_owned() };
+        assert_eq!(log.after(0), Step::Drop(refused));
+    }
+
+    #[test]
+    fn whoever_says_nothing_is_gone_after_the_roll_call() {
+        let log = Log::new();
+        assert_eq!(log.after(9), Step::Wait);
+        assert_eq!(log.after(10), commit(&["other"]));
+    }
 }

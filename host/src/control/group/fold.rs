@@ -15,11 +15,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use loginscope_wasm::Digest;
 
 use super::records::{
-    BadValue, GenerationRecord, Key, Piece, PluginList, Presence, ProposalRecord, ProposalState, Vote, from_bytes,
+    BadValue, Configured, GenerationRecord, Key, Piece, PluginList, Presence, ProposalRecord, ProposalState, Vote,
+    from_bytes,
 };
 
 /// How many generations are remembered, the newest included.
 pub const REMEMBERED: u64 = 10;
+
+/// How many places are remembered where instances have run: in some orchestrators each instance has a place of its own.
+const PLACES: usize = 100;
 
 /// A generation that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +64,7 @@ pub struct Proposal {
 /// What is known of a proposal that may still count.
 #[derive(Clone, Debug)]
 enum Known {
-    Open(Proposal),
+    Open(Box<Proposal>),
     Dropped { base: u64, reason: String },
 }
 
@@ -88,6 +92,17 @@ pub struct Stored {
     pub first_offset: i64,
 }
 
+/// What instances have left behind that were killed.
+#[derive(Clone, Debug, Default)]
+pub struct Left {
+    /// The instances.
+    pub instances: Vec<String>,
+    /// What they have proposed that isn't decided: its id, the number of the generation that it would follow, and who proposed it.
+    pub proposals: Vec<(String, u64, String)>,
+    /// What they have said to proposals that aren't decided.
+    pub votes: Vec<Key>,
+}
+
 /// What the records so far come to.
 #[derive(Clone, Debug, Default)]
 pub struct Fold {
@@ -100,6 +115,8 @@ pub struct Fold {
     /// Votes whose proposal isn't known (any more).
     stray_votes: BTreeSet<(String, String)>,
     instances: BTreeMap<String, Presence>,
+    /// Each with the offset of its record.
+    places: BTreeMap<Digest, (i64, Configured)>,
     uploads: BTreeMap<(Digest, String), Upload>,
 }
 
@@ -117,9 +134,11 @@ impl Fold {
             (Key::Proposal(id), Some(value)) => self.proposal(offset, timestamp, id, from_bytes(value)?),
             (Key::Proposal(id), None) => drop(self.proposals.remove(&id)),
             (Key::Vote { proposal, instance }, Some(value)) => self.vote(proposal, instance, from_bytes(value)?),
-            (Key::Vote { proposal, instance }, None) => drop(self.stray_votes.remove(&(proposal, instance))),
+            (Key::Vote { proposal, instance }, None) => self.forget_vote(proposal, instance),
             (Key::Instance(id), Some(value)) => drop(self.instances.insert(id, from_bytes(value)?)),
             (Key::Instance(id), None) => drop(self.instances.remove(&id)),
+            (Key::Place(place), Some(value)) => drop(self.places.insert(place, (offset, from_bytes(value)?))),
+            (Key::Place(place), None) => drop(self.places.remove(&place)),
             (Key::Piece(piece), Some(_)) => self.piece(offset, piece),
             (Key::Piece(piece), None) => self.forget_piece(&piece),
         }
@@ -162,7 +181,7 @@ impl Fold {
             (ProposalState::Open(_), Some(known)) => known,
             (ProposalState::Open(list), None) => {
                 let (base, proposer, votes) = (record.base, record.proposer, BTreeMap::new());
-                Known::Open(Proposal { id: id.clone(), base, proposer, proposed_at, list, votes, offset })
+                Known::Open(Box::new(Proposal { id: id.clone(), base, proposer, proposed_at, list, votes, offset }))
             }
             (ProposalState::Dropped(reason), known) => {
                 let voters = known.iter().flat_map(|known| match known {
@@ -182,6 +201,14 @@ impl Fold {
         } else {
             self.stray_votes.insert((proposal, instance));
         }
+    }
+
+    /// The instance takes back what it has said, or nobody needs it any more.
+    fn forget_vote(&mut self, proposal: String, instance: String) {
+        if let Some(Known::Open(proposal)) = self.proposals.get_mut(&proposal) {
+            proposal.votes.remove(&instance);
+        }
+        self.stray_votes.remove(&(proposal, instance));
     }
 
     fn piece(&mut self, offset: i64, Piece { digest, upload, piece, pieces }: Piece) {
@@ -223,7 +250,7 @@ impl Fold {
     /// The proposal that is to be decided: of those on the newest generation, the first.
     pub fn open(&self) -> Option<&Proposal> {
         let open = self.proposals.values().filter_map(|known| match known {
-            Known::Open(proposal) if proposal.base == self.number => Some(proposal),
+            Known::Open(proposal) if proposal.base == self.number => Some(&**proposal),
             _ => None,
         });
         open.min_by_key(|proposal| proposal.offset)
@@ -250,21 +277,53 @@ impl Fold {
         &self.instances
     }
 
+    /// What instances of this name have left behind.
+    pub fn left_by(&self, name: &str) -> Left {
+        let is_one = |instance: &String| self.instances.get(instance).is_some_and(|presence| presence.name == name);
+        let mut left =
+            Left { instances: self.instances.keys().filter(|id| is_one(id)).cloned().collect(), ..Left::default() };
+        for (id, known) in &self.proposals {
+            let Known::Open(proposal) = known else { continue };
+            if is_one(&proposal.proposer) {
+                left.proposals.push((id.clone(), proposal.base, proposal.proposer.clone()));
+            }
+            let voters = proposal.votes.keys().filter(|voter| is_one(voter)).cloned();
+            left.votes.extend(voters.map(|instance| Key::Vote { proposal: id.clone(), instance }));
+        }
+        left
+    }
+
     /// What people know an instance by.
     pub fn name_of<'a>(&'a self, instance: &'a str) -> &'a str {
         self.instances.get(instance).map_or(instance, |presence| &presence.name)
     }
 
+    /// What instances were last configured with, at each place where one has run, with the offset of its record.
+    pub fn places(&self) -> &BTreeMap<Digest, (i64, Configured)> {
+        &self.places
+    }
+
     /// Where a component stands, if all of it does.
     pub fn stored(&self, digest: Digest) -> Option<Stored> {
         let of_digest = self.uploads.range((digest, String::new())..).take_while(|((other, _), _)| *other == digest);
-        let mut complete = of_digest.filter(|(_, upload)| upload.is_complete());
-        complete.next().map(|((_, id), upload)| Stored { upload: id.clone(), first_offset: upload.first_offset })
+        let complete = of_digest.filter(|(_, upload)| upload.is_complete());
+        // An earlier one may be of a proposal that was dropped, and about to be deleted.
+        let newest = complete.max_by_key(|(_, upload)| upload.last_offset)?;
+        let ((_, id), upload) = newest;
+        Some(Stored { upload: id.clone(), first_offset: upload.first_offset })
     }
 
-    /// Whether a component stands here and stays here for the next generation, so that it needs no writing.
+    /// Whether a component stands here and stays here for the next generation, so that it needs no writing. What a proposal has
+    /// brought may be deleted again.
     pub fn keeps(&self, digest: Digest) -> bool {
-        self.stored(digest).is_some() && self.is_needed(digest)
+        let has_it = |generation: &Generation| generation.list.plugins.iter().any(|plugin| plugin.digest == digest);
+        self.stored(digest).is_some() && self.history().any(has_it)
+    }
+
+    /// What somebody wrote of components, for a proposal that was dropped.
+    pub fn pieces_of(&self, upload: &str) -> Vec<Key> {
+        let of_upload = self.uploads.iter().filter(|((_, id), _)| id == upload);
+        of_upload.flat_map(|((digest, id), upload)| pieces(*digest, id, upload)).collect()
     }
 
     fn is_needed(&self, digest: Digest) -> bool {
@@ -308,15 +367,79 @@ impl Fold {
             .uploads
             .iter()
             .filter(|((digest, _), upload)| upload.last_offset < committed.offset && !self.is_needed(*digest));
-        garbage.extend(unneeded.flat_map(|((digest, id), upload)| {
-            let piece =
-                |piece: &u32| Piece { digest: *digest, upload: id.clone(), piece: *piece, pieces: upload.pieces };
-            upload.present.iter().map(piece).map(Key::Piece).collect::<Vec<_>>()
-        }));
+        garbage.extend(unneeded.flat_map(|((digest, id), upload)| pieces(*digest, id, upload)));
+        garbage.extend(self.oldest_places());
         garbage
+    }
+
+    /// Those that are too many.
+    fn oldest_places(&self) -> impl Iterator<Item = Key> {
+        let mut places: Vec<(i64, Digest)> = self.places.iter().map(|(place, (offset, _))| (*offset, *place)).collect();
+        places.sort_unstable();
+        places.truncate(places.len().saturating_sub(PLACES));
+        places.into_iter().map(|(_, place)| Key::Place(place))
     }
 
     fn is_over(&self, proposal: &str) -> bool {
         matches!(self.proposals.get(proposal), Some(Known::Dropped { base, .. }) if *base < self.number)
+    }
+}
+
+/// The pieces of a component that are there.
+fn pieces(digest: Digest, upload: &str, there: &Upload) -> Vec<Key> {
+    let piece = |piece: &u32| Piece { digest, upload: upload.to_owned(), piece: *piece, pieces: there.pieces };
+    there.present.iter().map(piece).map(Key::Piece).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::memory::Memory;
+    use super::super::records::{Origin, PluginEntry, to_bytes};
+    use super::*;
+
+    fn list(digest: Digest) -> PluginList {
+        let (name, version, settings) = ("a".to_owned(), "0.1.0".to_owned(), json!({}));
+        let plugins =
+            vec![PluginEntry { name, version, digest, settings, origin: Origin::Upload, backfilled: Vec::new() }];
+        PluginList { plugins, memory: Memory::default(), by: String::new(), what: String::new() }
+    }
+
+    /// What a refused proposal has brought goes, so nobody else may go by it.
+    #[test]
+    fn what_a_proposal_has_brought_counts_for_others_only_when_it_has_become_a_generation() {
+        let digest = Digest::of(b"abc");
+        let piece = |upload: &str| Key::Piece(Piece { digest, upload: upload.to_owned(), piece: 0, pieces: 1 });
+        let mut fold = Fold::default();
+        let mut apply = |offset, key, value: Vec<u8>| {
+            fold.apply(offset, 0, key, Some(&value)).unwrap();
+            (fold.keeps(digest), fold.stored(digest).map(|stored| stored.upload))
+        };
+        apply(0, piece("x"), vec![0]);
+        let state = ProposalState::Open(list(digest));
+        let record = ProposalRecord { base: 0, proposer: "me".to_owned(), state };
+        let (keeps, stored) = apply(1, Key::Proposal("p".to_owned()), to_bytes(&record).unwrap());
+        assert_eq!((keeps, stored.as_deref()), (false, Some("x")));
+        let (_, stored) = apply(2, piece("y"), vec![0]);
+        assert_eq!(stored.as_deref(), Some("y"), "the newest is the last one to go");
+        let record = GenerationRecord { list: list(digest), proposal: Some("p".to_owned()) };
+        let key = Key::Generation { number: 1, write: "w".to_owned() };
+        assert!(apply(3, key, to_bytes(&record).unwrap()).0);
+        assert_eq!(fold.pieces_of("x"), [piece("x")]);
+    }
+
+    #[test]
+    fn places_that_are_too_many_are_forgotten_the_oldest_first() {
+        let mut fold = Fold::default();
+        let record = GenerationRecord { list: list(Digest::of(b"abc")), proposal: None };
+        let key = Key::Generation { number: 1, write: "w".to_owned() };
+        fold.apply(0, 0, key, Some(&to_bytes(&record).unwrap())).unwrap();
+        let place = |number: usize| Key::Place(Digest::of(&number.to_le_bytes()));
+        for number in 0..PLACES + 2 {
+            let value = to_bytes(&Configured::default()).unwrap();
+            fold.apply(number as i64 + 1, 0, place(number), Some(&value)).unwrap();
+        }
+        assert_eq!(fold.garbage(), [place(0), place(1)]);
     }
 }

@@ -1,8 +1,9 @@
-//! The two threads of an instance: one reads the topic and answers at once, the other one loads plugins, which may take a while.
+//! The three threads of an instance: one reads the topic and answers at once, one takes over what is committed, and one verifies what is
+//! proposed, which may take a while.
 
 use std::time::{Duration, Instant};
 
-use super::duty::{Do, Say};
+use super::duty::Say;
 use super::fold::{Generation, Proposal};
 use super::records::{Key, Presence, Vote, to_bytes};
 use super::topic::read_if_any;
@@ -61,29 +62,24 @@ fn tell(inner: &Inner, key: &Key, value: Result<Vec<u8>, super::records::BadValu
     }
 }
 
-/// Verifies what is proposed and takes over what is committed, until it is over.
-pub(super) fn work(inner: &Inner, host: &dyn Host) {
-    while inner.is_wanted() {
-        let task = {
-            let mut guard = inner.lock();
-            let shared = &mut *guard;
-            let task = shared.own.task(&shared.fold);
-            if task.is_none() {
-                drop(inner.wait(guard));
-            }
-            task
-        };
-        match task {
-            None => {}
-            Some(Do::Adopt(generation)) => adopt(inner, host, &generation),
-            Some(Do::Verify(proposal)) => verify(inner, host, &proposal),
-        }
+/// Takes over what is committed, until it is over.
+pub(super) fn adopt_all(inner: &Inner, host: &dyn Host) {
+    while let Some(generation) = inner.next(|shared| shared.own.to_adopt(&shared.fold).cloned()) {
+        adopt(inner, host, &generation);
+    }
+}
+
+/// Verifies what is proposed, until it is over.
+pub(super) fn verify_all(inner: &Inner, host: &dyn Host) {
+    while let Some(proposal) = inner.next(|shared| shared.own.to_verify(&shared.fold)) {
+        verify(inner, host, &proposal);
     }
 }
 
 fn adopt(inner: &Inner, host: &dyn Host, generation: &Generation) {
     let number = generation.number;
-    let components = match inner.components(&generation.list) {
+    // What is at hand need not be read.
+    let components = match inner.components(&generation.list, |digest| host.has(digest)) {
         Ok(components) => components,
         // Workers wait for brokers, and so does this.
         Err(error) => {
@@ -118,7 +114,7 @@ fn wait_for_another(inner: &Inner, number: u64, reason: &str) {
 }
 
 fn verify(inner: &Inner, host: &dyn Host, proposal: &Proposal) {
-    let components = inner.components(&proposal.list);
+    let components = inner.components(&proposal.list, |digest| host.has(digest));
     let components = components.map_err(|error| format!("its components can't be read: {error:#}"));
     let verified = components.and_then(|components| host.verify(proposal, &components));
     let vote = verified.map_or_else(Vote::Refused, |()| Vote::Ready);

@@ -8,13 +8,14 @@
 //!
 //! - [`records`]: what is in the topic. [`topic`]: the topic in Kafka.
 //! - [`fold`], [`ballot`], [`duty`]: what the records mean, what a proposer does, what everybody else does; pure.
-//! - [`start`]: which plugins serve at the start; pure.
+//! - [`start`], [`memory`]: which plugins serve at the start, and what of files and settings is a change; pure.
 //! - `proposing`: proposing and committing, from the proposer's side. `following`: the threads.
 
 pub mod ballot;
 pub mod duty;
 pub mod fold;
 mod following;
+pub mod memory;
 mod proposing;
 pub mod records;
 #[cfg(test)]
@@ -22,27 +23,36 @@ mod simulation;
 pub mod start;
 pub mod topic;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use loginscope_kafka::{ClientSettings, Reader};
+use loginscope_wasm::Digest;
 
 use self::ballot::Patience;
 use self::duty::Own;
 use self::fold::{Fold, Generation, Proposal};
-use self::records::{BadValue, Key, PluginList};
+use self::records::{BadValue, Configured, Key, PluginList, to_bytes};
 use self::topic::{Components, Entry, PluginsTopic, TopicWriter};
 use crate::application::random;
 
 /// How long the brokers may take to hear that an instance ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What an instance does about its own plugins. It is called from a thread of the group's, one call at a time.
+/// How often components are looked for that are being deleted at one place and stand at another one.
+const READS: usize = 3;
+
+/// What an instance does about its own plugins. It is called from two threads of the group's: one verifies, the other one takes over.
+/// Taking over must wait for nothing.
 pub trait Host: Send + Sync {
-    /// Loads and verifies what is proposed, without having it serve.
+    /// Whether a component is at hand, so that it need not be read.
+    fn has(&self, digest: Digest) -> bool;
+
+    /// Loads and verifies what is proposed, without having it serve. `components` are those that it has not at hand.
     ///
     /// # Errors
     /// Why not, in a sentence.
@@ -71,6 +81,8 @@ struct Inner {
     stop: AtomicBool,
     /// Says that it runs, and votes.
     voice: Mutex<Option<TopicWriter>>,
+    /// How many proposals of this instance are under way.
+    proposing: AtomicUsize,
 }
 
 /// What the threads share.
@@ -108,6 +120,7 @@ impl Group {
                 changed: Condvar::new(),
                 stop: AtomicBool::new(false),
                 voice: Mutex::new(None),
+                proposing: AtomicUsize::new(0),
             }),
             threads: Mutex::new(Vec::new()),
         };
@@ -131,8 +144,10 @@ impl Group {
             (shared.own.takes_part, shared.own.adopted) = (true, adopted);
         }
         self.inner.changed.notify_all();
+        let (inner, adopting) = (Arc::clone(&self.inner), Arc::clone(&host));
+        self.start_thread("group-plugins", move || following::adopt_all(&inner, &*adopting))?;
         let inner = Arc::clone(&self.inner);
-        self.start_thread("group-plugins", move || following::work(&inner, &*host))
+        self.start_thread("group-votes", move || following::verify_all(&inner, &*host))
     }
 
     fn start_thread(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -156,7 +171,25 @@ impl Group {
     /// # Errors
     /// The topic can't be read.
     pub fn components(&self, list: &PluginList) -> Result<Components> {
-        self.inner.components(list)
+        self.inner.components(list, |_| false)
+    }
+
+    /// What instances were last configured with, at each place where one has run; and the one of this place, if there is one.
+    pub fn places(&self, own: &Digest) -> (Vec<Configured>, Option<Configured>) {
+        let shared = self.inner.lock();
+        let places = shared.fold.places();
+        (
+            places.values().map(|(_, configured)| configured.clone()).collect(),
+            places.get(own).map(|(_, last)| last.clone()),
+        )
+    }
+
+    /// Says what an instance of this place is configured with, as far as that has been taken into account.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn say_configured(&self, place: Digest, configured: &Configured) -> Result<()> {
+        self.inner.say(&Key::Place(place), Some(&to_bytes(configured)?))
     }
 
     /// Waits until something has changed, or a moment. Answers whether this instance is in the group yet.
@@ -170,24 +203,19 @@ impl Group {
         self.inner.lock().failure.clone()
     }
 
-    /// Ends what the threads do, and says that this instance runs no more, so that nobody waits for it.
+    /// Ends what the threads do, and says that this instance runs no more, so that nobody waits for it. What it has proposed, it takes
+    /// back.
     pub fn leave(&self) {
         self.inner.stop.store(true, Ordering::Relaxed);
         self.inner.changed.notify_all();
-        // One may be verifying something, or wait for a swap that is tried on live messages, which don't come any more.
+        // One may be verifying something.
         let until = Instant::now() + FAREWELL;
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
+        let is_busy = || self.inner.proposing.load(Ordering::Relaxed) > 0;
+        while (is_busy() || threads.iter().any(|thread| !thread.is_finished())) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let id = {
-            let mut shared = self.inner.lock();
-            let was_there = std::mem::take(&mut shared.own.announced);
-            shared.own.takes_part = false;
-            was_there.then(|| shared.own.id.clone())
-        };
-        let Some(id) = id else { return };
-        if let Err(error) = self.inner.say(&Key::Instance(id), None).and_then(|()| self.inner.flush_voice(FAREWELL)) {
+        if let Err(error) = self.inner.say_farewell() {
             tracing::warn!("the others of the group could not be told that this instance ends: {error:#}");
         }
     }
@@ -236,13 +264,55 @@ impl Inner {
         self.changed.notify_all();
     }
 
-    fn components(&self, list: &PluginList) -> Result<Components> {
-        let stored = {
-            let shared = self.lock();
-            let stored = |digest| Some((digest, shared.fold.stored(digest)?));
-            list.plugins.iter().filter_map(|plugin| stored(plugin.digest)).collect()
+    /// Waits until there is something to do. None: it is over.
+    fn next<T>(&self, mut task: impl FnMut(&mut Shared) -> Option<T>) -> Option<T> {
+        let mut shared = self.lock();
+        while self.is_wanted() {
+            if let Some(task) = task(&mut shared) {
+                return Some(task);
+            }
+            shared = self.wait(shared);
+        }
+        None
+    }
+
+    /// Reads the components of these plugins but for those that are at hand.
+    fn components(&self, list: &PluginList, is_at_hand: impl Fn(Digest) -> bool) -> Result<Components> {
+        let wanted = list.plugins.iter().map(|plugin| plugin.digest).filter(|digest| !is_at_hand(*digest));
+        let wanted: BTreeSet<Digest> = wanted.collect();
+        let mut components = Components::new();
+        for _ in 0..READS {
+            let stored = {
+                let shared = self.lock();
+                wanted.iter().filter_map(|digest| Some((*digest, shared.fold.stored(*digest)?))).collect()
+            };
+            components = self.topic.fetch(&stored, self.patience.brokers)?;
+            if wanted.iter().all(|digest| components.contains_key(digest)) {
+                break;
+            }
+            // It was being deleted, and stands elsewhere as well.
+            drop(self.wait(self.lock()));
+        }
+        Ok(components)
+    }
+
+    /// That this instance votes no more, and runs no more.
+    fn say_farewell(&self) -> Result<()> {
+        let (id, owed) = {
+            let mut shared = self.lock();
+            let was_there = std::mem::take(&mut shared.own.announced);
+            let owed = shared.own.owes_a_vote(&shared.fold);
+            shared.own.takes_part = false;
+            if !was_there {
+                return Ok(());
+            }
+            (shared.own.id.clone(), owed)
         };
-        Ok(self.topic.fetch(&stored, self.patience.brokers)?)
+        if let Some(proposal) = owed {
+            self.say(&Key::Vote { proposal, instance: id.clone() }, None)?;
+        }
+        self.say(&Key::Instance(id), None)?;
+        self.flush_voice(FAREWELL)
     }
 
     /// Writes what this instance says of itself.

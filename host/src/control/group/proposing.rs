@@ -2,6 +2,7 @@
 //!
 //! Invariant: whatever happens, an error other than [`Refusal::Unknown`] means that nothing has changed, for anybody.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::ballot::{self, Refusal, Step};
@@ -10,6 +11,9 @@ use super::records::{GenerationRecord, Key, PluginList, ProposalRecord, Proposal
 use super::topic::{Components, TopicWriter};
 use super::{Group, Inner};
 use crate::application::random;
+
+/// Why a proposal was dropped that came after another one. It is made anew.
+const GAVE_WAY: &str = "another one came first";
 
 /// How long cleaning up may take. What is left is done next time.
 const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -22,28 +26,13 @@ impl Group {
     /// # Errors
     /// Why there is none. See [`Refusal`].
     pub fn propose(&self, base: u64, list: &PluginList, components: &Components) -> Result<u64, Refusal> {
-        let inner = &*self.inner;
-        if let Some(number) = inner.wait_for_others(base, list)? {
-            return Ok(number);
-        }
-        let mut writer = inner.writer()?;
-        inner.write_components(&mut writer, list, components)?;
-        let id = new_id();
-        let proposer = inner.lock().own.id.clone();
-        let record = ProposalRecord { base, proposer: proposer.clone(), state: ProposalState::Open(list.clone()) };
-        inner.write(&mut writer, &Key::Proposal(id.clone()), &record)?;
-        match inner.wait_for_votes(&id) {
-            Ok(gone) => {
-                let number = inner.commit(&mut writer, base, list, Some(&id))?;
-                inner.clean_up(&mut writer, gone);
-                Ok(number)
+        let _under_way = UnderWay::begin(&self.inner);
+        loop {
+            if let Some(number) = self.inner.wait_for_others(base, list)? {
+                return Ok(number);
             }
-            Err(refusal) => {
-                let state = ProposalState::Dropped(refusal.to_string());
-                let record = ProposalRecord { base, proposer, state };
-                // Where it can't be dropped, others do so after its lifetime.
-                inner.write(&mut writer, &Key::Proposal(id), &record).ok();
-                Err(refusal)
+            if let Some(number) = self.inner.propose(base, list, components)? {
+                return Ok(number);
             }
         }
     }
@@ -54,6 +43,7 @@ impl Group {
     /// # Errors
     /// As [`Group::propose`].
     pub fn commit(&self, base: u64, list: &PluginList, components: &Components) -> Result<u64, Refusal> {
+        let _under_way = UnderWay::begin(&self.inner);
         let inner = &*self.inner;
         let mut writer = inner.writer()?;
         inner.write_components(&mut writer, list, components)?;
@@ -61,6 +51,60 @@ impl Group {
         inner.clean_up(&mut writer, Vec::new());
         Ok(number)
     }
+
+    /// Comes after those that had the name of this instance, which no other one has: they were killed. What they have proposed is dropped,
+    /// and nobody waits for their votes.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn succeed(&self) -> Result<(), Refusal> {
+        let inner = &*self.inner;
+        let left = inner.lock().fold.left_by(&inner.name);
+        if left.instances.is_empty() {
+            return Ok(());
+        }
+        let mut writer = inner.writer()?;
+        for (id, base, proposer) in left.proposals {
+            let reason = format!("{} was killed before it was decided", inner.name);
+            let record = ProposalRecord { base, proposer, state: ProposalState::Dropped(reason) };
+            inner.write(&mut writer, &Key::Proposal(id), &record)?;
+        }
+        Inner::delete(&mut writer, left.votes.into_iter().chain(left.instances.into_iter().map(Key::Instance)));
+        Ok(())
+    }
+}
+
+/// Counts what is under way, so that an instance that ends waits until it has taken it back.
+struct UnderWay<'a>(&'a Inner);
+
+impl<'a> UnderWay<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        inner.proposing.fetch_add(1, Ordering::Relaxed);
+        Self(inner)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.proposing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A proposal of this instance that is in the log.
+struct Proposed {
+    id: String,
+    base: u64,
+    proposer: String,
+    /// What it has brought of components.
+    upload: String,
+}
+
+/// What the others say to a proposal.
+enum Answer {
+    /// All agree. Those are gone.
+    Agreed { gone: Vec<String> },
+    /// Another proposal is to be decided first.
+    GiveWay,
 }
 
 /// What is known of the proposal of somebody else that is open.
@@ -77,14 +121,60 @@ impl Inner {
         self.topic.writer().map_err(|error| not_written(&error))
     }
 
+    /// Proposes. None: another proposal came first, and this one was taken back.
+    fn propose(&self, base: u64, list: &PluginList, components: &Components) -> Result<Option<u64>, Refusal> {
+        let mut writer = self.writer()?;
+        let upload = self.write_components(&mut writer, list, components)?;
+        let proposed = Proposed { id: new_id(), base, proposer: self.lock().own.id.clone(), upload };
+        let state = ProposalState::Open(list.clone());
+        self.write(&mut writer, &Key::Proposal(proposed.id.clone()), &proposed.record(state))?;
+        match self.wait_for_votes(&proposed.id) {
+            Ok(Answer::Agreed { gone }) => {
+                let number = self.commit(&mut writer, base, list, Some(&proposed.id));
+                match &number {
+                    Ok(_) => self.clean_up(&mut writer, gone),
+                    Err(refusal @ Refusal::NotWritten(_)) => {
+                        self.take_back(&mut writer, &proposed, &refusal.to_string());
+                    }
+                    // It may count, or others go on without.
+                    Err(_) => {}
+                }
+                number.map(Some)
+            }
+            Ok(Answer::GiveWay) => {
+                self.take_back(&mut writer, &proposed, GAVE_WAY);
+                Ok(None)
+            }
+            Err(refusal) => {
+                self.take_back(&mut writer, &proposed, &refusal.to_string());
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Drops what this instance has proposed, and deletes what it has brought: nobody else goes by that. Where it can't be dropped, others do
+    /// so after its lifetime.
+    fn take_back(&self, writer: &mut TopicWriter, proposed: &Proposed, reason: &str) {
+        let record = proposed.record(ProposalState::Dropped(reason.to_owned()));
+        if self.write(writer, &Key::Proposal(proposed.id.clone()), &record).is_ok() {
+            let pieces = self.lock().fold.pieces_of(&proposed.upload);
+            Self::delete(writer, pieces);
+        }
+    }
+
     /// Waits until nothing else is to be decided. Where that is the same, it is what counts: answers the number of its generation.
     fn wait_for_others(&self, base: u64, list: &PluginList) -> Result<Option<u64>, Refusal> {
-        let mut same: Option<String> = None;
+        let (mut same, mut is_told): (Option<String>, bool) = (None, false);
         loop {
             match self.others(base, list, same.as_deref())? {
                 Ok(number) => return Ok(Some(number)),
                 Err(Others::None) => return Ok(None),
                 Err(Others::Open(open)) => {
+                    if !is_told {
+                        let name = self.lock().fold.name_of(&open.proposer).to_owned();
+                        tracing::info!("waiting until it is decided what {name} has proposed: {}", open.list.what);
+                        is_told = true;
+                    }
                     if open.list.is_same(list) {
                         same = Some(open.id);
                     }
@@ -100,6 +190,9 @@ impl Inner {
     }
 
     fn others(&self, base: u64, list: &PluginList, same: Option<&str>) -> Result<Result<u64, Others>, Refusal> {
+        if !self.is_wanted() {
+            return Err(Refusal::Ending);
+        }
         let shared = self.lock();
         if let Some(failure) = &shared.failure {
             return Err(Refusal::NotWritten(failure.clone()));
@@ -112,7 +205,7 @@ impl Inner {
                 Err(Refusal::Overtaken { number: committed.number })
             };
         }
-        if let Some(reason) = same.and_then(|id| shared.fold.dropped(id)) {
+        if let Some(reason) = same.and_then(|id| shared.fold.dropped(id)).filter(|reason| *reason != GAVE_WAY) {
             return Err(Refusal::Dropped(reason.to_owned()));
         }
         let Some(open) = shared.fold.open() else { return Ok(Err(Others::None)) };
@@ -130,6 +223,9 @@ impl Inner {
         let begun = Instant::now();
         let mut shared = self.lock();
         while shared.fold.open().is_some_and(|other| other.id == open.id) {
+            if !self.is_wanted() {
+                return Err(Refusal::Ending);
+            }
             if begun.elapsed() >= self.patience.brokers {
                 return Err(Refusal::NotWritten("the brokers don't answer".to_owned()));
             }
@@ -138,12 +234,13 @@ impl Inner {
         Ok(())
     }
 
+    /// Writes those components that aren't kept yet. Answers by which word they can be told from others of the same bytes.
     fn write_components(
         &self,
         writer: &mut TopicWriter,
         list: &PluginList,
         components: &Components,
-    ) -> Result<(), Refusal> {
+    ) -> Result<String, Refusal> {
         let upload = new_id();
         let mut written = std::collections::BTreeSet::new();
         for plugin in &list.plugins {
@@ -153,7 +250,8 @@ impl Inner {
             let bytes = components.get(&plugin.digest).ok_or_else(|| Refusal::Missing(plugin.label()))?;
             writer.write_component(&upload, bytes, self.patience.brokers).map_err(|error| not_written(&error))?;
         }
-        writer.flush(self.patience.brokers).map(drop).map_err(|error| not_written(&error))
+        writer.flush(self.patience.brokers).map_err(|error| not_written(&error))?;
+        Ok(upload)
     }
 
     /// Writes a record and waits until the brokers have it.
@@ -163,12 +261,15 @@ impl Inner {
         writer.flush(self.patience.brokers).map(drop).map_err(|error| not_written(&error))
     }
 
-    /// Waits until all agree. Answers the instances that are gone.
-    fn wait_for_votes(&self, id: &str) -> Result<Vec<String>, Refusal> {
+    /// Waits until all agree.
+    fn wait_for_votes(&self, id: &str) -> Result<Answer, Refusal> {
         let written = Instant::now();
         let mut read = None;
         let mut shared = self.lock();
         loop {
+            if !self.is_wanted() {
+                return Err(Refusal::Ending);
+            }
             let is_read = shared.fold.proposal_of(id).is_some() || shared.fold.dropped(id).is_some();
             let since = match (read, is_read) {
                 (Some(read), _) => Instant::now().duration_since(read),
@@ -183,7 +284,8 @@ impl Inner {
                 (None, false) => return Err(Refusal::NotWritten("the brokers don't answer".to_owned())),
             };
             match ballot::next(&shared.fold, id, since, &self.patience) {
-                Step::Commit { gone } => return Ok(gone),
+                Step::Commit { gone } => return Ok(Answer::Agreed { gone }),
+                Step::GiveWay => return Ok(Answer::GiveWay),
                 Step::Drop(refusal) => return Err(refusal),
                 Step::Wait => shared = self.wait(shared),
             }
@@ -217,7 +319,7 @@ impl Inner {
             if shared.fold.number() > number {
                 return Err(Refusal::Overtaken { number: shared.fold.number() });
             }
-            if begun.elapsed() >= self.patience.brokers {
+            if begun.elapsed() >= self.patience.brokers || !self.is_wanted() {
                 return Err(Refusal::Unknown("what was written can't be read yet".to_owned()));
             }
             shared = self.wait(shared);
@@ -227,12 +329,23 @@ impl Inner {
     /// Deletes what nobody needs any more, and instances that are gone.
     fn clean_up(&self, writer: &mut TopicWriter, gone: Vec<String>) {
         let garbage = self.lock().fold.garbage();
-        for key in gone.into_iter().map(Key::Instance).chain(garbage) {
+        Self::delete(writer, gone.into_iter().map(Key::Instance).chain(garbage));
+    }
+
+    /// Deletes as much as can be deleted soon.
+    fn delete(writer: &mut TopicWriter, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
             if writer.write(&key, None, CLEAN_UP).is_err() {
                 return;
             }
         }
         writer.flush(CLEAN_UP).ok();
+    }
+}
+
+impl Proposed {
+    fn record(&self, state: ProposalState) -> ProposalRecord {
+        ProposalRecord { base: self.base, proposer: self.proposer.clone(), state }
     }
 }
 

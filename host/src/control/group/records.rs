@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::memory::Memory;
+
 /// The version of the values' format. Another one is refused, not guessed at.
 const FORMAT: u32 = 1;
 
@@ -36,6 +38,8 @@ pub enum Key {
     },
     /// An instance that runs; nothing where it has left. `instance/ID`
     Instance(String),
+    /// What an instance of this place was last configured with. `place/DIGEST`
+    Place(Digest),
     /// A piece of a component; the value is its bytes. `component/DIGEST/UPLOAD/PIECE/PIECES`
     Piece(Piece),
 }
@@ -60,6 +64,7 @@ impl fmt::Display for Key {
             Self::Proposal(id) => write!(formatter, "proposal/{id}"),
             Self::Vote { proposal, instance } => write!(formatter, "vote/{proposal}/{instance}"),
             Self::Instance(id) => write!(formatter, "instance/{id}"),
+            Self::Place(place) => write!(formatter, "place/{place}"),
             Self::Piece(Piece { digest, upload, piece, pieces }) => {
                 write!(formatter, "component/{digest}/{upload}/{piece}/{pieces}")
             }
@@ -86,6 +91,7 @@ impl FromStr for Key {
                 Self::Vote { proposal: (*proposal).to_owned(), instance: (*instance).to_owned() }
             }
             ["instance", id] => Self::Instance((*id).to_owned()),
+            ["place", place] => Self::Place(number(place)?),
             ["component", digest, upload, piece, pieces] => Self::Piece(Piece {
                 digest: number(digest)?,
                 upload: (*upload).to_owned(),
@@ -141,13 +147,25 @@ impl PluginEntry {
     }
 }
 
-/// What the paths of an instance hold and what its configuration sets.
+/// What the paths of an instance hold and what its configuration sets: the value of a place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configured {
     /// The plugins in order: those of the paths, or those inside where there are none.
     pub plugins: Vec<ConfiguredPlugin>,
     /// The settings of plugins, by name, each a JSON object.
     pub settings: BTreeMap<String, Json>,
+}
+
+impl Configured {
+    /// The plugin of this name.
+    pub fn plugin(&self, name: &str) -> Option<&ConfiguredPlugin> {
+        self.plugins.iter().find(|plugin| plugin.name == name)
+    }
+
+    /// The settings of a plugin, a JSON object.
+    pub fn settings_of(&self, name: &str) -> Json {
+        self.settings.get(name).cloned().unwrap_or_else(|| Json::Object(serde_json::Map::new()))
+    }
 }
 
 /// A plugin that an instance is started with.
@@ -169,8 +187,8 @@ pub struct ConfiguredPlugin {
 pub struct PluginList {
     /// The plugins, in order.
     pub plugins: Vec<PluginEntry>,
-    /// What the instance that proposed them was configured with.
-    pub configured: Configured,
+    /// What the group has seen from paths and configurations by then.
+    pub memory: Memory,
     /// Who wanted it.
     pub by: String,
     /// What led to it, in a few words.
@@ -304,6 +322,7 @@ mod tests {
             Key::Proposal(id()),
             Key::Vote { proposal: id(), instance: "3c".to_owned() },
             Key::Instance(id()),
+            Key::Place(Digest::of(b"a host")),
             Key::Piece(piece),
         ];
         for key in keys {
@@ -325,7 +344,7 @@ mod tests {
             backfilled: vec!["logins".to_owned()],
         };
         let what = "rolled back: it trapped".to_owned();
-        let list = PluginList { plugins: vec![entry], configured: Configured::default(), by: "me".to_owned(), what };
+        let list = PluginList { plugins: vec![entry], memory: Memory::default(), by: "me".to_owned(), what };
         let record = ProposalRecord { base: 3, proposer: "x".to_owned(), state: ProposalState::Open(list) };
         let bytes = to_bytes(&record).unwrap();
         assert_eq!(from_bytes(&bytes), Ok(record));

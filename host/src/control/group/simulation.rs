@@ -11,11 +11,12 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 
 use super::ballot::{self, Patience, Step};
-use super::duty::{Do, Own, Say};
+use super::duty::{Own, Say};
 use super::fold::{Fold, REMEMBERED};
+use super::memory::Memory;
 use super::records::{
-    Configured, GenerationRecord, Key, Origin, Piece, PluginEntry, PluginList, Presence, ProposalRecord, ProposalState,
-    Vote, to_bytes,
+    GenerationRecord, Key, Origin, Piece, PluginEntry, PluginList, Presence, ProposalRecord, ProposalState, Vote,
+    to_bytes,
 };
 
 const PATIENCE: Patience = Patience {
@@ -39,7 +40,7 @@ struct Logged {
 /// What a node that proposes is at.
 enum Proposing {
     Nothing,
-    Voting { id: String, base: u64, list: PluginList, read_at: Option<u64> },
+    Voting { id: String, base: u64, list: Box<PluginList>, upload: String, read_at: Option<u64> },
     Committing { base: u64 },
 }
 
@@ -186,7 +187,8 @@ impl World {
             450..600 => self.do_duties(&mut node),
             600..640 => self.propose(&mut node),
             640..650 => self.roll_back(&mut node),
-            650..850 => self.step(&mut node),
+            650..847 => self.step(&mut node),
+            847..850 => self.leave(&mut node),
             850..853 => node.paused_until = self.now + self.chance.random_range(0..300),
             853..860 => node = self.new_node(),
             _ => {}
@@ -195,6 +197,19 @@ impl World {
         if self.chance.random_bool(0.4) {
             self.deliver(place);
         }
+    }
+
+    /// An instance ends properly, and another one starts. What it has written before arrives first.
+    fn leave(&mut self, node: &mut Node) {
+        for (key, value) in std::mem::take(&mut node.outbox) {
+            self.append(key, value);
+        }
+        let instance = node.own.id.clone();
+        if let Some(proposal) = node.own.owes_a_vote(&node.fold) {
+            self.append(Key::Vote { proposal, instance: instance.clone() }, None);
+        }
+        self.append(Key::Instance(instance), None);
+        *node = self.new_node();
     }
 
     fn do_duties(&mut self, node: &mut Node) {
@@ -217,23 +232,19 @@ impl World {
         if node.verifying.is_some() {
             return;
         }
-        match node.own.task(&node.fold) {
-            Some(Do::Adopt(generation)) if node.likes(&generation.list) => {
-                let is_stored = |plugin: &PluginEntry| node.fold.stored(plugin.digest).is_some();
-                let is_remembered = generation.number + REMEMBERED > self.generations.len() as u64;
-                assert!(
-                    !is_remembered || generation.list.plugins.iter().all(is_stored),
-                    "what is to serve can be read"
-                );
-                node.own.adopted = generation.number;
+        if let Some(generation) = node.own.to_adopt(&node.fold).cloned() {
+            if !node.likes(&generation.list) {
+                node.has_failed = true;
+                return;
             }
-            Some(Do::Adopt(_)) => node.has_failed = true,
-            Some(Do::Verify(proposal)) => {
-                let likes = node.likes(&proposal.list);
-                let vote = if likes { Vote::Ready } else { Vote::Refused("no".to_owned()) };
-                node.verifying = Some((proposal.id.clone(), vote));
-            }
-            None => {}
+            let is_stored = |plugin: &PluginEntry| node.fold.stored(plugin.digest).is_some();
+            let is_remembered = generation.number + REMEMBERED > self.generations.len() as u64;
+            assert!(!is_remembered || generation.list.plugins.iter().all(is_stored), "what is to serve can be read");
+            node.own.adopted = generation.number;
+        }
+        if let Some(proposal) = node.own.to_verify(&node.fold) {
+            let vote = if node.likes(&proposal.list) { Vote::Ready } else { Vote::Refused("no".to_owned()) };
+            node.verifying = Some((proposal.id, vote));
         }
     }
 
@@ -247,20 +258,21 @@ impl World {
             origin: Origin::Upload,
             backfilled: Vec::new(),
         };
-        PluginList { plugins: vec![plugin], configured: Configured::default(), by: String::new(), what: String::new() }
+        PluginList { plugins: vec![plugin], memory: Memory::default(), by: String::new(), what: String::new() }
     }
 
-    fn write_components(&mut self, node: &mut Node, list: &PluginList) {
+    fn write_components(&mut self, node: &mut Node, list: &PluginList) -> String {
+        let upload = self.id();
         for plugin in &list.plugins {
             if node.fold.keeps(plugin.digest) {
                 continue;
             }
-            let upload = self.id();
             for piece in 0..2 {
                 let piece = Piece { digest: plugin.digest, upload: upload.clone(), piece, pieces: 2 };
                 node.outbox.push_back((Key::Piece(piece), Some(vec![0])));
             }
         }
+        upload
     }
 
     fn propose(&mut self, node: &mut Node) {
@@ -281,11 +293,11 @@ impl World {
         if !node.likes(&list) {
             return;
         }
-        self.write_components(node, &list);
+        let upload = self.write_components(node, &list);
         let (id, base) = (self.id(), node.fold.number());
         let state = ProposalState::Open(list.clone());
         node.send(Key::Proposal(id.clone()), &ProposalRecord { base, proposer: node.own.id.clone(), state });
-        node.proposing = Proposing::Voting { id, base, list, read_at: None };
+        node.proposing = Proposing::Voting { id, base, list: Box::new(list), upload, read_at: None };
     }
 
     /// Goes back by itself, without asking.
@@ -314,18 +326,19 @@ impl World {
                     node.outbox.extend(garbage.into_iter().map(|key| (key, None)));
                 }
             }
-            Proposing::Voting { id, base, list, read_at } => {
+            Proposing::Voting { id, base, list, upload, read_at } => {
                 let is_read = node.fold.proposal_of(id).is_some() || node.fold.dropped(id).is_some();
                 if !is_read && node.fold.number() == *base {
                     return;
                 }
                 let since = Duration::from_secs(self.now - *read_at.get_or_insert(self.now));
-                let (id, base, list) = (id.clone(), *base, list.clone());
+                let (id, base, list, upload) = (id.clone(), *base, PluginList::clone(list), upload.clone());
                 match ballot::next(&node.fold, &id, since, &PATIENCE) {
                     Step::Wait => {}
-                    Step::Drop(refusal) => {
-                        let state = ProposalState::Dropped(refusal.to_string());
+                    step @ (Step::Drop(_) | Step::GiveWay) => {
+                        let state = ProposalState::Dropped(format!("{step:?}"));
                         node.send(Key::Proposal(id), &ProposalRecord { base, proposer: node.own.id.clone(), state });
+                        node.outbox.extend(node.fold.pieces_of(&upload).into_iter().map(|key| (key, None)));
                         node.proposing = Proposing::Nothing;
                     }
                     Step::Commit { gone } => {
@@ -415,6 +428,10 @@ impl World {
                     if there.contains(instance) && logged.at - at < PATIENCE.roll_call.as_secs() {
                         in_time.entry(proposal.clone()).or_default().insert(instance.clone());
                     }
+                }
+                // It took back what it had said, or everything is over.
+                Key::Vote { proposal, instance } => {
+                    in_time.entry(proposal.clone()).or_default().remove(instance);
                 }
                 _ => {}
             }

@@ -1,13 +1,10 @@
 //! Which plugins serve at the start: those that the group has agreed on, or those that the instance was started with. What changed last
 //! wins, plugin by plugin, the component and its settings each by itself.
 //!
-//! Pure. "Changed" means: other than when the group's newest generation was made.
-
-use std::collections::BTreeMap;
-
-use serde_json::Value as Json;
+//! Pure. What is a change is said by the group's [`memory`](super::memory).
 
 use super::fold::Generation;
+use super::memory::{Changes, Memory};
 use super::records::{Configured, ConfiguredPlugin, Origin, PluginEntry, PluginList};
 
 /// What led to the first generation: it is what an instance was started with.
@@ -20,7 +17,7 @@ pub enum From {
     Start,
     /// The group has agreed on it.
     Group,
-    /// The instance was started with it, and it was not so when the group agreed.
+    /// The instance was started with it, and that is a change.
     Changed,
 }
 
@@ -31,6 +28,8 @@ pub struct AtStart {
     pub list: PluginList,
     /// Where each came from.
     pub from: Vec<From>,
+    /// For each plugin whose path holds an earlier one than the group has seen: a line that says so.
+    pub passed_over: Vec<String>,
 }
 
 impl AtStart {
@@ -64,50 +63,95 @@ fn agreed_since(plugin: &PluginEntry, history: &[Generation]) -> String {
     format!("{} by {} at {at}, generation {}", since.list.what, since.list.by, since.number)
 }
 
-/// What serves an instance that is configured like this, in a group that has agreed on this generation, if on any.
-pub fn at_start(committed: Option<&Generation>, configured: Configured, by: &str) -> AtStart {
-    let Some(Generation { list: agreed, .. }) = committed else {
-        let plugins: Vec<PluginEntry> = configured.plugins.iter().map(|plugin| entry(plugin, &configured)).collect();
+/// What is known where an instance starts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// The group's newest generation, if it has agreed on any.
+    pub committed: Option<&'a Generation>,
+    /// What instances were last configured with, at each place where one has run.
+    pub places: &'a [Configured],
+    /// The one of this place.
+    pub last: Option<&'a Configured>,
+}
+
+/// What serves an instance that is configured like this.
+pub fn at_start(known: Known<'_>, configured: &Configured, by: &str) -> AtStart {
+    let Some(Generation { list: agreed, .. }) = known.committed else {
+        let plugins: Vec<PluginEntry> = configured.plugins.iter().map(|plugin| entry(plugin, configured)).collect();
         let from = vec![From::Start; plugins.len()];
-        return AtStart { list: PluginList { plugins, configured, by: by.to_owned(), what: START.to_owned() }, from };
+        let (memory, by) = (Memory::of(configured), by.to_owned());
+        return AtStart {
+            list: PluginList { plugins, memory, by, what: START.to_owned() },
+            from,
+            passed_over: Vec::new(),
+        };
     };
-    let before = &agreed.configured;
+    let mut memory = agreed.memory.clone();
+    known.places.iter().for_each(|place| memory.learn(place));
+    let changes = memory.changes(configured, known.last);
+    let mut merged = with_changed_plugins(agreed, &memory, configured, &changes);
+    let has_other_plugins = changes.order || merged.iter().any(|(_, from)| *from == From::Changed);
+    for (plugin, from) in merged.iter_mut().filter(|(plugin, _)| changes.settings.contains(&plugin.name)) {
+        (plugin.settings, *from) = (configured.settings_of(&plugin.name), From::Changed);
+    }
+    memory.remember(configured, &changes);
+    let is_earlier = |plugin: &&ConfiguredPlugin| {
+        !memory.is_newest(plugin) && merged.iter().all(|(serving, _)| serving.digest != plugin.digest)
+    };
+    let passed_over = configured.plugins.iter().filter(is_earlier).map(passed_over).collect();
+    let (plugins, from): (Vec<PluginEntry>, Vec<From>) = merged.into_iter().unzip();
+    let what = if has_other_plugins { "plugin files that changed" } else { "settings that changed" }.to_owned();
+    AtStart { list: PluginList { plugins, memory, by: by.to_owned(), what }, from, passed_over }
+}
+
+/// What serves of a generation, whatever is configured here.
+pub fn agreed(generation: &Generation) -> AtStart {
+    let from = vec![From::Group; generation.list.plugins.len()];
+    AtStart { list: generation.list.clone(), from, passed_over: Vec::new() }
+}
+
+/// The plugins that the group has agreed on, with those of the paths in their places that have changed.
+fn with_changed_plugins(
+    agreed: &PluginList,
+    memory: &Memory,
+    configured: &Configured,
+    changes: &Changes,
+) -> Vec<(PluginEntry, From)> {
+    let is_gone = |plugin: &PluginEntry| {
+        changes.order && memory.order().contains(&plugin.name) && configured.plugin(&plugin.name).is_none()
+    };
     let mut merged: Vec<(PluginEntry, From)> = Vec::new();
-    for plugin in &agreed.plugins {
-        let (then, now) = (find(before, &plugin.name), find(&configured, &plugin.name));
-        match (then, now) {
-            // The paths had it, and have it no more.
-            (Some(_), None) => {}
-            (then, Some(now)) if then.is_none_or(|then| then.digest != now.digest) => {
-                merged.push((
-                    PluginEntry {
-                        settings: plugin.settings.clone(),
-                        backfilled: plugin.backfilled.clone(),
-                        ..entry(now, &configured)
-                    },
-                    From::Changed,
-                ));
+    for plugin in agreed.plugins.iter().filter(|plugin| !is_gone(plugin)) {
+        let now = configured.plugin(&plugin.name).filter(|now| changes.components.contains(&now.name));
+        merged.push(match now {
+            Some(now) => {
+                let (settings, backfilled) = (plugin.settings.clone(), plugin.backfilled.clone());
+                (PluginEntry { settings, backfilled, ..entry(now, configured) }, From::Changed)
             }
-            _ => merged.push((plugin.clone(), From::Group)),
-        }
+            None => (plugin.clone(), From::Group),
+        });
     }
     // Those that were there and are in no generation have been removed, and stay so.
     for (place, now) in configured.plugins.iter().enumerate() {
         let is_there = merged.iter().any(|(plugin, _)| plugin.name == now.name);
-        if !is_there && find(before, &now.name).is_none_or(|then| then.digest != now.digest) {
+        let is_new = changes.order && !memory.order().contains(&now.name);
+        if !is_there && (is_new || changes.components.contains(&now.name)) {
             let at = place_behind(&merged, configured.plugins.get(..place).unwrap_or_default());
-            merged.insert(at, (entry(now, &configured), From::Changed));
+            merged.insert(at, (entry(now, configured), From::Changed));
         }
     }
-    if names(before) != names(&configured) {
-        order_like(&mut merged, &configured);
+    if changes.order {
+        order_like(&mut merged, configured);
     }
-    let has_other_plugins = merged.iter().any(|(_, from)| *from == From::Changed);
-    take_changed_settings(&mut merged, &before.settings, &configured.settings);
-    let (plugins, from): (Vec<PluginEntry>, Vec<From>) = merged.into_iter().unzip();
-    let has_other_plugins = has_other_plugins || names(before) != names(&configured);
-    let what = if has_other_plugins { "plugin files that changed" } else { "settings that changed" }.to_owned();
-    AtStart { list: PluginList { plugins, configured, by: by.to_owned(), what }, from }
+    merged
+}
+
+fn passed_over(plugin: &ConfiguredPlugin) -> String {
+    let path = plugin.path.as_deref().unwrap_or("this program");
+    format!(
+        "{path} holds {}@{}, {}, which is older than what the group has: that serves. To have it back, deploy it, or roll back",
+        plugin.name, plugin.version, plugin.digest
+    )
 }
 
 fn entry(plugin: &ConfiguredPlugin, configured: &Configured) -> PluginEntry {
@@ -115,22 +159,10 @@ fn entry(plugin: &ConfiguredPlugin, configured: &Configured) -> PluginEntry {
         name: plugin.name.clone(),
         version: plugin.version.clone(),
         digest: plugin.digest,
-        settings: settings(&configured.settings, &plugin.name),
+        settings: configured.settings_of(&plugin.name),
         origin: plugin.path.clone().map_or(Origin::Inside, Origin::File),
         backfilled: Vec::new(),
     }
-}
-
-fn settings(of_plugins: &BTreeMap<String, Json>, name: &str) -> Json {
-    of_plugins.get(name).cloned().unwrap_or_else(|| Json::Object(serde_json::Map::new()))
-}
-
-fn find<'a>(configured: &'a Configured, name: &str) -> Option<&'a ConfiguredPlugin> {
-    configured.plugins.iter().find(|plugin| plugin.name == name)
-}
-
-fn names(configured: &Configured) -> Vec<&str> {
-    configured.plugins.iter().map(|plugin| plugin.name.as_str()).collect()
 }
 
 /// The place behind the last of those that come before it in the configuration.
@@ -153,24 +185,13 @@ fn order_like(merged: &mut [(PluginEntry, From)], configured: &Configured) {
     }
 }
 
-/// Has plugins whose settings have changed in the configuration use those.
-fn take_changed_settings(
-    merged: &mut [(PluginEntry, From)],
-    before: &BTreeMap<String, Json>,
-    now: &BTreeMap<String, Json>,
-) {
-    for (plugin, from) in merged {
-        if before.get(&plugin.name) != now.get(&plugin.name) {
-            plugin.settings = settings(now, &plugin.name);
-            *from = From::Changed;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use loginscope_wasm::Digest;
-    use serde_json::json;
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
 
     use super::*;
     use crate::control::group::fold::Fold;
@@ -188,21 +209,31 @@ mod tests {
     }
 
     /// A generation of these plugins, each a name and its bytes.
-    fn agreed(plugins: &[(&str, &str)], configured: Configured) -> Generation {
+    fn agreed(plugins: &[(&str, &str)], configured: &Configured) -> Generation {
         let entry = |(name, bytes): &(&str, &str)| PluginEntry {
             name: (*name).to_owned(),
             version: "0.1.0".to_owned(),
             digest: Digest::of(bytes.as_bytes()),
-            settings: settings(&configured.settings, name),
+            settings: configured.settings_of(name),
             origin: Origin::Upload,
             backfilled: Vec::new(),
         };
         let plugins = plugins.iter().map(entry).collect();
-        let list = PluginList { plugins, configured, by: "ann".to_owned(), what: "deployment".to_owned() };
-        let key = Key::Generation { number: 7, write: "w".to_owned() };
+        let memory = Memory::of(configured);
+        generation(7, PluginList { plugins, memory, by: "ann".to_owned(), what: "deployment".to_owned() })
+    }
+
+    fn generation(number: u64, list: PluginList) -> Generation {
+        let key = Key::Generation { number, write: "w".to_owned() };
         let mut fold = Fold::default();
         fold.apply(0, 0, key, Some(&to_bytes(&GenerationRecord { list, proposal: None }).unwrap())).unwrap();
         fold.committed().unwrap().clone()
+    }
+
+    /// What serves the only instance of a group, whose paths held `then` when it was last started.
+    fn alone(committed: &Generation, then: &Configured, now: &Configured) -> AtStart {
+        let places = std::slice::from_ref(then);
+        at_start(Known { committed: Some(committed), places, last: Some(then) }, now, "me")
     }
 
     fn shown(at_start: &AtStart) -> Vec<(String, Digest)> {
@@ -215,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_group_that_has_agreed_on_nothing_serves_what_it_was_started_with() {
-        let start = at_start(None, configured(&[("a", "1"), ("b", "1")], &[("b", json!({"x": 1}))]), "me");
+        let start = at_start(Known::default(), &configured(&[("a", "1"), ("b", "1")], &[("b", json!({"x": 1}))]), "me");
         assert_eq!(shown(&start), expected(&[("a", "1"), ("b", "1")]));
         assert_eq!(start.list.plugins[1].settings, json!({"x": 1}));
         assert!(!start.has_changed(None));
@@ -226,8 +257,8 @@ mod tests {
     #[test]
     fn what_was_deployed_serves_as_long_as_the_paths_hold_what_they_held() {
         let then = configured(&[("a", "1"), ("b", "1")], &[]);
-        let generation = agreed(&[("a", "2"), ("c", "1")], then.clone());
-        let start = at_start(Some(&generation), then, "me");
+        let generation = agreed(&[("a", "2"), ("c", "1")], &then);
+        let start = alone(&generation, &then, &then);
         assert_eq!(shown(&start), expected(&[("a", "2"), ("c", "1")]), "b was removed, and stays so");
         assert!(!start.has_changed(Some(&generation)));
         let lines = start.lines(std::slice::from_ref(&generation));
@@ -237,8 +268,9 @@ mod tests {
 
     #[test]
     fn a_path_that_changed_since_wins_for_its_plugin_alone() {
-        let generation = agreed(&[("a", "2"), ("b", "2")], configured(&[("a", "1"), ("b", "1")], &[]));
-        let start = at_start(Some(&generation), configured(&[("a", "1"), ("b", "3")], &[]), "me");
+        let then = configured(&[("a", "1"), ("b", "1")], &[]);
+        let generation = agreed(&[("a", "2"), ("b", "2")], &then);
+        let start = alone(&generation, &then, &configured(&[("a", "1"), ("b", "3")], &[]));
         assert_eq!(shown(&start), expected(&[("a", "2"), ("b", "3")]));
         assert_eq!(start.from, [From::Group, From::Changed]);
         assert!(start.has_changed(Some(&generation)));
@@ -248,34 +280,220 @@ mod tests {
 
     #[test]
     fn a_path_that_is_gone_takes_its_plugin_along_and_a_new_one_comes_behind_its_predecessor() {
-        let generation = agreed(&[("a", "2"), ("b", "1"), ("u", "1")], configured(&[("a", "1"), ("b", "1")], &[]));
-        let start = at_start(Some(&generation), configured(&[("a", "1"), ("n", "1")], &[]), "me");
+        let then = configured(&[("a", "1"), ("b", "1")], &[]);
+        let generation = agreed(&[("a", "2"), ("b", "1"), ("u", "1")], &then);
+        let start = alone(&generation, &then, &configured(&[("a", "1"), ("n", "1")], &[]));
         assert_eq!(shown(&start), expected(&[("a", "2"), ("n", "1"), ("u", "1")]));
     }
 
     #[test]
     fn another_order_of_paths_is_another_order_of_their_plugins() {
-        let generation = agreed(&[("a", "1"), ("u", "1"), ("b", "1")], configured(&[("a", "1"), ("b", "1")], &[]));
-        let start = at_start(Some(&generation), configured(&[("b", "1"), ("a", "1")], &[]), "me");
+        let then = configured(&[("a", "1"), ("b", "1")], &[]);
+        let generation = agreed(&[("a", "1"), ("u", "1"), ("b", "1")], &then);
+        let start = alone(&generation, &then, &configured(&[("b", "1"), ("a", "1")], &[]));
         assert_eq!(shown(&start), expected(&[("b", "1"), ("u", "1"), ("a", "1")]));
         assert!(start.has_changed(Some(&generation)));
     }
 
     #[test]
     fn settings_that_changed_since_win_and_leave_the_component_that_was_deployed() {
-        let generation = agreed(&[("a", "2")], configured(&[("a", "1")], &[("a", json!({"x": 1}))]));
-        let start = at_start(Some(&generation), configured(&[("a", "1")], &[("a", json!({"x": 2}))]), "me");
+        let then = configured(&[("a", "1")], &[("a", json!({"x": 1}))]);
+        let generation = agreed(&[("a", "2")], &then);
+        let start = alone(&generation, &then, &configured(&[("a", "1")], &[("a", json!({"x": 2}))]));
         assert_eq!(shown(&start), expected(&[("a", "2")]));
         assert_eq!(start.list.plugins[0].settings, json!({"x": 2}));
         assert_eq!(start.list.what, "settings that changed");
-        let gone = at_start(Some(&generation), configured(&[("a", "1")], &[]), "me");
+        let gone = alone(&generation, &then, &configured(&[("a", "1")], &[]));
         assert_eq!(gone.list.plugins[0].settings, json!({}));
     }
 
     #[test]
     fn a_removed_plugin_comes_back_when_its_path_changes() {
-        let generation = agreed(&[("a", "1")], configured(&[("a", "1"), ("b", "1")], &[]));
-        let start = at_start(Some(&generation), configured(&[("a", "1"), ("b", "2")], &[]), "me");
+        let then = configured(&[("a", "1"), ("b", "1")], &[]);
+        let generation = agreed(&[("a", "1")], &then);
+        let start = alone(&generation, &then, &configured(&[("a", "1"), ("b", "2")], &[]));
         assert_eq!(shown(&start), expected(&[("a", "1"), ("b", "2")]));
+    }
+
+    #[test]
+    fn what_is_put_back_where_the_newest_was_serves_again() {
+        let (old, new) = (configured(&[("a", "1")], &[]), configured(&[("a", "2")], &[("a", json!({"x": 1}))]));
+        let updated = alone(&agreed(&[("a", "1")], &old), &old, &new);
+        assert_eq!(shown(&updated), expected(&[("a", "2")]));
+        let generation = generation(8, updated.list);
+        let back = alone(&generation, &new, &old);
+        assert_eq!(shown(&back), expected(&[("a", "1")]));
+        assert_eq!(back.list.plugins[0].settings, json!({}));
+    }
+
+    #[test]
+    fn a_plugin_that_was_taken_out_of_the_paths_comes_back_with_its_path() {
+        let (two, one) = (configured(&[("a", "1"), ("b", "1")], &[]), configured(&[("a", "1")], &[]));
+        let without = alone(&agreed(&[("a", "1"), ("b", "1")], &two), &two, &one);
+        assert_eq!(shown(&without), expected(&[("a", "1")]));
+        let with = alone(&generation(8, without.list), &one, &two);
+        assert_eq!(shown(&with), expected(&[("a", "1"), ("b", "1")]));
+    }
+
+    #[test]
+    fn an_instance_that_is_behind_brings_nothing_back_and_says_so() {
+        let old = configured(&[("a", "1"), ("b", "1")], &[("a", json!({"x": 1}))]);
+        let new = configured(&[("a", "2"), ("n", "9")], &[("a", json!({"x": 2}))]);
+        let updated = alone(&agreed(&[("a", "1"), ("b", "1")], &old), &old, &new);
+        assert_eq!(shown(&updated), expected(&[("a", "2"), ("n", "9")]));
+        let generation = generation(8, updated.list);
+        let places = [old.clone(), new.clone()];
+        // It has been there before, or comes for the first time.
+        for last in [Some(&old), None] {
+            let behind = at_start(Known { committed: Some(&generation), places: &places, last }, &old, "me");
+            assert!(!behind.has_changed(Some(&generation)), "{:?}", behind.list.plugins);
+            assert_eq!(behind.passed_over.len(), 1, "b was taken out: {:?}", behind.passed_over);
+            assert!(behind.passed_over[0].starts_with("a.wasm holds a@0.1.0, sha256:"), "{:?}", behind.passed_over);
+        }
+    }
+
+    #[test]
+    fn the_last_one_that_is_updated_undoes_no_deployment_that_came_since() {
+        let (old, new) = (configured(&[("a", "1")], &[]), configured(&[("a", "2")], &[]));
+        let updated = alone(&agreed(&[("a", "1")], &old), &old, &new);
+        let deployed = PluginList { memory: updated.list.memory, ..agreed(&[("a", "3")], &new).list };
+        let generation = generation(9, deployed);
+        let places = [old.clone(), new.clone()];
+        let last = at_start(Known { committed: Some(&generation), places: &places, last: Some(&old) }, &new, "me");
+        assert_eq!(shown(&last), expected(&[("a", "3")]));
+    }
+
+    /// What an instance of a group can do, and what its operators.
+    #[derive(Clone, Copy, Debug)]
+    enum Act {
+        /// It is stopped, and started again.
+        Restart,
+        /// The same, with the new files.
+        Update,
+        /// Something else is deployed or removed through it.
+        Deploy(u8),
+        /// It comes to another place, with the files that it has, as containers do.
+        Move,
+    }
+
+    fn acts(instances: usize) -> impl Strategy<Value = Vec<(usize, Act)>> {
+        let act = prop_oneof![
+            3 => Just(Act::Restart),
+            3 => Just(Act::Update),
+            1 => (0..3_u8).prop_map(Act::Deploy),
+            1 => Just(Act::Move),
+        ];
+        proptest::collection::vec((0..instances, act), 0..40)
+    }
+
+    /// A group whose instances start by the rule, and tell what they are configured with when they have.
+    struct Group {
+        generations: Vec<Generation>,
+        places: BTreeMap<u32, Configured>,
+        next_place: u32,
+        /// The place of each instance, and what is there.
+        instances: Vec<(u32, Configured)>,
+    }
+
+    impl Group {
+        fn commit(&mut self, list: PluginList) {
+            let number = self.generations.len() as u64 + 1;
+            self.generations.push(generation(number, list));
+        }
+
+        fn start(&mut self, instance: usize) {
+            let (place, configured) = self.instances[instance].clone();
+            let committed = self.generations.last().cloned();
+            let places: Vec<Configured> = self.places.values().cloned().collect();
+            let known = Known { committed: committed.as_ref(), places: &places, last: self.places.get(&place) };
+            let start = at_start(known, &configured, "me");
+            if start.has_changed(committed.as_ref()) {
+                self.commit(start.list);
+            }
+            self.places.insert(place, configured);
+        }
+
+        /// As [`Membership`](crate::control::membership::Membership) does: what is remembered goes along.
+        fn deploy(&mut self, instance: usize, what: u8) {
+            let (_, configured) = self.instances[instance].clone();
+            let mut list = self.generations.last().map_or_else(
+                || at_start(Known::default(), &configured, "me").list,
+                |generation| generation.list.clone(),
+            );
+            if self.generations.is_empty() {
+                self.commit(list.clone());
+            }
+            self.places.values().for_each(|place| list.memory.learn(place));
+            list.plugins.retain(|plugin| plugin.name != "u");
+            if what > 0 {
+                let digest = Digest::of(&[what]);
+                let (name, version, settings) = ("u".to_owned(), what.to_string(), json!({}));
+                list.plugins.push(PluginEntry {
+                    name,
+                    version,
+                    digest,
+                    settings,
+                    origin: Origin::Upload,
+                    backfilled: Vec::new(),
+                });
+            }
+            self.commit(list);
+        }
+
+        fn act(&mut self, instance: usize, act: Act, new: &Configured) {
+            match act {
+                Act::Restart => self.start(instance),
+                Act::Update => {
+                    self.instances[instance].1 = new.clone();
+                    self.start(instance);
+                }
+                Act::Deploy(what) => self.deploy(instance, what),
+                Act::Move => {
+                    self.next_place += 1;
+                    self.instances[instance].0 = self.next_place;
+                    self.start(instance);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// In whatever order instances restart: once the new files serve somewhere, they do so everywhere, and no old one ever comes back.
+        #[test]
+        fn a_rolling_update_never_goes_back(instances in 1..5_usize, acts in acts(5)) {
+            let old = configured(&[("a", "1"), ("b", "1")], &[("a", json!({"x": 1}))]);
+            let new = configured(&[("n", "1"), ("a", "2")], &[("a", json!({"x": 2}))]);
+            let mut group = Group {
+                generations: Vec::new(),
+                places: BTreeMap::new(),
+                next_place: instances as u32,
+                instances: (0..instances).map(|place| (place as u32, old.clone())).collect(),
+            };
+            (0..instances).for_each(|instance| group.start(instance));
+            // What the group has never agreed on it doesn't remember.
+            group.deploy(0, 1);
+            for (instance, act) in acts {
+                group.act(instance % instances, act, &new);
+            }
+            for instance in 0..instances {
+                group.act(instance, Act::Update, &new);
+            }
+            let is_new = |generation: &Generation| {
+                let of_paths = generation.list.plugins.iter().filter(|plugin| plugin.name != "u");
+                let held: Vec<_> = of_paths.map(|plugin| (plugin.name.clone(), plugin.digest)).collect();
+                held == expected(&[("n", "1"), ("a", "2")]) && generation.list.plugins.iter().any(|plugin| plugin.settings == json!({"x": 2}))
+            };
+            let first = group.generations.iter().position(is_new).expect("the new files serve");
+            prop_assert!(group.generations[first..].iter().all(is_new));
+            // And what is put back on purpose serves again, everywhere.
+            group.instances[0].1 = old.clone();
+            group.start(0);
+            let back = group.generations.len();
+            prop_assert!(!is_new(&group.generations[back - 1]));
+            for instance in 0..instances {
+                group.start(instance);
+            }
+            prop_assert_eq!(group.generations.len(), back, "an instance that still has the new ones doesn't bring them back");
+        }
     }
 }

@@ -67,7 +67,7 @@ impl PluginsTopic {
     /// Reads it from this offset on; the beginning, where that isn't known.
     pub fn reader(&self, from: Option<i64>, timeout: Duration) -> Result<Reader, Error> {
         let from = from.map_or(ReadFrom::Beginning, |offset| ReadFrom::Offsets(vec![(0, offset)]));
-        Reader::open(&self.kafka, &self.name, &from, timeout)
+        when_known(timeout, || Reader::open(&self.kafka, &self.name, &from, timeout))
     }
 
     /// Something that writes to it.
@@ -118,6 +118,18 @@ impl PluginsTopic {
             .filter(|(digest, bytes)| Digest::of(bytes) == *digest)
             .map(|(digest, it)| (digest, it.into()))
             .collect())
+    }
+}
+
+/// Opens a topic that exists. One broker after the other hears of it when it is new, so one that it doesn't know is asked again.
+fn when_known<T>(patience: Duration, mut open: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let until = Instant::now() + patience;
+    loop {
+        match open() {
+            Err(Error::UnknownTopic { .. }) if Instant::now() < until => std::thread::sleep(PAUSE),
+            opened => return opened,
+        }
     }
 }
 
@@ -195,5 +207,20 @@ impl TopicWriter {
     /// Whether everything so far goes well.
     pub fn check(&mut self) -> Result<(), Error> {
         self.producer.acknowledged().map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_has_not_heard_of_a_new_topic_yet_is_asked_again() {
+        let unknown = || Error::UnknownTopic { topic: "plugins".to_owned() };
+        let mut answers = [Err(unknown()), Err(unknown()), Ok(7)].into_iter();
+        assert_eq!(when_known(Duration::from_mins(1), || answers.next().unwrap()), Ok(7));
+        assert_eq!(when_known::<u8>(Duration::ZERO, || Err(unknown())), Err(unknown()));
+        let mut answers = [Err(Error::Stopped), Ok(7)].into_iter();
+        assert_eq!(when_known(Duration::from_mins(1), || answers.next().unwrap()), Err(Error::Stopped));
     }
 }
