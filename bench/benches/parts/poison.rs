@@ -51,9 +51,9 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 fn poison(payloads: &mut [Vec<u8>], every: usize) -> usize {
     let mut poisoned = 0;
     for payload in payloads.iter_mut().skip(every / 2).step_by(every) {
-        let mut login: serde_json::Value = serde_json::from_slice(payload).unwrap();
-        login["user_id"] = POISON.into();
-        *payload = login.to_string().into_bytes();
+        let mut login: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(payload).unwrap();
+        login.insert("user_id".to_owned(), POISON.into());
+        *payload = serde_json::Value::Object(login).to_string().into_bytes();
         poisoned += 1;
     }
     poisoned
