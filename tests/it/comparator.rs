@@ -10,10 +10,11 @@ use loginscope::comparator::{Comparator, Setting};
 use loginscope::control::swap::{Request, Swapper};
 use loginscope::pipeline::batch::OutputLimits;
 use loginscope::pipeline::plugins::DEFAULTS;
+use loginscope::pipeline::policy::OnFailure;
 use loginscope::pipeline::serving::Serving;
 use loginscope::pipeline::{Chain, Message, Output, TotalsBoard};
 use loginscope_tests::guests::misbehave;
-use loginscope_tests::in_process::{InProcess, plugin_set};
+use loginscope_tests::in_process::{InProcess, plugin_set, policy};
 use serde_json::{Value, json};
 
 /// Logins of 40 users in turn; every tenth user is `reject-…`.
@@ -136,6 +137,25 @@ fn the_same_plugins_change_nothing() {
     let spent = |used: &Use| used.logins.cpu_time + used.windows.cpu_time;
     assert!(report.new.values().all(|used| !spent(used).is_zero() && used.failed_calls == 0));
     assert_eq!(report.refusal(&Tolerance { max_changed_share: 0.0, ..TOLERANCE }), None);
+}
+
+#[test]
+fn what_is_to_mend_an_enricher_that_logins_go_on_without_is_tried_on_these() {
+    let bypassing = |settings: Value| {
+        let settings = BTreeMap::from([("misbehave".to_owned(), settings)]);
+        let policies = policy("misbehave", OnFailure::Bypass);
+        Arc::new(plugin_set(&[misbehave()], settings).with_policies(policies).load().unwrap())
+    };
+    let broken = bypassing(json!({ "how": "trap", "role": "enricher" }));
+    let report = tried(&broken, &bypassing(json!({})), 500);
+    // All but those that the validator rejects.
+    assert_eq!((report.changed, report.not_tried), (450, 0));
+    assert_eq!(report.changed_fields["guest_user_bytes"], 450);
+    // Most went on without being handed to it, as it was left alone.
+    let failed = report.old["misbehave"].failed_logins;
+    assert!(0 < failed && failed < 300, "{failed}");
+    let with_a_past = tried(&broken, &bypassing(json!({ "history": true })), 500);
+    assert!(with_a_past.to_string().contains("  450 logins that went on without the plugin before were not tried\n"));
 }
 
 /// Each of them would take all the time that it may.

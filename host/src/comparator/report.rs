@@ -30,6 +30,9 @@ pub struct Report {
     pub messages: u64,
     /// How many of them came to something else: another verdict, or other fields.
     pub changed: u64,
+    /// On how many accepted logins a new enricher could not be tried: they went on without the one in its place, which failed, and it asks
+    /// for a past that nobody had looked up then.
+    pub not_tried: u64,
     /// How many were judged differently, by the old and the new code (`accepted` for none).
     pub judged_differently: BTreeMap<String, u64>,
     /// In how many logins that both accept a field differs, by its name.
@@ -335,6 +338,9 @@ impl fmt::Display for Report {
             self.messages,
             self.changed - judged
         )?;
+        if self.not_tried > 0 {
+            writeln!(formatter, "  {} logins that went on without the plugin before were not tried", self.not_tried)?;
+        }
         for (kind, count) in &self.judged_differently {
             writeln!(formatter, "  {count} {kind}")?;
         }

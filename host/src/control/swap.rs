@@ -83,6 +83,14 @@ pub struct Tried {
     report: Report,
 }
 
+/// Live messages that new plugins are tried on.
+#[derive(Clone, Copy)]
+struct Shadowing {
+    messages: u64,
+    /// When it is given up, however often it was begun anew by then.
+    until: Instant,
+}
+
 /// What is computed from partitions' histories.
 #[derive(Clone, Copy)]
 enum Backfill<'a> {
@@ -307,6 +315,8 @@ impl Swapper {
         change: impl Fn(&[Plugin]) -> Result<Vec<Plugin>>,
     ) -> Result<Swapped, Refusal> {
         let group = self.group()?;
+        let until = Instant::now() + SHADOW_PATIENCE;
+        let live = (request.shadow > 0).then_some(Shadowing { messages: request.shadow, until });
         for _ in 0..ATTEMPTS {
             let before = self.caught_up(group.as_deref())?;
             let plugins = change(&before.chain.plugins)?;
@@ -320,7 +330,7 @@ impl Swapper {
                 return Ok(swapped(End::Unchanged, before.number, labels, Report::default(), none));
             }
             let backfill = if request.backfill { Backfill::New } else { Backfill::Nothing };
-            let tried = self.try_out(&before, plugins, backfill, request.shadow);
+            let tried = self.try_out(&before, plugins, backfill, live);
             // What it was to be held against may have been taken out of service meanwhile.
             if tried.is_err() && !Arc::ptr_eq(&self.serving.load(), &before) {
                 continue;
@@ -396,7 +406,7 @@ impl Swapper {
         before: &Arc<Generation>,
         plugins: Vec<Plugin>,
         backfill: Backfill<'_>,
-        shadow: u64,
+        live: Option<Shadowing>,
     ) -> Result<Tried, Refusal> {
         let keep = if before.probation().is_none() { Keep::Declared } else { Keep::All };
         let chain = before.chain.next(plugins, keep).map_err(anyhow::Error::from)?;
@@ -408,7 +418,7 @@ impl Swapper {
             }
             Backfill::These(aggregates) => chain.backfilling(aggregates),
         });
-        let report = self.compare(before, &chain, shadow)?;
+        let report = self.compare(before, &chain, live)?;
         self.telemetry.compared(&report);
         match report.refusal(&self.tolerance) {
             Some(reason) => Err(Refusal { reason, report: Some(Box::new(report)) }),
@@ -423,7 +433,7 @@ impl Swapper {
     pub fn try_proposed(&self, plugins: Vec<Plugin>, backfilled: &Aggregates) -> Result<(), Refusal> {
         let before = Arc::clone(&self.serving.load());
         if !are_the_same(&plugins, &before.chain.plugins) {
-            let tried = self.try_out(&before, plugins, Backfill::These(backfilled), 0)?;
+            let tried = self.try_out(&before, plugins, Backfill::These(backfilled), None)?;
             self.keep(tried);
         }
         Ok(())
@@ -500,7 +510,7 @@ impl Swapper {
 
     /// Takes the messages that came last through both chains, and then tries the new one on so many of those that come now, until it is
     /// certain that it fails too often.
-    fn compare(&self, before: &Arc<Generation>, chain: &Arc<Chain>, shadow: u64) -> Result<Report> {
+    fn compare(&self, before: &Arc<Generation>, chain: &Arc<Chain>, live: Option<Shadowing>) -> Result<Report> {
         // What has not proved itself yet is no ground to stand on.
         let mut comparator = Comparator::new(before.proven(), chain, &self.setting)?.within(self.tolerance);
         for batch in self.serving.recent.batches() {
@@ -509,21 +519,23 @@ impl Swapper {
             }
         }
         let recent = comparator.report();
-        if shadow == 0 || recent.refusal(&self.tolerance).is_some() {
-            return Ok(recent);
-        }
+        let Some(live) = live.filter(|_| recent.refusal(&self.tolerance).is_none()) else { return Ok(recent) };
         // Recent messages may come again among the live ones, where they would count twice.
-        Ok(self.shadow(before, chain, shadow)?.with_insights_of(&recent))
+        Ok(self.shadow(before, chain, live)?.with_insights_of(&recent))
     }
 
     /// Tries a chain on so many live messages, beside the one that serves.
-    fn shadow(&self, before: &Arc<Generation>, chain: &Arc<Chain>, messages: u64) -> Result<Report> {
+    fn shadow(
+        &self,
+        before: &Arc<Generation>,
+        chain: &Arc<Chain>,
+        Shadowing { messages, until }: Shadowing,
+    ) -> Result<Report> {
         let mut trial = Trial::new(&before.chain, chain, &self.setting, self.tolerance)?;
         let live = self.serving.live.follow(trial.wanted());
-        let deadline = Instant::now() + SHADOW_PATIENCE;
         while trial.report().messages < messages && trial.failure().is_none() {
             // Where trying takes longer than logins take to come, there is always one.
-            if Instant::now() >= deadline {
+            if Instant::now() >= until {
                 let seen = trial.report().messages;
                 bail!(
                     "only {seen} of {messages} messages to shadow came, and were compared, within {SHADOW_PATIENCE:?}"
@@ -533,7 +545,7 @@ impl Swapper {
             if !Arc::ptr_eq(&self.serving.load(), before) {
                 return Err(changing());
             }
-            if let Some(handed_over) = live.next_before(deadline.min(Instant::now() + SHADOW_LOOK)) {
+            if let Some(handed_over) = live.next_before(until.min(Instant::now() + SHADOW_LOOK)) {
                 trial.compare(handed_over.batch);
             }
         }

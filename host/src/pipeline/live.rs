@@ -57,19 +57,21 @@ pub struct Place {
 }
 
 /// The batches, for whoever follows.
-pub struct Following {
+pub struct Following<'l> {
     batches: Receiver<HandedOver>,
+    live: &'l Live,
+    wanted: Arc<Wanted>,
 }
 
 impl Live {
     /// Follows the batches that a chain judges from now on, until what is answered is dropped. There is one follower at a time: the last
     /// one.
-    pub fn follow(&self, wanted: &Arc<Wanted>) -> Following {
+    pub fn follow(&self, wanted: &Arc<Wanted>) -> Following<'_> {
         let (sender, batches) = channel();
         let follower = Follower { wanted: Arc::clone(wanted), batches: sender, bytes_behind: Arc::default() };
         *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
         self.is_followed.store(true, Ordering::Release);
-        Following { batches }
+        Following { batches, live: self, wanted: Arc::clone(wanted) }
     }
 
     /// Room for what a chain is about to make of these messages, if somebody follows that and isn't too far behind.
@@ -90,13 +92,16 @@ impl Live {
 
     /// Hands a batch over that a place was kept for.
     pub fn hand_over(&self, place: Place, batch: JudgedBatch) {
-        let Place { wanted, batches, room } = place;
-        let is_gone = batches.send(HandedOver { batch, _room: room }).is_err();
-        // Another one may follow by now, who is noticed to be there with the next batch.
-        if is_gone
-            && let Ok(mut follower) = self.follower.try_lock()
-            && follower.as_ref().is_none_or(|follower| Arc::ptr_eq(&follower.wanted, &wanted))
-        {
+        let Place { batches, room, .. } = place;
+        // Whoever followed may be gone by now.
+        batches.send(HandedOver { batch, _room: room }).ok();
+    }
+
+    /// Whoever wanted this follows no longer.
+    fn leave(&self, wanted: &Arc<Wanted>) {
+        let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may follow by now.
+        if follower.as_ref().is_some_and(|follower| Arc::ptr_eq(&follower.wanted, wanted)) {
             *follower = None;
             self.is_followed.store(false, Ordering::Release);
         }
@@ -117,7 +122,7 @@ impl Drop for Room {
     }
 }
 
-impl Following {
+impl Following<'_> {
     /// The next batch, if one comes before then.
     pub fn next_before(&self, deadline: Instant) -> Option<HandedOver> {
         loop {
@@ -130,6 +135,12 @@ impl Following {
             }
             std::thread::sleep(PAUSE.min(left));
         }
+    }
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.live.leave(&self.wanted);
     }
 }
 
@@ -191,7 +202,6 @@ mod tests {
         drop(live.place(&chain, &[Message { payload: Some(&payload), ..Message::default() }]).unwrap());
         assert!(judge(&live, &chain, MOST_BYTES_BEHIND / 8));
         drop(following);
-        let _ = judge(&live, &chain, 1);
         assert!(!live.is_followed.load(Ordering::Relaxed), "it costs nothing when nobody follows any more");
     }
 
@@ -203,5 +213,7 @@ mod tests {
         assert!(judge(&live, &chain, 1));
         let now = Instant::now();
         assert!(first.next_before(now).is_none() && second.next_before(now).is_some());
+        drop(first);
+        assert!(judge(&live, &chain, 1), "the one that is gone wasn't followed any more");
     }
 }

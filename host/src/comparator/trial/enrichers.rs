@@ -90,7 +90,10 @@ impl Enrichers {
         let count = all.len();
         for (place, (enricher, asked)) in new.enrichers.iter().zip(all).enumerate() {
             let old = asked.predecessor.and_then(|place| old_chain.enrichers.get(place));
-            if old.is_some_and(|old| segment.without.contains(&old.plugin)) {
+            // What the workers would have told the one in its place of the past isn't known where logins went on without it.
+            let is_bypassed = old.is_some_and(|old| segment.without.contains(&old.plugin));
+            if is_bypassed && !(asked.is_tried && enricher.history.is_empty()) {
+                report.not_tried += if asked.is_tried { segment.rows.len() as u64 } else { 0 };
                 continue;
             }
             let given = asked.predecessor.and_then(|place| segment.enrichments.get(place));

@@ -133,11 +133,11 @@ impl Trial {
             let used = used(&mut self.report.old, plugin);
             used.logins.add(meter.logins);
             used.windows.add(meter.windows);
-            used.failed_logins += batch.output.failed_logins(*place);
+            let failures = || batch.output.failures.iter().filter(|failure| failure.plugin == *place);
+            // A login that went on without it isn't one that it failed on, where it was left alone.
+            used.failed_logins += batch.output.failed_logins(*place).min(failures().count() as u64);
             used.failed_windows += batch.output.failed_windows(*place);
-            for failure in batch.output.failures.iter().filter(|failure| failure.plugin == *place) {
-                used.failed(&failure.reason);
-            }
+            failures().for_each(|failure| used.failed(&failure.reason));
         }
     }
 

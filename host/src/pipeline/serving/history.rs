@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use loginscope_wasm::Plugin;
 
+use super::super::chain::is_alike;
 use super::Generation;
 
 /// How many events are kept.
@@ -152,11 +153,32 @@ impl History {
     pub fn mark_by(&self, number: u64, cause: &Cause) {
         let before = number.saturating_sub(1);
         if cause.is_automatic() {
-            self.mark(before..=before, Standing::Failed);
+            // Those between it and the one that it goes back to never proved themselves.
+            let first = self.last_like(number).map_or(before, |same| same + 1);
+            self.mark(first..=before, Standing::Failed);
         }
         if let Some(to) = cause.rolled_back_to() {
             self.mark(to + 1..=before, Standing::LeftBehind);
         }
+    }
+
+    /// The last generation before this one that had the same plugins.
+    fn last_like(&self, number: u64) -> Option<u64> {
+        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let served = events.iter().rev().filter_map(|event| match &event.outcome {
+            Outcome::Served { generation, labels, plugins, .. } => Some((*generation, labels, plugins)),
+            Outcome::Refused(_) => None,
+        });
+        let (_, labels, plugins) = served.clone().find(|(generation, ..)| *generation == number)?;
+        let are_alike = |others: &[Plugin]| {
+            others.len() == plugins.len() && others.iter().zip(plugins).all(|(one, other)| is_alike(one, other))
+        };
+        let is_like = |(generation, others_labels, others): &(u64, &String, &Vec<Plugin>)| {
+            // Those that aren't at hand any more are known by their labels alone.
+            let is_at_hand = !others.is_empty() && !plugins.is_empty();
+            *generation < number && *others_labels == labels && (!is_at_hand || are_alike(others))
+        };
+        served.into_iter().find(is_like).map(|(generation, ..)| generation)
     }
 
     /// So much became of the generations with these numbers.
@@ -204,5 +226,25 @@ mod tests {
         });
         assert_eq!(served.collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
         assert_eq!(events.last().unwrap().cause, cause("another"));
+    }
+
+    #[test]
+    fn all_that_had_not_proved_themselves_fail_with_the_one_that_is_rolled_back() {
+        let history = History::default();
+        let served = |generation: u64, labels: &str, what: &Cause| {
+            let (labels, plugins, standing) = (labels.to_owned(), Vec::new(), Standing::Good);
+            let outcome = Outcome::Served { generation, labels, plugins, standing };
+            history.add(Event { at: Utc::now(), cause: what.clone(), outcome });
+            history.mark_by(generation, what);
+        };
+        let deployment = cause("deployment");
+        served(1, "a@1", &deployment);
+        served(2, "a@2", &deployment);
+        served(3, "a@3", &deployment);
+        served(4, "a@3, b@1", &deployment);
+        served(5, "a@2", &Cause::rolled_back("a@3 is slow"));
+        let standings: Vec<Standing> = history.generations().into_iter().map(|(.., standing)| standing).collect();
+        let (good, failed) = (Standing::Good, Standing::Failed);
+        assert_eq!(standings, [good, failed, failed, good, good], "the latest first");
     }
 }
