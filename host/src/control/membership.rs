@@ -92,7 +92,8 @@ impl Membership {
             if let Some(generation) = known.committed.filter(|_| at_start.has_changed(known.committed)) {
                 match self.propose_changes(serving, generation, &at_start) {
                     Ok(()) => proposed = Some(at_start),
-                    Err(Refusal::Overtaken { .. }) => {}
+                    // Others have gone on, or have dropped it while this process stood still: nobody refused it.
+                    Err(Refusal::Overtaken { .. } | Refusal::Dropped(_)) => {}
                     Err(refusal @ (Refusal::NotWritten(_) | Refusal::Unknown(_) | Refusal::Ending)) => {
                         return Err(refusal.into());
                     }
