@@ -19,7 +19,7 @@ use super::group::duty::base_of_roll_back;
 use super::group::fold::{self, Proposal};
 use super::group::memory::{Changes, Memory};
 use super::group::records::{Configured, ConfiguredPlugin, Origin, PluginEntry, PluginList};
-use super::group::start::{AtStart, Known, START, agreed, at_start};
+use super::group::start::{AtStart, Known, START, Task, agreed, at_start};
 use super::group::topic::Components;
 use super::group::{Group, Host};
 use super::swap::{Request, Swapper};
@@ -89,8 +89,9 @@ impl Membership {
             let known = Known { committed: committed.as_ref(), places: &places, last: last.as_ref() };
             let at_start = at_start(known, &self.started_with, &self.identity.name);
             self.check_settings(&at_start)?;
-            if let Some(generation) = known.committed.filter(|_| at_start.has_changed(known.committed)) {
-                match self.propose_changes(serving, generation, &at_start) {
+            let task = at_start.task(known.committed);
+            if let Some(generation) = known.committed.filter(|_| task != Task::Nothing) {
+                match self.bring(serving, generation, &at_start) {
                     Ok(()) => proposed = Some(at_start),
                     // Others have gone on, or have dropped it while this process stood still: nobody refused it.
                     Err(Refusal::Overtaken { .. } | Refusal::Dropped(_)) => {}
@@ -127,6 +128,21 @@ impl Membership {
             }
         }
         self.plugins.check_settings(&names)
+    }
+
+    /// Brings to the group what has changed here.
+    fn bring(&self, serving: &Serving, on: &fold::Generation, at_start: &AtStart) -> Result<(), Refusal> {
+        match at_start.task(Some(on)) {
+            Task::Nothing => Ok(()),
+            Task::Remember => self.remember(on.number, at_start.list.clone()).map(drop),
+            Task::Agree => self.propose_changes(serving, on, at_start),
+        }
+    }
+
+    /// Has the group remember what was seen here that leaves its plugins as they are. Answers the number of their generation then.
+    fn remember(&self, base: u64, list: PluginList) -> Result<u64, Refusal> {
+        let Cause { what, by } = Cause::of_the_same(&list.what, &list.by);
+        self.group.commit(base, &PluginList { what, by, ..list }, &Components::new())
     }
 
     fn propose_changes(&self, serving: &Serving, on: &fold::Generation, at_start: &AtStart) -> Result<(), Refusal> {
@@ -207,22 +223,33 @@ impl Membership {
         if self.group.committed().is_none() {
             // So that it can be gone back to, by instances as well that are started later.
             let cause = Cause { what: START.to_owned(), by: self.identity.name.clone() };
-            let (list, _) = self.list(&before.chain, &cause, &self.plugins.settings());
+            let (list, ..) = self.list(&before.chain, &cause, &self.plugins.settings());
             self.group.propose(0, &list, &components(&before.chain.plugins))?;
         }
-        let (list, configured) = self.list(chain, &request.cause, &settings);
+        let (list, configured, _) = self.list(chain, &request.cause, &settings);
         let number = self.group.propose(before.number, &list, &components(&chain.plugins))?;
         self.has_dealt_with(configured);
         Ok(number)
     }
 
-    /// These plugins serve, and go on serving when what has changed here is looked at. It counts as dealt with all the same.
-    pub fn is_unchanged_by(&self, request: &Request, plugins: &[Plugin]) {
+    /// These plugins serve, and go on serving when what has changed here is looked at. It counts as dealt with all the same, and the group
+    /// remembers that it was seen. Answers the number of their generation then.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn is_unchanged_by(&self, before: &Generation, request: &Request) -> Result<u64, Refusal> {
         let settings = request.settings.clone().unwrap_or_else(|| self.plugins.settings());
-        let dealt_with = self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(before) = dealt_with {
-            self.has_dealt_with(updated(&before, plugins, &settings));
-        }
+        let (list, configured, is_new) = self.list(&before.chain, &request.cause, &settings);
+        // Where the group has agreed on nothing, there is nothing yet that what is seen could be held against.
+        let number = match self.group.committed().filter(|_| is_new) {
+            Some(committed) if committed.number == before.number => {
+                self.remember(before.number, PluginList { plugins: committed.list.plugins, ..list })?
+            }
+            Some(committed) => return Err(Refusal::Overtaken { number: committed.number }),
+            None => before.number,
+        };
+        self.has_dealt_with(configured);
+        Ok(number)
     }
 
     /// Has plugins serve in the whole group that served before.
@@ -234,7 +261,7 @@ impl Membership {
     }
 
     fn commit_on(&self, base: u64, chain: &Chain, cause: &Cause) -> Result<u64, Refusal> {
-        let (list, configured) = self.list(chain, cause, &self.plugins.settings());
+        let (list, configured, _) = self.list(chain, cause, &self.plugins.settings());
         let number = self.group.commit(base, &list, &components(&chain.plugins))?;
         self.has_dealt_with(configured);
         Ok(number)
@@ -330,8 +357,8 @@ impl Membership {
         }
     }
 
-    /// What these plugins are, and what is configured here, as far as it serves by that.
-    fn list(&self, chain: &Chain, cause: &Cause, settings: &Settings) -> (PluginList, Configured) {
+    /// What these plugins are, what is configured here, as far as it serves by that, and whether that is new to the group.
+    fn list(&self, chain: &Chain, cause: &Cause, settings: &Settings) -> (PluginList, Configured, bool) {
         let dealt_with = self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let before = dealt_with.as_ref().unwrap_or(&self.started_with);
         let configured = updated(before, &chain.plugins, settings);
@@ -341,9 +368,9 @@ impl Membership {
         };
         let (places, _) = self.group.places(&self.identity.place);
         places.iter().chain(&dealt_with).for_each(|somewhere| memory.learn(somewhere));
-        memory.remember(&configured, &Changes::between(before, &configured));
+        let is_new = memory.remember(&configured, &Changes::between(before, &configured));
         let plugins = entries(chain);
-        (PluginList { plugins, memory, by: cause.by.clone(), what: cause.what.clone() }, configured)
+        (PluginList { plugins, memory, by: cause.by.clone(), what: cause.what.clone() }, configured, is_new)
     }
 
     /// What is configured here has come to what the group has agreed on.

@@ -313,11 +313,9 @@ impl Swapper {
             let swapped =
                 |end, generation, labels, report, backfills| Swapped { end, generation, labels, report, backfills };
             if are_the_same(&plugins, &before.chain.plugins) {
-                if let Some(group) = group.filter(|_| !request.dry_run) {
-                    group.is_unchanged_by(request, &before.chain.plugins);
-                }
+                let Some(number) = self.remembered(&before, request, group.as_deref())? else { continue };
                 let (labels, none) = (before.chain.labels(), Aggregates::new());
-                return Ok(swapped(End::Unchanged, before.number, labels, Report::default(), none));
+                return Ok(swapped(End::Unchanged, number, labels, Report::default(), none));
             }
             let backfill = if request.backfill { Backfill::New } else { Backfill::Nothing };
             let tried = self.try_out(&before, plugins, backfill, request.shadow);
@@ -356,6 +354,20 @@ impl Swapper {
             }
         }
         Err(changing().into())
+    }
+
+    /// What is asked for serves already; that it was, the group is to remember. Answers the number of the generation that serves then. None
+    /// where the group has gone on to others meanwhile.
+    fn remembered(
+        &self,
+        before: &Generation,
+        request: &Request,
+        group: Option<&Membership>,
+    ) -> Result<Option<u64>, Refusal> {
+        let Some(group) = group.filter(|_| !request.dry_run) else { return Ok(Some(before.number)) };
+        let number = next_number(before, Some(group), |group| group.is_unchanged_by(before, request))?;
+        group.catch_up(self)?;
+        Ok(number)
     }
 
     fn keep(&self, tried: Tried) {
@@ -448,7 +460,8 @@ impl Swapper {
                 return Ok(());
             }
             let (chain, probation) = if is_same {
-                (Arc::clone(&before.chain), None)
+                // It is only another number: what is new has to prove itself all the same.
+                (Arc::clone(&before.chain), before.probation.clone())
             } else if let Some((chain, probation)) =
                 self.tried_on(&before, plugins, backfilled).filter(|_| was_proposed).transpose()?
             {
@@ -477,7 +490,7 @@ impl Swapper {
         before: &Arc<Generation>,
         plugins: &[Plugin],
         backfilled: &Aggregates,
-    ) -> Option<Result<(Arc<Chain>, Option<Probation>)>> {
+    ) -> Option<Result<(Arc<Chain>, Option<Arc<Probation>>)>> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |Tried { before: basis, chain, .. }: &&Tried| {
             Arc::ptr_eq(basis, before) && are_the_same(&chain.plugins, plugins) && chain.backfilled() == *backfilled
@@ -487,7 +500,7 @@ impl Swapper {
     }
 
     /// What the chain may do while it is new.
-    fn probation(&self, proven: &Chain, chain: &Chain, report: &Report) -> Result<Option<Probation>> {
+    fn probation(&self, proven: &Chain, chain: &Chain, report: &Report) -> Result<Option<Arc<Probation>>> {
         if self.probation.is_zero() {
             return Ok(None);
         }
@@ -495,7 +508,7 @@ impl Swapper {
         let new = chain.plugins.iter().enumerate().filter(|(_, plugin)| is_new(plugin));
         let allowed = new.map(|(place, plugin)| report.allowed(place, plugin.name(), &self.tolerance));
         let fallback = Arc::new(chain.next(proven.plugins.clone(), Keep::All)?);
-        Ok(Some(Probation::new(fallback, self.probation, allowed)))
+        Ok(Some(Arc::new(Probation::new(fallback, self.probation, allowed))))
     }
 
     /// Takes the messages that came last through both chains, and then tries the new one on so many of those that come now, until it is

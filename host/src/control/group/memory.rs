@@ -32,11 +32,15 @@ impl<T: PartialEq + Clone> Held<T> {
         newest != Some(now) && (!self.0.contains(now) || last.is_some() && last == newest)
     }
 
-    /// This is the newest.
-    fn remember(&mut self, now: &T) {
+    /// This is the newest. Answers whether it wasn't before.
+    fn remember(&mut self, now: &T) -> bool {
+        if self.0.last() == Some(now) {
+            return false;
+        }
         self.0.retain(|other| other != now);
         self.0.push(now.clone());
         self.0.drain(..self.0.len().saturating_sub(REMEMBERED));
+        true
     }
 
     /// This is held somewhere, and no change.
@@ -113,19 +117,18 @@ impl Memory {
         Changes { order, components, settings }
     }
 
-    /// What was a change is the newest from now on.
-    pub fn remember(&mut self, now: &Configured, changes: &Changes) {
-        if changes.order {
-            self.order.remember(&order_of(now));
-        }
+    /// What was a change is the newest from now on. Answers whether any of it wasn't before.
+    pub fn remember(&mut self, now: &Configured, changes: &Changes) -> bool {
+        let mut is_new = changes.order && self.order.remember(&order_of(now));
         for plugin in now.plugins.iter().filter(|plugin| changes.components.contains(&plugin.name)) {
-            self.components.entry(plugin.name.clone()).or_default().remember(&plugin.digest.to_string());
+            is_new |= self.components.entry(plugin.name.clone()).or_default().remember(&plugin.digest.to_string());
         }
         for name in &changes.settings {
             let mut held = self.held_settings(name);
-            held.remember(&now.settings_of(name));
+            is_new |= held.remember(&now.settings_of(name));
             self.settings.insert(name.clone(), held);
         }
+        is_new
     }
 
     /// Some instance is configured like this, and nothing of that is a change.

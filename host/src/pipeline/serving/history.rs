@@ -18,6 +18,9 @@ const GENERATIONS: usize = 10;
 /// How a roll-back begins that nobody asked for.
 const ROLLED_BACK: &str = "rolled back: ";
 
+/// How something begins that has left the plugins as they were; what it was follows.
+const THE_SAME: &str = "the same plugins: ";
+
 /// How a roll-back begins that somebody asked for; the number of the generation follows.
 const ROLL_BACK: &str = "roll-back to generation ";
 
@@ -34,6 +37,11 @@ impl Cause {
     /// New plugins did worse than they may, for this reason.
     pub fn rolled_back(reason: &str) -> Self {
         Self { what: format!("{ROLLED_BACK}{reason}"), by: "loginscope".to_owned() }
+    }
+
+    /// What led to a generation of the same plugins as the one before it.
+    pub fn of_the_same(what: &str, by: &str) -> Self {
+        Self { what: format!("{THE_SAME}{what}"), by: by.to_owned() }
     }
 
     /// Somebody wants the plugins of an earlier generation back.
@@ -152,11 +160,21 @@ impl History {
     pub fn mark_by(&self, number: u64, cause: &Cause) {
         let before = number.saturating_sub(1);
         if cause.is_automatic() {
-            self.mark(before..=before, Standing::Failed);
+            self.mark(self.first_with_plugins_of(before)..=before, Standing::Failed);
         }
         if let Some(to) = cause.rolled_back_to() {
             self.mark(to + 1..=before, Standing::LeftBehind);
         }
+    }
+
+    /// The first of those generations that lead up to this one with its plugins.
+    fn first_with_plugins_of(&self, number: u64) -> u64 {
+        self.events().iter().rev().fold(number, |first, event| match event.outcome {
+            Outcome::Served { generation, .. } if generation == first && event.cause.what.starts_with(THE_SAME) => {
+                first.saturating_sub(1)
+            }
+            _ => first,
+        })
     }
 
     /// So much became of the generations with these numbers.
@@ -204,5 +222,20 @@ mod tests {
         });
         assert_eq!(served.collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
         assert_eq!(events.last().unwrap().cause, cause("another"));
+    }
+
+    #[test]
+    fn what_failed_has_failed_under_each_number_that_it_had() {
+        let chain = || Chain::new(Vec::new(), InputFormat::default(), 1, Policies::new()).unwrap();
+        let serving = Serving::new(chain());
+        let same = || Cause::of_the_same("a file has changed", "somebody");
+        for (number, cause) in
+            (1..).zip([cause("deployment"), same(), same(), Cause::rolled_back("it trapped"), same()])
+        {
+            serving.replace(number, Arc::new(chain()), None, cause);
+        }
+        let standings = serving.history.generations().into_iter().rev().map(|(.., standing)| standing);
+        let (good, failed) = (Standing::Good, Standing::Failed);
+        assert_eq!(standings.collect::<Vec<_>>(), [good, failed, failed, failed, good, good]);
     }
 }
