@@ -82,17 +82,18 @@ impl Membership {
         if self.identity.is_own {
             self.group.succeed()?;
         }
-        let mut proposed: Option<AtStart> = None;
+        let mut brought: Option<AtStart> = None;
         loop {
             let committed = self.group.committed();
             let (places, last) = self.group.places(&self.identity.place);
             let known = Known { committed: committed.as_ref(), places: &places, last: last.as_ref() };
             let at_start = at_start(known, &self.started_with, &self.identity.name);
             self.check_settings(&at_start)?;
-            let task = at_start.task(known.committed);
-            if let Some(generation) = known.committed.filter(|_| task != Task::Nothing) {
+            // Once is enough: what were a change still, though the group has agreed on it, would be one for ever.
+            let is_to_bring = brought.is_none() && at_start.task(known.committed) != Task::Nothing;
+            if let Some(generation) = known.committed.filter(|_| is_to_bring) {
                 match self.bring(serving, generation, &at_start) {
-                    Ok(()) => proposed = Some(at_start),
+                    Ok(()) => brought = Some(at_start),
                     // Others have gone on, or have dropped it while this process stood still: nobody refused it.
                     Err(Refusal::Overtaken { .. } | Refusal::Dropped(_)) => {}
                     Err(refusal @ (Refusal::NotWritten(_) | Refusal::Unknown(_) | Refusal::Ending)) => {
@@ -106,12 +107,13 @@ impl Membership {
                 }
                 continue;
             }
+            at_start.passed_over.iter().for_each(|line| tracing::warn!("{line}"));
+            let serves = known.committed.map_or(at_start, agreed);
             if let Some(generation) = known.committed {
                 self.begin_with(serving, generation)?;
             }
-            at_start.passed_over.iter().for_each(|line| tracing::warn!("{line}"));
             *self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.started_with.clone());
-            let shown = proposed.filter(|proposed| proposed.list.is_same(&at_start.list)).unwrap_or(at_start);
+            let shown = brought.filter(|brought| brought.list.is_same(&serves.list)).unwrap_or(serves);
             return Ok(shown.lines(&self.group.history()));
         }
     }

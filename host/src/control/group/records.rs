@@ -358,4 +358,14 @@ mod tests {
         assert_eq!(from_bytes::<ProposalRecord>(later.as_bytes()), Err(BadValue::Format(2)));
         assert!(matches!(from_bytes::<Presence>(b"{"), Err(BadValue::Damaged(_))));
     }
+
+    /// Otherwise what has such settings in its configuration would find them changed at each start.
+    #[test]
+    fn numbers_are_read_to_the_last_bit_as_they_are_written() {
+        for number in (2..1000).map(|number| f64::from(number).sqrt()).chain([f64::MIN_POSITIVE, f64::MAX]) {
+            let settings = BTreeMap::from([("a".to_owned(), serde_json::json!({"share": number}))]);
+            let configured = Configured { plugins: Vec::new(), settings };
+            assert_eq!(from_bytes(&to_bytes(&configured).unwrap()), Ok(configured));
+        }
+    }
 }
