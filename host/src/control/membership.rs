@@ -87,12 +87,12 @@ impl Membership {
             let committed = self.group.committed();
             let (places, last) = self.group.places(&self.identity.place);
             let known = Known { committed: committed.as_ref(), places: &places, last: last.as_ref() };
-            let at_start = at_start(known, &self.started_with, &self.identity.name);
+            let mut at_start = at_start(known, &self.started_with, &self.identity.name);
             self.check_settings(&at_start)?;
             // Once is enough: what were a change still, though the group has agreed on it, would be one for ever.
             let is_to_bring = brought.is_none() && at_start.task(known.committed) != Task::Nothing;
             if let Some(generation) = known.committed.filter(|_| is_to_bring) {
-                match self.bring(serving, generation, &at_start) {
+                match self.bring(serving, generation, &mut at_start) {
                     Ok(()) => brought = Some(at_start),
                     // Others have gone on, or have dropped it while this process stood still: nobody refused it.
                     Err(Refusal::Overtaken { .. } | Refusal::Dropped(_)) => {}
@@ -133,11 +133,11 @@ impl Membership {
     }
 
     /// Brings to the group what has changed here.
-    fn bring(&self, serving: &Serving, on: &fold::Generation, at_start: &AtStart) -> Result<(), Refusal> {
+    fn bring(&self, serving: &Serving, on: &fold::Generation, at_start: &mut AtStart) -> Result<(), Refusal> {
         match at_start.task(Some(on)) {
             Task::Nothing => Ok(()),
             Task::Remember => self.remember(on.number, at_start.list.clone()).map(drop),
-            Task::Agree => self.propose_changes(serving, on, at_start),
+            Task::Agree => self.propose_changes(serving, on.number, &mut at_start.list),
         }
     }
 
@@ -147,16 +147,18 @@ impl Membership {
         self.group.commit(base, &PluginList { what, by, ..list }, &Components::new())
     }
 
-    fn propose_changes(&self, serving: &Serving, on: &fold::Generation, at_start: &AtStart) -> Result<(), Refusal> {
+    /// Has the group agree to these plugins. It is known only here which aggregates these declare.
+    fn propose_changes(&self, serving: &Serving, base: u64, list: &mut PluginList) -> Result<(), Refusal> {
         let failed = |error: anyhow::Error| Refusal::Refused {
             instance: self.identity.name.clone(),
             reason: format!("{error:#}"),
         };
-        let kept = self.group.components(&at_start.list).map_err(failed)?;
+        let kept = self.group.components(list).map_err(failed)?;
         let before = Arc::clone(&serving.load());
-        let plugins = self.load(&before.chain.plugins, &at_start.list, &kept).map_err(failed)?;
-        self.plugins.chain(plugins.clone()).map_err(failed)?;
-        self.group.propose(on.number, &at_start.list, &components(&plugins)).map(drop)
+        let plugins = self.load(&before.chain.plugins, list, &kept).map_err(failed)?;
+        let chain = self.plugins.chain(plugins).map_err(failed)?.backfilling(&backfilled(list));
+        backfill_only(list, &chain.backfilled());
+        self.group.propose(base, list, &components(&chain.plugins)).map(drop)
     }
 
     /// Has a generation of the group serve as if it had served since it was committed, before any worker starts.
@@ -521,6 +523,13 @@ fn backfilled(list: &PluginList) -> Aggregates {
     list.plugins.iter().flat_map(of_plugin).collect()
 }
 
+/// Leaves of the aggregates that are backfilled only these.
+fn backfill_only(list: &mut PluginList, declared: &Aggregates) {
+    for PluginEntry { name: plugin, backfilled, .. } in &mut list.plugins {
+        backfilled.retain(|name| declared.contains(&(plugin.clone(), name.clone())));
+    }
+}
+
 fn cause(list: &PluginList) -> Cause {
     Cause { what: list.what.clone(), by: list.by.clone() }
 }
@@ -539,4 +548,31 @@ fn event(generation: &fold::Generation) -> Event {
         standing: Standing::Good,
     };
     Event { at: at(generation), cause: cause(&generation.list), outcome }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_changed_file_declares_no_longer_is_not_proposed_to_be_backfilled() {
+        let entry = |name: &str| PluginEntry {
+            name: name.to_owned(),
+            version: "0.1.0".to_owned(),
+            digest: Digest::of(b"abc"),
+            settings: json!({}),
+            origin: Origin::Upload,
+            backfilled: vec!["devices".to_owned(), "places".to_owned()],
+        };
+        let (plugins, memory) = (vec![entry("changed"), entry("same")], Memory::default());
+        let mut list = PluginList { plugins, memory, by: String::new(), what: String::new() };
+        let declared = [("changed", "places"), ("same", "devices"), ("same", "places")];
+        let declared: Aggregates = declared.map(|(of, name)| (of.to_owned(), name.to_owned())).into();
+        backfill_only(&mut list, &declared);
+        let left: Vec<&[String]> = list.plugins.iter().map(|plugin| plugin.backfilled.as_slice()).collect();
+        assert_eq!(left, [&["places".to_owned()][..], &["devices".to_owned(), "places".to_owned()]]);
+        assert_eq!(backfilled(&list), declared, "so it is what an instance that tries it finds in its chain");
+    }
 }

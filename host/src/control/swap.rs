@@ -80,6 +80,8 @@ pub struct Tried {
     /// What serves meanwhile.
     before: Arc<Generation>,
     chain: Arc<Chain>,
+    /// The aggregates that are backfilled, as the group has them. The chain may have others from the one before it, which are computed already.
+    backfilled: Aggregates,
     report: Report,
 }
 
@@ -323,7 +325,8 @@ impl Swapper {
             if tried.is_err() && !Arc::ptr_eq(&self.serving.load(), &before) {
                 continue;
             }
-            let Tried { chain, report, .. } = tried?;
+            let tried = tried?;
+            let (chain, report) = (Arc::clone(&tried.chain), tried.report.clone());
             let backfills = if request.backfill { chain.new_since(&before.chain) } else { Aggregates::new() };
             if request.dry_run {
                 return Ok(swapped(End::Tried, before.number, chain.labels(), report, backfills));
@@ -344,7 +347,7 @@ impl Swapper {
                 continue;
             };
             // Whichever thread takes it over finds it, also where it shows only later that the group has agreed.
-            self.keep(Tried { before: Arc::clone(&before), chain: Arc::clone(&chain), report: report.clone() });
+            self.keep(tried);
             let Some(number) = next_number(&before, Some(group), |group| group.agree(&before, &chain, request))? else {
                 continue;
             };
@@ -412,19 +415,18 @@ impl Swapper {
     ) -> Result<Tried, Refusal> {
         let keep = if before.probation().is_none() { Keep::Declared } else { Keep::All };
         let chain = before.chain.next(plugins, keep).map_err(anyhow::Error::from)?;
-        let chain = Arc::new(match backfill {
-            Backfill::Nothing => chain,
-            Backfill::New => {
-                let new = chain.new_since(&before.chain);
-                chain.backfilling(&new)
-            }
-            Backfill::These(aggregates) => chain.backfilling(aggregates),
-        });
+        let wanted = match backfill {
+            Backfill::Nothing => Aggregates::new(),
+            Backfill::New => chain.new_since(&before.chain),
+            Backfill::These(aggregates) => aggregates.clone(),
+        };
+        let chain = Arc::new(chain.backfilling(&wanted));
+        let backfilled = if matches!(backfill, Backfill::These(_)) { wanted } else { chain.backfilled() };
         let report = self.compare(before, &chain, shadow)?;
         self.telemetry.compared(&report);
         match report.refusal(&self.tolerance) {
             Some(reason) => Err(Refusal { reason, report: Some(Box::new(report)) }),
-            None => Ok(Tried { before: Arc::clone(before), chain, report }),
+            None => Ok(Tried { before: Arc::clone(before), chain, backfilled, report }),
         }
     }
 
@@ -492,8 +494,10 @@ impl Swapper {
         backfilled: &Aggregates,
     ) -> Option<Result<(Arc<Chain>, Option<Arc<Probation>>)>> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |Tried { before: basis, chain, .. }: &&Tried| {
-            Arc::ptr_eq(basis, before) && are_the_same(&chain.plugins, plugins) && chain.backfilled() == *backfilled
+        let is_it = |tried: &&Tried| {
+            Arc::ptr_eq(&tried.before, before)
+                && are_the_same(&tried.chain.plugins, plugins)
+                && tried.backfilled == *backfilled
         };
         let Tried { chain, report, .. } = tried.iter().find(is_it)?;
         Some(self.probation(before.proven(), chain, report).map(|probation| (Arc::clone(chain), probation)))
