@@ -37,8 +37,8 @@ impl Group {
         }
     }
 
-    /// Commits these plugins without asking anybody, as the generation behind `base`. They are some that served before: it is for
-    /// going back.
+    /// Commits these plugins without asking anybody, as the generation behind `base`. They are some that served before, or
+    /// serve: it is for going back, and for remembering what leaves them as they are.
     ///
     /// # Errors
     /// As [`Group::propose`].
