@@ -10,10 +10,12 @@ use loginscope::comparator::report::Tolerance;
 use loginscope::control::swap::{Request, Swapper};
 use loginscope::pipeline::Chain;
 use loginscope::pipeline::batch::OutputLimits;
+use loginscope::pipeline::chain::Aggregates;
 use loginscope::pipeline::delivery::Guarantee;
 use loginscope::pipeline::plugins::DEFAULTS;
 use loginscope::pipeline::policy::{OnFailure, Policies};
 use loginscope::pipeline::serving::Serving;
+use loginscope::pipeline::serving::history::Cause;
 use loginscope::telemetry::Telemetry;
 use loginscope_kafka::{EmbeddedBroker, Producer, ProducerOptions, Read, ReadFrom, Reader, Record, StartPosition};
 use loginscope_tests::guests::misbehave;
@@ -215,6 +217,25 @@ fn what_was_swapped_in_before_is_on_probation_still_when_something_else_is() {
     assert_eq!(running.telemetry.counts().rejected_total(), 0);
     let told: Vec<Value> = running.end().iter().map(|login| login["user_logins"].clone()).collect();
     assert_eq!(told, [1, 1, 2, 2, 1, 3]);
+}
+
+/// The group has seen a file that holds what serves already.
+#[test]
+fn what_is_on_probation_stays_so_when_the_same_plugins_get_another_number() {
+    let mut running = Running::start(chain(json!({})));
+    running.judge(["a"]);
+    running.swap(&chain(json!({ "how": "trap", "when_user": "poison", "role": "enricher" })));
+    running.judge(["a"]);
+    let plugins = running.serving.load().chain.plugins.clone();
+    let cause = Cause::of_the_same("a file has changed", "nobody");
+    running.swapper.take_over(3, (&plugins, &Aggregates::new()), &cause, false).unwrap();
+    assert_eq!(running.serving.load().number, 3);
+    running.judge(["poison", "a"]);
+    assert_eq!(running.serving.load().number, 4, "it was rolled back");
+    assert_eq!(running.telemetry.counts().rejected_total(), 0);
+    let refused = running.swapper.roll_back(Some(2), "nobody").unwrap_err().reason;
+    assert_eq!(refused, "generation 2 failed on its probation: deploy it to have it tried again");
+    running.end();
 }
 
 #[test]

@@ -18,8 +18,9 @@ use crate::cli::Exit;
 use crate::comparator::report::Tolerance;
 use crate::config::PipelineConfig;
 use crate::control::deploy::Deployer;
+use crate::control::status;
 use crate::control::swap::Swapper;
-use crate::control::{status, watch};
+use crate::control::watch::Watched;
 use crate::generator::{Generator, Options};
 use crate::log;
 use crate::pipeline::delivery::Guarantee;
@@ -85,7 +86,7 @@ pub fn run(demo: &Demo) -> Result<Exit> {
     let serving = Arc::new(Serving::new(chain));
     let swapper = Swapper::new(&serving, &telemetry, &demo.pipeline, Tolerance::default(), PROBATION);
     let deployer = Arc::new(Deployer { plugins: Arc::new(plugins), swapper });
-    let _watcher = watch::watch(&deployer, None)?;
+    let _watcher = Watched::new(&deployer, None).follow()?;
     let application = Application::start(
         &Settings {
             kafka: kafka.clone(),

@@ -16,8 +16,9 @@ use crate::control::deploy::Deployer;
 use crate::control::http::{self, Readiness, Served};
 use crate::control::membership::{Identity, Membership, lines_alone};
 use crate::control::memory::Memory;
+use crate::control::status;
 use crate::control::swap::{Consent, Swapper};
-use crate::control::{status, watch};
+use crate::control::watch::Watched;
 use crate::pipeline::plugins::{PluginSet, names};
 use crate::pipeline::serving::Serving;
 use crate::telemetry::Telemetry;
@@ -73,6 +74,7 @@ pub fn run(config: &Config) -> Result<Exit> {
         None => say_plugins(&lines_alone(&plugins, &serving.load().chain)),
     }
     let deployer = Arc::new(Deployer { plugins: Arc::new(plugins), swapper });
+    let watched = config.watch.then(|| Watched::new(&deployer, config.file.as_deref()));
     let mut memory = Memory::with_limit(config.memory_limit)?;
     let readiness = Readiness::default();
     if let Some(address) = config.listen {
@@ -105,7 +107,7 @@ pub fn run(config: &Config) -> Result<Exit> {
         Some(Joined::Member(group)) => Some(group),
         Some(Joined::Ended(exit)) => return Ok(exit),
     };
-    let _watcher = config.watch.then(|| watch::watch(&deployer, config.file.as_deref())).transpose()?;
+    let _watcher = watched.map(Watched::follow).transpose()?;
     let settings = Settings {
         kafka: config.kafka.clone(),
         topics: config.topics.clone(),

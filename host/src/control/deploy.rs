@@ -55,7 +55,8 @@ impl Deployer {
         let request = Request { settings: Some(settings.clone()), ..Request::new(what, "the watched file") };
         let new_of = |name: &str| settings.get(name).map_or_else(|| "{}".to_owned(), ToString::to_string);
         let swapped = self.swapper.swap(&request, |serving| {
-            if let Some(unknown) = settings.keys().find(|name| serving.iter().all(|plugin| plugin.name() != *name)) {
+            let known: Vec<&str> = serving.iter().map(Plugin::name).collect();
+            if let Some(unknown) = unknown(&settings, &self.plugins.settings(), &known) {
                 bail!("there is no plugin {unknown}, so it can't have settings; the plugins are {}", names(serving));
             }
             let updated = serving.iter().map(|plugin| {
@@ -130,6 +131,13 @@ impl Deployer {
     }
 }
 
+/// A plugin that there isn't and that the configuration had no settings for before. One that it had some for was removed, or serves elsewhere
+/// or later: these say nothing new.
+fn unknown<'a>(settings: &'a Settings, before: &Settings, known: &[&str]) -> Option<&'a str> {
+    let mut new = settings.keys().map(String::as_str).filter(|name| !before.contains_key(*name));
+    new.find(|name| !known.contains(name))
+}
+
 fn names(plugins: &[Plugin]) -> String {
     plugins.iter().map(Plugin::name).collect::<Vec<_>>().join(", ")
 }
@@ -143,4 +151,18 @@ fn with(serving: &[Plugin], new: Plugin, former: Option<&str>) -> Vec<Plugin> {
         None => plugins.push(new),
     }
     plugins
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_of_a_plugin_that_was_removed_stand_in_no_others_way() {
+        let of = |names: &[&str]| -> Settings { names.iter().map(|name| ((*name).to_owned(), json!({}))).collect() };
+        assert_eq!(unknown(&of(&["removed", "there"]), &of(&["removed"]), &["there"]), None);
+        assert_eq!(unknown(&of(&["mistyped", "there"]), &of(&["there"]), &["there"]), Some("mistyped"));
+    }
 }

@@ -19,7 +19,7 @@ use super::group::duty::base_of_roll_back;
 use super::group::fold::{self, Proposal};
 use super::group::memory::{Changes, Memory};
 use super::group::records::{Configured, ConfiguredPlugin, Origin, PluginEntry, PluginList};
-use super::group::start::{AtStart, Known, START, agreed, at_start};
+use super::group::start::{AtStart, Known, START, Task, agreed, at_start};
 use super::group::topic::Components;
 use super::group::{Group, Host};
 use super::swap::{Request, Swapper};
@@ -82,17 +82,20 @@ impl Membership {
         if self.identity.is_own {
             self.group.succeed()?;
         }
-        let mut proposed: Option<AtStart> = None;
+        let mut brought: Option<AtStart> = None;
         loop {
             let committed = self.group.committed();
             let (places, last) = self.group.places(&self.identity.place);
             let known = Known { committed: committed.as_ref(), places: &places, last: last.as_ref() };
-            let at_start = at_start(known, &self.started_with, &self.identity.name);
+            let mut at_start = at_start(known, &self.started_with, &self.identity.name);
             self.check_settings(&at_start)?;
-            if let Some(generation) = known.committed.filter(|_| at_start.has_changed(known.committed)) {
-                match self.propose_changes(serving, generation, &at_start) {
-                    Ok(()) => proposed = Some(at_start),
-                    Err(Refusal::Overtaken { .. }) => {}
+            // Once is enough: what were a change still, though the group has agreed on it, would be one for ever.
+            let is_to_bring = brought.is_none() && at_start.task(known.committed) != Task::Nothing;
+            if let Some(generation) = known.committed.filter(|_| is_to_bring) {
+                match self.bring(serving, generation, &mut at_start) {
+                    Ok(()) => brought = Some(at_start),
+                    // Others have gone on, or have dropped it while this process stood still: nobody refused it.
+                    Err(Refusal::Overtaken { .. } | Refusal::Dropped(_)) => {}
                     Err(refusal @ (Refusal::NotWritten(_) | Refusal::Unknown(_) | Refusal::Ending)) => {
                         return Err(refusal.into());
                     }
@@ -104,12 +107,13 @@ impl Membership {
                 }
                 continue;
             }
+            at_start.passed_over.iter().for_each(|line| tracing::warn!("{line}"));
+            let serves = known.committed.map_or(at_start, agreed);
             if let Some(generation) = known.committed {
                 self.begin_with(serving, generation)?;
             }
-            at_start.passed_over.iter().for_each(|line| tracing::warn!("{line}"));
             *self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.started_with.clone());
-            let shown = proposed.filter(|proposed| proposed.list.is_same(&at_start.list)).unwrap_or(at_start);
+            let shown = brought.filter(|brought| brought.list.is_same(&serves.list)).unwrap_or(serves);
             return Ok(shown.lines(&self.group.history()));
         }
     }
@@ -128,16 +132,33 @@ impl Membership {
         self.plugins.check_settings(&names)
     }
 
-    fn propose_changes(&self, serving: &Serving, on: &fold::Generation, at_start: &AtStart) -> Result<(), Refusal> {
+    /// Brings to the group what has changed here.
+    fn bring(&self, serving: &Serving, on: &fold::Generation, at_start: &mut AtStart) -> Result<(), Refusal> {
+        match at_start.task(Some(on)) {
+            Task::Nothing => Ok(()),
+            Task::Remember => self.remember(on.number, at_start.list.clone()).map(drop),
+            Task::Agree => self.propose_changes(serving, on.number, &mut at_start.list),
+        }
+    }
+
+    /// Has the group remember what was seen here that leaves its plugins as they are. Answers the number of their generation then.
+    fn remember(&self, base: u64, list: PluginList) -> Result<u64, Refusal> {
+        let Cause { what, by } = Cause::of_the_same(&list.what, &list.by);
+        self.group.commit(base, &PluginList { what, by, ..list }, &Components::new())
+    }
+
+    /// Has the group agree to these plugins. It is known only here which aggregates these declare.
+    fn propose_changes(&self, serving: &Serving, base: u64, list: &mut PluginList) -> Result<(), Refusal> {
         let failed = |error: anyhow::Error| Refusal::Refused {
             instance: self.identity.name.clone(),
             reason: format!("{error:#}"),
         };
-        let kept = self.group.components(&at_start.list).map_err(failed)?;
+        let kept = self.group.components(list).map_err(failed)?;
         let before = Arc::clone(&serving.load());
-        let plugins = self.load(&before.chain.plugins, &at_start.list, &kept).map_err(failed)?;
-        self.plugins.chain(plugins.clone()).map_err(failed)?;
-        self.group.propose(on.number, &at_start.list, &components(&plugins)).map(drop)
+        let plugins = self.load(&before.chain.plugins, list, &kept).map_err(failed)?;
+        let chain = self.plugins.chain(plugins).map_err(failed)?.backfilling(&backfilled(list));
+        backfill_only(list, &chain.backfilled());
+        self.group.propose(base, list, &components(&chain.plugins)).map(drop)
     }
 
     /// Has a generation of the group serve as if it had served since it was committed, before any worker starts.
@@ -206,22 +227,33 @@ impl Membership {
         if self.group.committed().is_none() {
             // So that it can be gone back to, by instances as well that are started later.
             let cause = Cause { what: START.to_owned(), by: self.identity.name.clone() };
-            let (list, _) = self.list(&before.chain, &cause, &self.plugins.settings());
+            let (list, ..) = self.list(&before.chain, &cause, &self.plugins.settings());
             self.group.propose(0, &list, &components(&before.chain.plugins))?;
         }
-        let (list, configured) = self.list(chain, &request.cause, &settings);
+        let (list, configured, _) = self.list(chain, &request.cause, &settings);
         let number = self.group.propose(before.number, &list, &components(&chain.plugins))?;
         self.has_dealt_with(configured);
         Ok(number)
     }
 
-    /// These plugins serve, and go on serving when what has changed here is looked at. It counts as dealt with all the same.
-    pub fn is_unchanged_by(&self, request: &Request, plugins: &[Plugin]) {
+    /// These plugins serve, and go on serving when what has changed here is looked at. It counts as dealt with all the same, and the group
+    /// remembers that it was seen. Answers the number of their generation then.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn is_unchanged_by(&self, before: &Generation, request: &Request) -> Result<u64, Refusal> {
         let settings = request.settings.clone().unwrap_or_else(|| self.plugins.settings());
-        let dealt_with = self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(before) = dealt_with {
-            self.has_dealt_with(updated(&before, plugins, &settings));
-        }
+        let (list, configured, is_new) = self.list(&before.chain, &request.cause, &settings);
+        // Where the group has agreed on nothing, there is nothing yet that what is seen could be held against.
+        let number = match self.group.committed().filter(|_| is_new) {
+            Some(committed) if committed.number == before.number => {
+                self.remember(before.number, PluginList { plugins: committed.list.plugins, ..list })?
+            }
+            Some(committed) => return Err(Refusal::Overtaken { number: committed.number }),
+            None => before.number,
+        };
+        self.has_dealt_with(configured);
+        Ok(number)
     }
 
     /// Has plugins serve in the whole group that served before.
@@ -233,7 +265,7 @@ impl Membership {
     }
 
     fn commit_on(&self, base: u64, chain: &Chain, cause: &Cause) -> Result<u64, Refusal> {
-        let (list, configured) = self.list(chain, cause, &self.plugins.settings());
+        let (list, configured, _) = self.list(chain, cause, &self.plugins.settings());
         let number = self.group.commit(base, &list, &components(&chain.plugins))?;
         self.has_dealt_with(configured);
         Ok(number)
@@ -329,8 +361,8 @@ impl Membership {
         }
     }
 
-    /// What these plugins are, and what is configured here, as far as it serves by that.
-    fn list(&self, chain: &Chain, cause: &Cause, settings: &Settings) -> (PluginList, Configured) {
+    /// What these plugins are, what is configured here, as far as it serves by that, and whether that is new to the group.
+    fn list(&self, chain: &Chain, cause: &Cause, settings: &Settings) -> (PluginList, Configured, bool) {
         let dealt_with = self.dealt_with.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let before = dealt_with.as_ref().unwrap_or(&self.started_with);
         let configured = updated(before, &chain.plugins, settings);
@@ -340,9 +372,9 @@ impl Membership {
         };
         let (places, _) = self.group.places(&self.identity.place);
         places.iter().chain(&dealt_with).for_each(|somewhere| memory.learn(somewhere));
-        memory.remember(&configured, &Changes::between(before, &configured));
+        let is_new = memory.remember(&configured, &Changes::between(before, &configured));
         let plugins = entries(chain);
-        (PluginList { plugins, memory, by: cause.by.clone(), what: cause.what.clone() }, configured)
+        (PluginList { plugins, memory, by: cause.by.clone(), what: cause.what.clone() }, configured, is_new)
     }
 
     /// What is configured here has come to what the group has agreed on.
@@ -491,6 +523,13 @@ fn backfilled(list: &PluginList) -> Aggregates {
     list.plugins.iter().flat_map(of_plugin).collect()
 }
 
+/// Leaves of the aggregates that are backfilled only these.
+fn backfill_only(list: &mut PluginList, declared: &Aggregates) {
+    for PluginEntry { name: plugin, backfilled, .. } in &mut list.plugins {
+        backfilled.retain(|name| declared.contains(&(plugin.clone(), name.clone())));
+    }
+}
+
 fn cause(list: &PluginList) -> Cause {
     Cause { what: list.what.clone(), by: list.by.clone() }
 }
@@ -509,4 +548,31 @@ fn event(generation: &fold::Generation) -> Event {
         standing: Standing::Good,
     };
     Event { at: at(generation), cause: cause(&generation.list), outcome }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_changed_file_declares_no_longer_is_not_proposed_to_be_backfilled() {
+        let entry = |name: &str| PluginEntry {
+            name: name.to_owned(),
+            version: "0.1.0".to_owned(),
+            digest: Digest::of(b"abc"),
+            settings: json!({}),
+            origin: Origin::Upload,
+            backfilled: vec!["devices".to_owned(), "places".to_owned()],
+        };
+        let (plugins, memory) = (vec![entry("changed"), entry("same")], Memory::default());
+        let mut list = PluginList { plugins, memory, by: String::new(), what: String::new() };
+        let declared = [("changed", "places"), ("same", "devices"), ("same", "places")];
+        let declared: Aggregates = declared.map(|(of, name)| (of.to_owned(), name.to_owned())).into();
+        backfill_only(&mut list, &declared);
+        let left: Vec<&[String]> = list.plugins.iter().map(|plugin| plugin.backfilled.as_slice()).collect();
+        assert_eq!(left, [&["places".to_owned()][..], &["devices".to_owned(), "places".to_owned()]]);
+        assert_eq!(backfilled(&list), declared, "so it is what an instance that tries it finds in its chain");
+    }
 }

@@ -80,6 +80,8 @@ pub struct Tried {
     /// What serves meanwhile.
     before: Arc<Generation>,
     chain: Arc<Chain>,
+    /// The aggregates that are backfilled, as the group has them. The chain may have others from the one before it, which are computed already.
+    backfilled: Aggregates,
     report: Report,
 }
 
@@ -323,11 +325,9 @@ impl Swapper {
             let swapped =
                 |end, generation, labels, report, backfills| Swapped { end, generation, labels, report, backfills };
             if are_the_same(&plugins, &before.chain.plugins) {
-                if let Some(group) = group.filter(|_| !request.dry_run) {
-                    group.is_unchanged_by(request, &before.chain.plugins);
-                }
+                let Some(number) = self.remembered(&before, request, group.as_deref())? else { continue };
                 let (labels, none) = (before.chain.labels(), Aggregates::new());
-                return Ok(swapped(End::Unchanged, before.number, labels, Report::default(), none));
+                return Ok(swapped(End::Unchanged, number, labels, Report::default(), none));
             }
             let backfill = if request.backfill { Backfill::New } else { Backfill::Nothing };
             let tried = self.try_out(&before, plugins, backfill, live);
@@ -335,7 +335,8 @@ impl Swapper {
             if tried.is_err() && !Arc::ptr_eq(&self.serving.load(), &before) {
                 continue;
             }
-            let Tried { chain, report, .. } = tried?;
+            let tried = tried?;
+            let (chain, report) = (Arc::clone(&tried.chain), tried.report.clone());
             let backfills = if request.backfill { chain.new_since(&before.chain) } else { Aggregates::new() };
             if request.dry_run {
                 return Ok(swapped(End::Tried, before.number, chain.labels(), report, backfills));
@@ -356,7 +357,7 @@ impl Swapper {
                 continue;
             };
             // Whichever thread takes it over finds it, also where it shows only later that the group has agreed.
-            self.keep(Tried { before: Arc::clone(&before), chain: Arc::clone(&chain), report: report.clone() });
+            self.keep(tried);
             let Some(number) = next_number(&before, Some(group), |group| group.agree(&before, &chain, request))? else {
                 continue;
             };
@@ -366,6 +367,20 @@ impl Swapper {
             }
         }
         Err(changing().into())
+    }
+
+    /// What is asked for serves already; that it was, the group is to remember. Answers the number of the generation that serves then. None
+    /// where the group has gone on to others meanwhile.
+    fn remembered(
+        &self,
+        before: &Generation,
+        request: &Request,
+        group: Option<&Membership>,
+    ) -> Result<Option<u64>, Refusal> {
+        let Some(group) = group.filter(|_| !request.dry_run) else { return Ok(Some(before.number)) };
+        let number = next_number(before, Some(group), |group| group.is_unchanged_by(before, request))?;
+        group.catch_up(self)?;
+        Ok(number)
     }
 
     fn keep(&self, tried: Tried) {
@@ -410,19 +425,18 @@ impl Swapper {
     ) -> Result<Tried, Refusal> {
         let keep = if before.probation().is_none() { Keep::Declared } else { Keep::All };
         let chain = before.chain.next(plugins, keep).map_err(anyhow::Error::from)?;
-        let chain = Arc::new(match backfill {
-            Backfill::Nothing => chain,
-            Backfill::New => {
-                let new = chain.new_since(&before.chain);
-                chain.backfilling(&new)
-            }
-            Backfill::These(aggregates) => chain.backfilling(aggregates),
-        });
+        let wanted = match backfill {
+            Backfill::Nothing => Aggregates::new(),
+            Backfill::New => chain.new_since(&before.chain),
+            Backfill::These(aggregates) => aggregates.clone(),
+        };
+        let chain = Arc::new(chain.backfilling(&wanted));
+        let backfilled = if matches!(backfill, Backfill::These(_)) { wanted } else { chain.backfilled() };
         let report = self.compare(before, &chain, live)?;
         self.telemetry.compared(&report);
         match report.refusal(&self.tolerance) {
             Some(reason) => Err(Refusal { reason, report: Some(Box::new(report)) }),
-            None => Ok(Tried { before: Arc::clone(before), chain, report }),
+            None => Ok(Tried { before: Arc::clone(before), chain, backfilled, report }),
         }
     }
 
@@ -458,7 +472,8 @@ impl Swapper {
                 return Ok(());
             }
             let (chain, probation) = if is_same {
-                (Arc::clone(&before.chain), None)
+                // It is only another number: what is new has to prove itself all the same.
+                (Arc::clone(&before.chain), before.probation.clone())
             } else if let Some((chain, probation)) =
                 self.tried_on(&before, plugins, backfilled).filter(|_| was_proposed).transpose()?
             {
@@ -487,17 +502,19 @@ impl Swapper {
         before: &Arc<Generation>,
         plugins: &[Plugin],
         backfilled: &Aggregates,
-    ) -> Option<Result<(Arc<Chain>, Option<Probation>)>> {
+    ) -> Option<Result<(Arc<Chain>, Option<Arc<Probation>>)>> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |Tried { before: basis, chain, .. }: &&Tried| {
-            Arc::ptr_eq(basis, before) && are_the_same(&chain.plugins, plugins) && chain.backfilled() == *backfilled
+        let is_it = |tried: &&Tried| {
+            Arc::ptr_eq(&tried.before, before)
+                && are_the_same(&tried.chain.plugins, plugins)
+                && tried.backfilled == *backfilled
         };
         let Tried { chain, report, .. } = tried.iter().find(is_it)?;
         Some(self.probation(before.proven(), chain, report).map(|probation| (Arc::clone(chain), probation)))
     }
 
     /// What the chain may do while it is new.
-    fn probation(&self, proven: &Chain, chain: &Chain, report: &Report) -> Result<Option<Probation>> {
+    fn probation(&self, proven: &Chain, chain: &Chain, report: &Report) -> Result<Option<Arc<Probation>>> {
         if self.probation.is_zero() {
             return Ok(None);
         }
@@ -505,7 +522,7 @@ impl Swapper {
         let new = chain.plugins.iter().enumerate().filter(|(_, plugin)| is_new(plugin));
         let allowed = new.map(|(place, plugin)| report.allowed(place, plugin.name(), &self.tolerance));
         let fallback = Arc::new(chain.next(proven.plugins.clone(), Keep::All)?);
-        Ok(Some(Probation::new(fallback, self.probation, allowed)))
+        Ok(Some(Arc::new(Probation::new(fallback, self.probation, allowed))))
     }
 
     /// Takes the messages that came last through both chains, and then tries the new one on so many of those that come now, until it is

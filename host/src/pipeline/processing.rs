@@ -15,7 +15,7 @@ use super::batch::{Message, Output, PartitionState, Pipeline, Stopped};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, Sender, added_bytes, carried_bytes, insight_bytes, plugins_header};
-use super::serving::{Generation, Probation, Serving};
+use super::serving::{Generation, Serving};
 use super::worker::{Judged, Shared, Work};
 use crate::telemetry::Telemetry;
 
@@ -64,7 +64,7 @@ impl Work<Librdkafka> for Processing {
 
     fn take_over(&mut self) -> anyhow::Result<()> {
         self.generation = Arc::clone(&self.newest);
-        self.generation.probation.iter().for_each(Probation::begin);
+        self.generation.probation.iter().for_each(|probation| probation.begin());
         self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
         if let Some(header) = &mut self.plugins_header {
             *header = plugins_header(self.generation.number, &self.generation.chain);

@@ -35,13 +35,13 @@ pub struct Generation {
     /// What led to it.
     pub cause: Cause,
     /// What it may do while it is new; none for the first one, and for one that had served before.
-    pub probation: Option<Probation>,
+    pub probation: Option<Arc<Probation>>,
 }
 
 impl Generation {
     /// What it may do, if it is still new.
     pub fn probation(&self) -> Option<&Probation> {
-        self.probation.as_ref().filter(|probation| !probation.left().is_zero())
+        self.probation.as_deref().filter(|probation| !probation.left().is_zero())
     }
 
     /// The chain that has proved itself: this one, or the one before it.
@@ -197,7 +197,13 @@ impl Serving {
 
     /// Has another chain serve from each worker's next batch on, if the one that serves is still the one of this number. Answers
     /// its generation.
-    pub fn replace(&self, number: u64, chain: Arc<Chain>, probation: Option<Probation>, cause: Cause) -> Option<u64> {
+    pub fn replace(
+        &self,
+        number: u64,
+        chain: Arc<Chain>,
+        probation: Option<Arc<Probation>>,
+        cause: Cause,
+    ) -> Option<u64> {
         let before = self.load();
         if before.number != number {
             return None;

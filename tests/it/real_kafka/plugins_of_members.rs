@@ -173,3 +173,48 @@ fn a_watched_file_that_changes_to_what_serves_already_is_known_to_have_changed()
     let serving = Arc::clone(&two.serving().load());
     assert_eq!((serving.number, serving.chain.plugins[0].component().digest()), (4, Digest::of(&new)));
 }
+
+#[test]
+fn a_file_that_comes_to_what_was_deployed_is_remembered_and_the_older_one_serves_when_it_is_put_back() {
+    let mut kafka = cluster();
+    let settings = topic(&mut kafka, "members-memory");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.wasm");
+    // A section of this name is of no effect.
+    let named = |name: &str| [misbehave(), &[0, name.len() as u8 + 1, name.len() as u8], name.as_bytes()].concat();
+    let [old, deployed, further] = ["old", "deployed", "further"].map(named);
+    let member = || {
+        let source = PluginSource::File(file.clone());
+        let plugins = PluginSet::new(vec![source], BTreeMap::new(), InputFormat::default()).unwrap();
+        Member::with(&settings, "members-memory", "one", plugins).follow()
+    };
+    let serves = |member: &Member, number: u64, content: &[u8]| {
+        let serving = Arc::clone(&member.serving().load());
+        assert_eq!((serving.number, serving.chain.plugins[0].component().digest()), (number, Digest::of(content)));
+    };
+    let deploy = |member: &Member, content: &[u8]| {
+        member.deployer.deploy(content, Some("{}"), &Request::new("deployment", "ann")).unwrap().0.generation
+    };
+    fs::write(&file, &old).unwrap();
+    let one = member();
+    assert_eq!(deploy(&one, &deployed), 2);
+    drop(one);
+    // At a start, and while it runs.
+    fs::write(&file, &deployed).unwrap();
+    let one = member();
+    serves(&one, 3, &deployed);
+    assert_eq!(deploy(&one, &further), 4);
+    drop(one);
+    fs::write(&file, &old).unwrap();
+    let one = member();
+    serves(&one, 5, &old);
+    assert_eq!(deploy(&one, &deployed), 6);
+    fs::write(&file, &deployed).unwrap();
+    assert_eq!(one.deployer.file_changed(&file, None).unwrap().generation, 7, "the same plugins");
+    assert_eq!(one.deployer.file_changed(&file, None).unwrap().generation, 7, "once");
+    serves(&one, 7, &deployed);
+    assert_eq!(deploy(&one, &further), 8);
+    drop(one);
+    fs::write(&file, &old).unwrap();
+    serves(&member(), 9, &old);
+}

@@ -1,11 +1,11 @@
-//! What the one who made a proposal is to do about it, by what the log says and how long it has waited.
+//! What the one who wants to propose something, and then has, is to do about it, by what the log says and how long it has waited.
 //!
 //! Pure, as the [fold](super::fold) is: time comes in as a duration.
 
 use std::time::Duration;
 
 use super::fold::{Fold, Proposal};
-use super::records::Vote;
+use super::records::{PluginList, Vote};
 
 /// How long an agreement may take.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,47 @@ pub enum Refusal {
     Unknown(String),
 }
 
+/// Whose turn it is, where this instance wants to propose something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Its own: there is nothing else to be decided.
+    Mine,
+    /// Somebody else's: that is decided first.
+    Wait(Proposal),
+    /// That of somebody who is gone: what that one has proposed is to be dropped.
+    Drop(Proposal),
+    /// Nobody's: others have had the same agreed on, as the generation of this number.
+    Agreed(u64),
+}
+
+/// Whose turn it is, where these plugins are to be proposed on the generation `base`. `has_waited_for_same`: somebody else's proposal of the
+/// same was waited for. `open_for` is how long the one that is open has been so.
+///
+/// Where that was dropped, for whatever reason, it says nothing about these plugins: whoever proposed it may just have ended. Who still
+/// wants them asks anew, and hears a refusal first hand.
+///
+/// # Errors
+/// The group has gone on to something else.
+pub fn turn(
+    fold: &Fold,
+    base: u64,
+    list: &PluginList,
+    has_waited_for_same: bool,
+    open_for: Duration,
+    patience: &Patience,
+) -> Result<Turn, Refusal> {
+    if let Some(committed) = fold.committed().filter(|committed| committed.number != base) {
+        let is_wanted = has_waited_for_same && committed.list.is_same(list);
+        return if is_wanted {
+            Ok(Turn::Agreed(committed.number))
+        } else {
+            Err(Refusal::Overtaken { number: committed.number })
+        };
+    }
+    let Some(open) = fold.open().cloned() else { return Ok(Turn::Mine) };
+    Ok(if open_for >= patience.lifetime { Turn::Drop(open) } else { Turn::Wait(open) })
+}
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -130,7 +171,7 @@ fn wait_or_commit(fold: &Fold, proposal: &Proposal, since: Duration, patience: &
 #[cfg(test)]
 mod tests {
     use super::super::memory::Memory;
-    use super::super::records::{Key, PluginList, Presence, ProposalRecord, ProposalState, to_bytes};
+    use super::super::records::{GenerationRecord, Key, Presence, ProposalRecord, ProposalState, to_bytes};
     use super::*;
 
     const ID: &str = "p";
@@ -163,10 +204,17 @@ mod tests {
         }
 
         fn propose(&mut self, id: &str) {
-            let (plugins, memory) = (Vec::new(), Memory::default());
-            let list = PluginList { plugins, memory, by: String::new(), what: String::new() };
-            let state = ProposalState::Open(list);
+            self.state(id, ProposalState::Open(list()));
+        }
+
+        fn state(&mut self, id: &str, state: ProposalState) {
             self.write(Key::Proposal(id.to_owned()), &ProposalRecord { base: 0, proposer: "me".to_owned(), state });
+        }
+
+        /// Whose turn it is, for somebody who wants the same as is proposed.
+        fn turn(&self, has_waited_for_same: bool, seconds: u64) -> Result<Turn, Refusal> {
+            let open_for = Duration::from_secs(seconds);
+            turn(&self.fold, 0, &list(), has_waited_for_same, open_for, &Patience::default())
         }
 
         fn vote(&mut self, instance: &str, vote: &Vote) {
@@ -176,6 +224,11 @@ mod tests {
         fn after(&self, seconds: u64) -> Step {
             next(&self.fold, ID, Duration::from_secs(seconds), &Patience::default())
         }
+    }
+
+    fn list() -> PluginList {
+        let (plugins, memory) = (Vec::new(), Memory::default());
+        PluginList { plugins, memory, by: String::new(), what: String::new() }
     }
 
     fn of(instance: &str) -> Key {
@@ -192,6 +245,21 @@ mod tests {
         log.propose("q");
         assert_eq!(next(&log.fold, "q", Duration::ZERO, &Patience::default()), Step::GiveWay);
         assert_eq!(log.after(0), Step::Wait);
+    }
+
+    #[test]
+    fn whoever_waits_for_the_same_proposes_it_anew_where_it_was_dropped_and_takes_it_over_where_it_was_agreed_on() {
+        let mut log = Log::new();
+        assert!(matches!(log.turn(false, 59), Ok(Turn::Wait(open)) if open.id == ID));
+        assert!(matches!(log.turn(true, 60), Ok(Turn::Drop(open)) if open.id == ID), "its proposer is gone");
+        for reason in ["this instance is about to end", "me was killed before it was decided", "other refused it: no"] {
+            log.state(ID, ProposalState::Dropped(reason.to_owned()));
+            assert_eq!(log.turn(true, 0), Ok(Turn::Mine), "{reason}");
+        }
+        let key = Key::Generation { number: 1, write: "w".to_owned() };
+        log.write(key, &GenerationRecord { list: list(), proposal: None });
+        assert_eq!(log.turn(true, 0), Ok(Turn::Agreed(1)));
+        assert_eq!(log.turn(false, 0), Err(Refusal::Overtaken { number: 1 }));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Generation {
     pub write: String,
     /// Its plugins.
     pub list: PluginList,
-    /// Whether all instances agreed to it; otherwise nobody was asked.
+    /// Whether all instances agreed to its plugins; otherwise nobody was asked.
     pub was_proposed: bool,
     /// The offset of its record.
     offset: i64,
@@ -149,7 +149,9 @@ impl Fold {
         let is_known = self.generations.get(&number).is_some_and(|known| known.write == write);
         // The first that is left of a log follows what nobody needs any more.
         let follows = self.number == 0 || number == self.number + 1;
-        let was_proposed = record.proposal.is_some();
+        let before = self.generations.get(&self.number);
+        let is_same = before.is_some_and(|before| before.was_proposed && before.list.is_same(&record.list));
+        let was_proposed = record.proposal.is_some() || is_same;
         let is_dropped = record
             .proposal
             .is_some_and(|proposal| matches!(self.proposals.get(&proposal), Some(Known::Dropped { .. })));
@@ -427,6 +429,23 @@ mod tests {
         let key = Key::Generation { number: 1, write: "w".to_owned() };
         assert!(apply(3, key, to_bytes(&record).unwrap()).0);
         assert_eq!(fold.pieces_of("x"), [piece("x")]);
+    }
+
+    /// Whoever goes over to it from what was before both has them on probation.
+    #[test]
+    fn what_all_have_agreed_to_stays_so_in_a_generation_of_the_same_plugins() {
+        let mut fold = Fold::default();
+        let mut commit = |number: u64, list: PluginList, proposal: Option<&str>| {
+            let record = GenerationRecord { list, proposal: proposal.map(str::to_owned) };
+            let key = Key::Generation { number, write: "w".to_owned() };
+            fold.apply(number as i64, 0, key, Some(&to_bytes(&record).unwrap())).unwrap();
+            fold.committed().map(|committed| (committed.number, committed.was_proposed))
+        };
+        let (old, new) = (list(Digest::of(b"old")), list(Digest::of(b"new")));
+        assert_eq!(commit(1, new.clone(), Some("p")), Some((1, true)));
+        assert_eq!(commit(2, new, None), Some((2, true)));
+        assert_eq!(commit(3, old.clone(), None), Some((3, false)));
+        assert_eq!(commit(4, old, None), Some((4, false)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the paths and the configurations of a group's instances have held so far, and which of what one holds now is a change.
 //!
 //! Instances may have files of their own, some older and some newer ones while an update is under way. So that something is other than what the
-//! group last saw from a path isn't enough. It is a change
+//! group last saw from a path isn't enough. Where a place holds something else than when it was last looked at, that is a change
 //!
 //! - if the group has never seen it from any path, or
 //! - if this very place held what the group saw last: then somebody has put the older one back.
@@ -26,17 +26,22 @@ const REMEMBERED: usize = 32;
 struct Held<T>(Vec<T>);
 
 impl<T: PartialEq + Clone> Held<T> {
-    /// Whether what is held now at a place is a change, where that place held `last` when it was last looked at.
+    /// Whether what is held now at a place is a change, where that place held `last` when it was last looked at. What has stayed as it is
+    /// isn't one, also where it isn't remembered any more, for all the others that came since.
     fn is_change(&self, now: &T, last: Option<&T>) -> bool {
         let newest = self.0.last();
-        newest != Some(now) && (!self.0.contains(now) || last.is_some() && last == newest)
+        newest != Some(now) && last != Some(now) && (!self.0.contains(now) || last.is_some() && last == newest)
     }
 
-    /// This is the newest.
-    fn remember(&mut self, now: &T) {
+    /// This is the newest. Answers whether it wasn't before.
+    fn remember(&mut self, now: &T) -> bool {
+        if self.0.last() == Some(now) {
+            return false;
+        }
         self.0.retain(|other| other != now);
         self.0.push(now.clone());
         self.0.drain(..self.0.len().saturating_sub(REMEMBERED));
+        true
     }
 
     /// This is held somewhere, and no change.
@@ -113,19 +118,18 @@ impl Memory {
         Changes { order, components, settings }
     }
 
-    /// What was a change is the newest from now on.
-    pub fn remember(&mut self, now: &Configured, changes: &Changes) {
-        if changes.order {
-            self.order.remember(&order_of(now));
-        }
+    /// What was a change is the newest from now on. Answers whether any of it wasn't before.
+    pub fn remember(&mut self, now: &Configured, changes: &Changes) -> bool {
+        let mut is_new = changes.order && self.order.remember(&order_of(now));
         for plugin in now.plugins.iter().filter(|plugin| changes.components.contains(&plugin.name)) {
-            self.components.entry(plugin.name.clone()).or_default().remember(&plugin.digest.to_string());
+            is_new |= self.components.entry(plugin.name.clone()).or_default().remember(&plugin.digest.to_string());
         }
         for name in &changes.settings {
             let mut held = self.held_settings(name);
-            held.remember(&now.settings_of(name));
+            is_new |= held.remember(&now.settings_of(name));
             self.settings.insert(name.clone(), held);
         }
+        is_new
     }
 
     /// Some instance is configured like this, and nothing of that is a change.
@@ -191,6 +195,7 @@ mod tests {
         assert!(is_change(&["old", "new"], "old", Some("new")), "somebody puts the old one back");
         assert!(!is_change(&["new", "old"], "new", Some("new")), "others have put the old one back");
         assert!(!is_change(&["older", "old", "new"], "older", Some("old")), "what one missed doesn't count");
+        assert!(!is_change(&["new"], "forgotten", Some("forgotten")), "it has stayed as it is");
     }
 
     #[test]
@@ -205,5 +210,19 @@ mod tests {
             held.learn(&number.to_string());
         }
         assert_eq!((held.0.len(), held.0.last().map(String::as_str)), (REMEMBERED, Some("old")));
+    }
+
+    #[test]
+    fn of_more_places_than_are_remembered_none_changes_anything_by_being_looked_at_again() {
+        let configured = |number: usize| Configured {
+            plugins: Vec::new(),
+            settings: BTreeMap::from([("a".to_owned(), Json::from(number))]),
+        };
+        let places: Vec<Configured> = (0..2 * REMEMBERED).map(configured).collect();
+        let mut memory = Memory::of(&configured(0));
+        places.iter().for_each(|place| memory.learn(place));
+        for place in &places {
+            assert_eq!(memory.changes(place, Some(place)), Changes::default());
+        }
     }
 }

@@ -5,14 +5,14 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::ballot::{self, Refusal, Step};
+use super::ballot::{self, Refusal, Step, Turn};
 use super::fold::Proposal;
 use super::records::{GenerationRecord, Key, PluginList, ProposalRecord, ProposalState, to_bytes};
 use super::topic::{Components, TopicWriter};
 use super::{Group, Inner};
 use crate::application::random;
 
-/// Why a proposal was dropped that came after another one. It is made anew.
+/// Why a proposal was dropped that came after another one.
 const GAVE_WAY: &str = "another one came first";
 
 /// How long cleaning up may take. What is left is done next time.
@@ -37,8 +37,8 @@ impl Group {
         }
     }
 
-    /// Commits these plugins without asking anybody, as the generation behind `base`. They are some that served before: it is for
-    /// going back.
+    /// Commits these plugins without asking anybody, as the generation behind `base`. They are some that served before, or
+    /// serve: it is for going back, and for remembering what leaves them as they are.
     ///
     /// # Errors
     /// As [`Group::propose`].
@@ -107,15 +107,6 @@ enum Answer {
     GiveWay,
 }
 
-/// What is known of the proposal of somebody else that is open.
-enum Others {
-    None,
-    /// It is to be waited for.
-    Open(Proposal),
-    /// Whoever made it is gone.
-    Stale(Proposal),
-}
-
 impl Inner {
     fn writer(&self) -> Result<TopicWriter, Refusal> {
         self.topic.writer().map_err(|error| not_written(&error))
@@ -164,32 +155,26 @@ impl Inner {
 
     /// Waits until nothing else is to be decided. Where that is the same, it is what counts: answers the number of its generation.
     fn wait_for_others(&self, base: u64, list: &PluginList) -> Result<Option<u64>, Refusal> {
-        let (mut same, mut is_told): (Option<String>, bool) = (None, false);
+        let (mut has_waited_for_same, mut is_told) = (false, false);
         loop {
-            match self.others(base, list, same.as_deref())? {
-                Ok(number) => return Ok(Some(number)),
-                Err(Others::None) => return Ok(None),
-                Err(Others::Open(open)) => {
+            match self.turn(base, list, has_waited_for_same)? {
+                Turn::Mine => return Ok(None),
+                Turn::Agreed(number) => return Ok(Some(number)),
+                Turn::Wait(open) => {
                     if !is_told {
                         let name = self.lock().fold.name_of(&open.proposer).to_owned();
                         tracing::info!("waiting until it is decided what {name} has proposed: {}", open.list.what);
                         is_told = true;
                     }
-                    if open.list.is_same(list) {
-                        same = Some(open.id);
-                    }
+                    has_waited_for_same |= open.list.is_same(list);
                     drop(self.wait(self.lock()));
                 }
-                Err(Others::Stale(open)) => {
-                    // It was not refused, so what is the same may be proposed anew.
-                    same = None;
-                    self.drop_stale(&open)?;
-                }
+                Turn::Drop(open) => self.drop_stale(&open)?,
             }
         }
     }
 
-    fn others(&self, base: u64, list: &PluginList, same: Option<&str>) -> Result<Result<u64, Others>, Refusal> {
+    fn turn(&self, base: u64, list: &PluginList, has_waited_for_same: bool) -> Result<Turn, Refusal> {
         if !self.is_wanted() {
             return Err(Refusal::Ending);
         }
@@ -197,21 +182,8 @@ impl Inner {
         if let Some(failure) = &shared.failure {
             return Err(Refusal::NotWritten(failure.clone()));
         }
-        if let Some(committed) = shared.fold.committed().filter(|committed| committed.number != base) {
-            let is_wanted = same.is_some() && committed.list.is_same(list);
-            return if is_wanted {
-                Ok(Ok(committed.number))
-            } else {
-                Err(Refusal::Overtaken { number: committed.number })
-            };
-        }
-        if let Some(reason) = same.and_then(|id| shared.fold.dropped(id)).filter(|reason| *reason != GAVE_WAY) {
-            return Err(Refusal::Dropped(reason.to_owned()));
-        }
-        let Some(open) = shared.fold.open() else { return Ok(Err(Others::None)) };
-        let since = shared.open_since.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        let open = open.clone();
-        Ok(Err(if since >= self.patience.lifetime { Others::Stale(open) } else { Others::Open(open) }))
+        let open_for = shared.open_since.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        ballot::turn(&shared.fold, base, list, has_waited_for_same, open_for, &self.patience)
     }
 
     fn drop_stale(&self, open: &Proposal) -> Result<(), Refusal> {

@@ -14,8 +14,10 @@ use serde_json::Value as Json;
 
 use super::memory::Memory;
 
-/// The version of the values' format. Another one is refused, not guessed at.
-const FORMAT: u32 = 1;
+/// The version of the values' format. A later one is refused, not guessed at.
+///
+/// In version 1, a list of plugins had what was configured where it was proposed in place of what the group has seen.
+const FORMAT: u32 = 2;
 
 /// A record's key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,6 +186,7 @@ pub struct ConfiguredPlugin {
 
 /// The plugins of a generation, and how they came to be those.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredList")]
 pub struct PluginList {
     /// The plugins, in order.
     pub plugins: Vec<PluginEntry>,
@@ -200,6 +203,34 @@ impl PluginList {
     pub fn is_same(&self, other: &Self) -> bool {
         self.plugins.len() == other.plugins.len()
             && self.plugins.iter().zip(&other.plugins).all(|(one, other)| one.is_same(other))
+    }
+}
+
+/// A list as this or an earlier version wrote it.
+#[derive(Deserialize)]
+struct StoredList {
+    plugins: Vec<PluginEntry>,
+    #[serde(flatten)]
+    seen: Seen,
+    by: String,
+    what: String,
+}
+
+/// What a list says of paths and configurations.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Seen {
+    Memory(Memory),
+    Configured(Configured),
+}
+
+impl From<StoredList> for PluginList {
+    fn from(StoredList { plugins, seen, by, what }: StoredList) -> Self {
+        let memory = match seen {
+            Seen::Memory(memory) => memory,
+            Seen::Configured(configured) => Memory::of(&configured),
+        };
+        Self { plugins, memory, by, what }
     }
 }
 
@@ -283,7 +314,7 @@ pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadValue> {
     }
     let damaged = |error: serde_json::Error| BadValue::Damaged(error.to_string());
     match serde_json::from_slice(bytes).map_err(damaged)? {
-        Format { format: FORMAT } => {}
+        Format { format: 1..=FORMAT } => {}
         Format { format } => return Err(BadValue::Format(format)),
     }
     serde_json::from_slice(bytes).map(|versioned: Versioned<T>| versioned.content).map_err(damaged)
@@ -354,8 +385,61 @@ mod tests {
             panic!()
         };
         assert!(list.plugins[0].backfilled.is_empty() && !earlier.contains("backfilled"));
-        let later = String::from_utf8(bytes).unwrap().replace("\"format\":1", "\"format\":2");
-        assert_eq!(from_bytes::<ProposalRecord>(later.as_bytes()), Err(BadValue::Format(2)));
+        let later = String::from_utf8(bytes).unwrap().replace("\"format\":2", "\"format\":3");
+        let refused = from_bytes::<ProposalRecord>(later.as_bytes()).unwrap_err();
+        assert_eq!(refused.to_string(), "its format is 3, and this version knows 2: update this instance");
         assert!(matches!(from_bytes::<Presence>(b"{"), Err(BadValue::Damaged(_))));
+    }
+
+    #[test]
+    fn a_list_of_version_1_is_read_as_that_of_a_group_which_has_seen_what_was_configured_there() {
+        let digest = Digest::of(b"abc");
+        let entry = r#"{"name":"a","version":"0.1.0","digest":"DIGEST","settings":{"x":1},"origin":{"file":"a.wasm"}}"#;
+        let configured = r#"{"plugins":[{"name":"a","version":"0.1.0","digest":"DIGEST","path":"a.wasm"}],"settings":{"a":{"x":1}}}"#;
+        let list = format!(r#"{{"plugins":[{entry}],"configured":{configured},"by":"ann","what":"deployment"}}"#);
+        let list = list.replace("DIGEST", "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let generation = format!(r#"{{"format":1,"content":{{"list":{list},"proposal":"1a2b"}}}}"#);
+        let proposal = format!(r#"{{"format":1,"content":{{"base":0,"proposer":"3c","state":{{"open":{list}}}}}}}"#);
+        let (name, version, path) = ("a".to_owned(), "0.1.0".to_owned(), "a.wasm".to_owned());
+        let settings = serde_json::json!({"x": 1});
+        let configured = Configured {
+            plugins: vec![ConfiguredPlugin {
+                name: name.clone(),
+                version: version.clone(),
+                digest,
+                path: Some(path.clone()),
+            }],
+            settings: BTreeMap::from([(name.clone(), settings.clone())]),
+        };
+        let expected = PluginList {
+            plugins: vec![PluginEntry {
+                name,
+                version,
+                digest,
+                settings,
+                origin: Origin::File(path),
+                backfilled: Vec::new(),
+            }],
+            memory: Memory::of(&configured),
+            by: "ann".to_owned(),
+            what: "deployment".to_owned(),
+        };
+        let read: GenerationRecord = from_bytes(generation.as_bytes()).unwrap();
+        assert_eq!(read, GenerationRecord { list: expected.clone(), proposal: Some("1a2b".to_owned()) });
+        let read: ProposalRecord = from_bytes(proposal.as_bytes()).unwrap();
+        assert_eq!(read.state, ProposalState::Open(expected));
+        let without = generation.replace("configured", "else");
+        assert!(matches!(from_bytes::<GenerationRecord>(without.as_bytes()), Err(BadValue::Damaged(_))));
+        assert_eq!(from_bytes::<Vote>(br#"{"format":1,"content":"ready"}"#), Ok(Vote::Ready));
+    }
+
+    /// Otherwise what has such settings in its configuration would find them changed at each start.
+    #[test]
+    fn numbers_are_read_to_the_last_bit_as_they_are_written() {
+        for number in (2..1000).map(|number| f64::from(number).sqrt()).chain([f64::MIN_POSITIVE, f64::MAX]) {
+            let settings = BTreeMap::from([("a".to_owned(), serde_json::json!({"share": number}))]);
+            let configured = Configured { plugins: Vec::new(), settings };
+            assert_eq!(from_bytes(&to_bytes(&configured).unwrap()), Ok(configured));
+        }
     }
 }

@@ -21,6 +21,17 @@ pub enum From {
     Changed,
 }
 
+/// What an instance that starts has to bring to its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Nothing.
+    Nothing,
+    /// What has changed here comes to what serves: that it was seen is to be remembered, and nobody needs asking.
+    Remember,
+    /// What has changed here is to be agreed on.
+    Agree,
+}
+
 /// What is to serve at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AtStart {
@@ -30,12 +41,18 @@ pub struct AtStart {
     pub from: Vec<From>,
     /// For each plugin whose path holds an earlier one than the group has seen: a line that says so.
     pub passed_over: Vec<String>,
+    /// Whether there is a change, for which the group's memory is another one by now.
+    is_new: bool,
 }
 
 impl AtStart {
-    /// Whether the group has to agree on it first.
-    pub fn has_changed(&self, committed: Option<&Generation>) -> bool {
-        committed.is_some_and(|committed| !self.list.is_same(&committed.list))
+    /// What is to be done about it first.
+    pub fn task(&self, committed: Option<&Generation>) -> Task {
+        match committed {
+            Some(committed) if !self.list.is_same(&committed.list) => Task::Agree,
+            Some(_) if self.is_new => Task::Remember,
+            _ => Task::Nothing,
+        }
     }
 
     /// A line for each plugin that says where it came from. `history` is what the group has agreed on, the newest first.
@@ -84,6 +101,7 @@ pub fn at_start(known: Known<'_>, configured: &Configured, by: &str) -> AtStart 
             list: PluginList { plugins, memory, by, what: START.to_owned() },
             from,
             passed_over: Vec::new(),
+            is_new: false,
         };
     };
     let mut memory = agreed.memory.clone();
@@ -94,20 +112,20 @@ pub fn at_start(known: Known<'_>, configured: &Configured, by: &str) -> AtStart 
     for (plugin, from) in merged.iter_mut().filter(|(plugin, _)| changes.settings.contains(&plugin.name)) {
         (plugin.settings, *from) = (configured.settings_of(&plugin.name), From::Changed);
     }
-    memory.remember(configured, &changes);
+    let is_new = memory.remember(configured, &changes);
     let is_earlier = |plugin: &&ConfiguredPlugin| {
         !memory.is_newest(plugin) && merged.iter().all(|(serving, _)| serving.digest != plugin.digest)
     };
     let passed_over = configured.plugins.iter().filter(is_earlier).map(passed_over).collect();
     let (plugins, from): (Vec<PluginEntry>, Vec<From>) = merged.into_iter().unzip();
     let what = if has_other_plugins { "plugin files that changed" } else { "settings that changed" }.to_owned();
-    AtStart { list: PluginList { plugins, memory, by: by.to_owned(), what }, from, passed_over }
+    AtStart { list: PluginList { plugins, memory, by: by.to_owned(), what }, from, passed_over, is_new }
 }
 
 /// What serves of a generation, whatever is configured here.
 pub fn agreed(generation: &Generation) -> AtStart {
     let from = vec![From::Group; generation.list.plugins.len()];
-    AtStart { list: generation.list.clone(), from, passed_over: Vec::new() }
+    AtStart { list: generation.list.clone(), from, passed_over: Vec::new(), is_new: false }
 }
 
 /// The plugins that the group has agreed on, with those of the paths in their places that have changed.
@@ -249,7 +267,7 @@ mod tests {
         let start = at_start(Known::default(), &configured(&[("a", "1"), ("b", "1")], &[("b", json!({"x": 1}))]), "me");
         assert_eq!(shown(&start), expected(&[("a", "1"), ("b", "1")]));
         assert_eq!(start.list.plugins[1].settings, json!({"x": 1}));
-        assert!(!start.has_changed(None));
+        assert_eq!(start.task(None), Task::Nothing);
         let digest = Digest::of(b"1");
         assert_eq!(start.lines(&[]), ["a", "b"].map(|it| format!("{it}@0.1.0 is {digest} (from {it}.wasm)")));
     }
@@ -260,7 +278,7 @@ mod tests {
         let generation = agreed(&[("a", "2"), ("c", "1")], &then);
         let start = alone(&generation, &then, &then);
         assert_eq!(shown(&start), expected(&[("a", "2"), ("c", "1")]), "b was removed, and stays so");
-        assert!(!start.has_changed(Some(&generation)));
+        assert_eq!(start.task(Some(&generation)), Task::Nothing);
         let lines = start.lines(std::slice::from_ref(&generation));
         let expected = " (deployment by ann at 1970-01-01T00:00:00Z, generation 7)";
         assert!(lines.iter().all(|line| line.ends_with(expected)), "{lines:?}");
@@ -273,7 +291,7 @@ mod tests {
         let start = alone(&generation, &then, &configured(&[("a", "1"), ("b", "3")], &[]));
         assert_eq!(shown(&start), expected(&[("a", "2"), ("b", "3")]));
         assert_eq!(start.from, [From::Group, From::Changed]);
-        assert!(start.has_changed(Some(&generation)));
+        assert_eq!(start.task(Some(&generation)), Task::Agree);
         assert!(start.lines(std::slice::from_ref(&generation))[1].ends_with("(from b.wasm, which changed since)"));
         assert_eq!(start.list.what, "plugin files that changed");
     }
@@ -292,7 +310,7 @@ mod tests {
         let generation = agreed(&[("a", "1"), ("u", "1"), ("b", "1")], &then);
         let start = alone(&generation, &then, &configured(&[("b", "1"), ("a", "1")], &[]));
         assert_eq!(shown(&start), expected(&[("b", "1"), ("u", "1"), ("a", "1")]));
-        assert!(start.has_changed(Some(&generation)));
+        assert_eq!(start.task(Some(&generation)), Task::Agree);
     }
 
     #[test]
@@ -346,7 +364,7 @@ mod tests {
         // It has been there before, or comes for the first time.
         for last in [Some(&old), None] {
             let behind = at_start(Known { committed: Some(&generation), places: &places, last }, &old, "me");
-            assert!(!behind.has_changed(Some(&generation)), "{:?}", behind.list.plugins);
+            assert_eq!(behind.task(Some(&generation)), Task::Nothing, "{:?}", behind.list.plugins);
             assert_eq!(behind.passed_over.len(), 1, "b was taken out: {:?}", behind.passed_over);
             assert!(behind.passed_over[0].starts_with("a.wasm holds a@0.1.0, sha256:"), "{:?}", behind.passed_over);
         }
@@ -361,6 +379,32 @@ mod tests {
         let places = [old.clone(), new.clone()];
         let last = at_start(Known { committed: Some(&generation), places: &places, last: Some(&old) }, &new, "me");
         assert_eq!(shown(&last), expected(&[("a", "3")]));
+    }
+
+    #[test]
+    fn what_is_put_back_after_a_roll_back_is_remembered_so_the_newer_one_is_tried_when_it_comes_again() {
+        let (old, new) = (configured(&[("a", "1")], &[]), configured(&[("a", "2")], &[]));
+        let rolled_back = agreed(&[("a", "1")], &old).list;
+        let updated = alone(&generation(7, rolled_back.clone()), &old, &new);
+        let rolled_back = generation(9, PluginList { memory: updated.list.memory, ..rolled_back });
+        assert_eq!(alone(&rolled_back, &new, &new).task(Some(&rolled_back)), Task::Nothing, "it stays away");
+        let back = alone(&rolled_back, &new, &old);
+        assert_eq!((shown(&back), back.task(Some(&rolled_back))), (expected(&[("a", "1")]), Task::Remember));
+        let remembered = generation(10, back.list);
+        assert_eq!(alone(&remembered, &old, &old).task(Some(&remembered)), Task::Nothing, "once");
+        let again = alone(&remembered, &old, &new);
+        assert_eq!((shown(&again), again.task(Some(&remembered))), (expected(&[("a", "2")]), Task::Agree));
+    }
+
+    #[test]
+    fn a_path_that_comes_to_what_was_deployed_is_remembered_so_the_older_one_serves_when_it_is_put_back() {
+        let (old, deployed) = (configured(&[("a", "1")], &[]), configured(&[("a", "x")], &[]));
+        let generation_of_x = agreed(&[("a", "x")], &old);
+        let same = alone(&generation_of_x, &old, &deployed);
+        assert_eq!(same.task(Some(&generation_of_x)), Task::Remember);
+        let further = generation(9, PluginList { memory: same.list.memory, ..agreed(&[("a", "y")], &old).list });
+        let back = alone(&further, &deployed, &old);
+        assert_eq!((shown(&back), back.task(Some(&further))), (expected(&[("a", "1")]), Task::Agree));
     }
 
     /// What an instance of a group can do, and what its operators.
@@ -407,7 +451,7 @@ mod tests {
             let places: Vec<Configured> = self.places.values().cloned().collect();
             let known = Known { committed: committed.as_ref(), places: &places, last: self.places.get(&place) };
             let start = at_start(known, &configured, "me");
-            if start.has_changed(committed.as_ref()) {
+            if committed.is_some() && start.task(committed.as_ref()) != Task::Nothing {
                 self.commit(start.list);
             }
             self.places.insert(place, configured);
@@ -457,7 +501,56 @@ mod tests {
         }
     }
 
+    /// What is done to a group of one instance.
+    #[derive(Clone, Copy, Debug)]
+    enum Single {
+        Deploy(u8),
+        RollBack,
+        /// It is restarted, where its path holds this.
+        Hold(u8),
+    }
+
+    fn singles() -> impl Strategy<Value = Vec<Single>> {
+        let single =
+            prop_oneof![(0..3_u8).prop_map(Single::Deploy), Just(Single::RollBack), (0..3_u8).prop_map(Single::Hold)];
+        proptest::collection::vec(single, 0..30)
+    }
+
     proptest! {
+        /// Whatever was deployed and rolled back before: what is put where there was something else serves, and what stays changes nothing.
+        #[test]
+        fn what_is_put_at_the_only_path_serves(singles in singles()) {
+            let content = |content: u8| content.to_string();
+            let holding = |held: u8| configured(&[("a", &content(held))], &[]);
+            let mut last = holding(0);
+            let mut generations = vec![agreed(&[("a", &content(0))], &last)];
+            for single in singles {
+                let newest = generations.last().unwrap().clone();
+                let list = match single {
+                    Single::Deploy(what) => {
+                        PluginList { plugins: agreed(&[("a", &content(what))], &last).list.plugins, ..newest.list }
+                    }
+                    Single::RollBack => {
+                        let before = generations.iter().nth_back(1).unwrap_or(&newest).list.plugins.clone();
+                        PluginList { plugins: before, ..newest.list }
+                    }
+                    Single::Hold(held) => {
+                        let now = holding(held);
+                        let start = alone(&newest, &last, &now);
+                        if now == last {
+                            prop_assert_eq!(start.task(Some(&newest)), Task::Nothing);
+                            continue;
+                        }
+                        prop_assert_eq!(shown(&start), expected(&[("a", &content(held))]));
+                        prop_assert_ne!(start.task(Some(&newest)), Task::Nothing);
+                        last = now;
+                        start.list
+                    }
+                };
+                generations.push(generation(newest.number + 1, list));
+            }
+        }
+
         /// In whatever order instances restart: once the new files serve somewhere, they do so everywhere, and no old one ever comes back.
         #[test]
         fn a_rolling_update_never_goes_back(instances in 1..5_usize, acts in acts(5)) {

@@ -19,6 +19,9 @@ const GENERATIONS: usize = 10;
 /// How a roll-back begins that nobody asked for.
 const ROLLED_BACK: &str = "rolled back: ";
 
+/// How something begins that has left the plugins as they were; what it was follows.
+const THE_SAME: &str = "the same plugins: ";
+
 /// How a roll-back begins that somebody asked for; the number of the generation follows.
 const ROLL_BACK: &str = "roll-back to generation ";
 
@@ -35,6 +38,11 @@ impl Cause {
     /// New plugins did worse than they may, for this reason.
     pub fn rolled_back(reason: &str) -> Self {
         Self { what: format!("{ROLLED_BACK}{reason}"), by: "loginscope".to_owned() }
+    }
+
+    /// What led to a generation of the same plugins as the one before it.
+    pub fn of_the_same(what: &str, by: &str) -> Self {
+        Self { what: format!("{THE_SAME}{what}"), by: by.to_owned() }
     }
 
     /// Somebody wants the plugins of an earlier generation back.
@@ -241,10 +249,11 @@ mod tests {
         served(1, "a@1", &deployment);
         served(2, "a@2", &deployment);
         served(3, "a@3", &deployment);
-        served(4, "a@3, b@1", &deployment);
-        served(5, "a@2", &Cause::rolled_back("a@3 is slow"));
+        served(4, "a@3", &Cause::of_the_same("a file has changed", "somebody"));
+        served(5, "a@3, b@1", &deployment);
+        served(6, "a@2", &Cause::rolled_back("a@3 is slow"));
         let standings: Vec<Standing> = history.generations().into_iter().map(|(.., standing)| standing).collect();
         let (good, failed) = (Standing::Good, Standing::Failed);
-        assert_eq!(standings, [good, failed, failed, good, good], "the latest first");
+        assert_eq!(standings, [good, failed, failed, failed, good, good], "the latest first");
     }
 }
