@@ -474,6 +474,7 @@ fn worker(
         work: Processing {
             serving: Arc::clone(serving),
             pipeline,
+            is_late: false,
             newest: Arc::clone(&generation),
             generation,
             sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),

@@ -176,6 +176,11 @@ impl History {
         Ok(Some((partition, Backfilled { generation, ..told })))
     }
 
+    /// Whether there are histories that are being counted.
+    pub fn is_counting(&self) -> bool {
+        !self.followed.is_empty()
+    }
+
     /// A partition has what it lacked.
     pub fn grafted(&self, number: i32, backfilled: Backfilled) {
         self.source.telemetry.backfilled(number, &backfilled);

@@ -15,7 +15,7 @@ use super::batch::{Message, Output, PartitionState, Pipeline, Stopped};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, Sender, added_bytes, carried_bytes, insight_bytes, plugins_header};
-use super::serving::{Generation, Probation, Serving};
+use super::serving::{Generation, Serving};
 use super::worker::{Judged, Shared, Work};
 use crate::telemetry::Telemetry;
 
@@ -33,6 +33,8 @@ pub struct Processing {
     pub pipeline: Pipeline,
     /// Their generation.
     pub generation: Arc<Generation>,
+    /// Whether they judge their first logins late, as what they are to know of the past was counted before.
+    pub is_late: bool,
     /// The one that served when it was looked last.
     pub newest: Arc<Generation>,
     /// Sends outputs.
@@ -64,7 +66,7 @@ impl Work<Librdkafka> for Processing {
 
     fn take_over(&mut self) -> anyhow::Result<()> {
         self.generation = Arc::clone(&self.newest);
-        self.generation.probation.iter().for_each(Probation::begin);
+        self.is_late = self.history.is_counting();
         self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
         if let Some(header) = &mut self.plugins_header {
             *header = plugins_header(self.generation.number, &self.generation.chain);
@@ -136,6 +138,9 @@ impl Work<Librdkafka> for Processing {
                 header_bytes: carried_bytes + added_bytes,
             })
             .collect();
+        if let Some(probation) = &self.generation.probation {
+            if std::mem::take(&mut self.is_late) { probation.begin_anew() } else { probation.begin() }
+        }
         if range.start == 0 {
             self.serving.recent.offer(partition.number, &messages);
         }
