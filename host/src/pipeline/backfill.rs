@@ -113,8 +113,7 @@ impl History {
         generation: &Arc<Generation>,
         target: i64,
     ) -> Result<bool> {
-        let is_begun = self.followed.get(&number).is_some_and(|followed| Arc::ptr_eq(&followed.generation, generation));
-        if !is_begun {
+        if !self.counts_for(number, generation) {
             self.begin(number, generation, generation.chain.lacked_by(state), state.names(), target)?;
         }
         let Some(followed) = self.followed.get_mut(&number) else { return Ok(true) };
@@ -132,18 +131,17 @@ impl History {
     /// # Errors
     /// It can't be counted.
     pub fn end(&mut self, number: i32, state: &Partition, generation: &Arc<Generation>, until: i64) -> Result<()> {
-        let is_usable = match self.followed.get(&number) {
-            // It may have followed logins that were taken back, and are judged anew.
-            Some(followed) => Arc::ptr_eq(&followed.generation, generation) && followed.job.position()? <= until,
-            None => false,
-        };
-        if !is_usable {
+        if !self.counts_for(number, generation) {
             self.begin(number, generation, lacking(state, &generation.chain), state.names(), until)?;
         }
         if let Some(followed) = self.followed.get(&number) {
             followed.job.end_at(until);
         }
         Ok(())
+    }
+
+    fn counts_for(&self, number: i32, generation: &Arc<Generation>) -> bool {
+        self.followed.get(&number).is_some_and(|followed| Arc::ptr_eq(&followed.generation, generation))
     }
 
     fn begin(
