@@ -9,10 +9,12 @@
 //! judging logins: a worker goes over when it is close behind. A partition for which that was not so is held meanwhile.
 //!
 //! - [`History`]: the histories that a worker has counted, each on a thread of its own (`job`).
+//! - `permits`: how many of them are begun at a time.
 //! - [`board`]: who of a process is how far, for whoever has asked for it.
 
 pub mod board;
 mod job;
+mod permits;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -24,6 +26,7 @@ use loginscope_state::{Names, Partition};
 
 use self::board::{Backfilled, Board};
 use self::job::{Job, Task};
+pub use self::permits::Permits;
 use super::batch::OutputLimits;
 use super::chain::{Aggregates, Chain};
 use super::serving::Generation;
@@ -31,6 +34,9 @@ use crate::telemetry::Telemetry;
 
 /// A history that is so many offsets behind is close: they take a fraction of a second.
 const CLOSE: i64 = 10_000;
+
+/// How many histories may be far behind at a time, and be counted.
+pub const FAR_BEHIND: usize = 2;
 
 /// How long a broker may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -49,6 +55,10 @@ pub struct Source {
     pub source_headers: bool,
     /// Whether processed logins tell which plugins they went through.
     pub plugins_header: bool,
+    /// Whoever is far behind has one, with logins that go on meanwhile.
+    pub following: Permits,
+    /// Whoever is far behind has one, for a partition that is held.
+    pub held: Permits,
     /// Whoever counts has it, so that workers have most of the time.
     pub turn: Mutex<()>,
     /// Who is how far.

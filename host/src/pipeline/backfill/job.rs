@@ -10,7 +10,8 @@ use loginscope_kafka::{Batch, Error, HistoryReader};
 use loginscope_state::{Names, Partition};
 
 use super::board::Backfilled;
-use super::{Source, TIMEOUT};
+use super::permits::Permit;
+use super::{CLOSE, Source, TIMEOUT};
 use crate::pipeline::batch::{Message, PartitionState};
 use crate::pipeline::chain::{Aggregates, Chain};
 use crate::pipeline::outputs::{added_bytes, carried_bytes};
@@ -25,6 +26,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The most messages that are taken at once.
 const MAX_MESSAGES: usize = 4096;
+
+/// The most messages that are counted at once: then it is looked whether they are wanted still, and others have their turn.
+const AT_ONCE: usize = 256;
 
 /// How often it is told how far it is.
 const SAY_AFTER: Duration = Duration::from_secs(10);
@@ -87,6 +91,25 @@ enum Outcome {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it may begin; nothing where it is wanted no more. For partitions that are held, nobody waits who only follows.
+    fn permit<'s>(&self, source: &'s Source) -> Option<Permit<'s>> {
+        loop {
+            let State { is_unwanted, is_last, .. } = *self.lock();
+            if is_unwanted {
+                return None;
+            }
+            let permits = if is_last { &source.held } else { &source.following };
+            if let Some(permit) = permits.take_within(POLL) {
+                return Some(permit);
+            }
+        }
+    }
+
+    /// Whether little is left for whoever is at this position.
+    fn is_close(&self, position: i64) -> bool {
+        self.lock().target.saturating_sub(position) <= CLOSE
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -173,8 +196,8 @@ impl Drop for Job {
 
 /// Counts until that is done; nothing where it is wanted no more.
 fn count(source: &Source, task: &Task, shared: &Shared) -> Result<Option<Counted>> {
-    while !shared.lock().is_unwanted {
-        match Counting::begin(source, task)?.run(shared) {
+    while let Some(permit) = shared.permit(source) {
+        match Counting::begin(source, task)?.run(shared, permit) {
             // What was deleted before it was read is no part of the history any more.
             Err(error) if matches!(error.downcast_ref(), Some(Error::Deleted { .. })) => {
                 tracing::info!(partition = task.number, "counting the history anew: {error:#}");
@@ -232,7 +255,8 @@ impl<'a> Counting<'a> {
         })
     }
 
-    fn run(mut self, shared: &Shared) -> Result<Outcome> {
+    fn run(mut self, shared: &Shared, permit: Permit<'_>) -> Result<Outcome> {
+        let mut permit = Some(permit);
         let Source { kafka, topic, partitions, .. } = self.source;
         let mut reader = HistoryReader::open(kafka, topic, self.task.number, partitions.unsigned_abs(), TIMEOUT)?;
         // What is at hand, and how many messages of it are counted.
@@ -240,6 +264,7 @@ impl<'a> Counting<'a> {
         loop {
             let next = at_hand.as_ref().and_then(|(batch, counted)| Some(batch.get(*counted)?.offset()));
             let position = next.unwrap_or(reader.position());
+            permit.take_if(|_| shared.is_close(position));
             let target = match shared.next(position, self.counted_to) {
                 Next::CountUpTo(target) => target,
                 Next::FinishAt(until) => return Ok(Outcome::Counted(self.finish(reader.begin(), until))),
@@ -254,11 +279,11 @@ impl<'a> Counting<'a> {
         }
     }
 
-    /// Counts messages of a batch from this place on and before this offset. Answers how many.
+    /// Counts some messages of a batch from this place on and before this offset. Answers how many.
     fn count(&mut self, batch: &Batch, from: usize, target: i64) -> usize {
         let added_bytes = self.added_bytes;
         let messages = batch.iter().skip(from).take_while(|message| message.offset() < target);
-        let messages = messages.map(|message| Message {
+        let messages = messages.take(AT_ONCE).map(|message| Message {
             offset: message.offset(),
             payload: message.payload(),
             key: message.key(),
@@ -266,7 +291,7 @@ impl<'a> Counting<'a> {
             header_bytes: carried_bytes(message) + added_bytes,
         });
         let messages: Vec<Message<'_>> = messages.collect();
-        let some = bounded(&messages, usize::MAX);
+        let some = bounded(&messages, AT_ONCE);
         let _turn = self.source.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.recount.count(&mut self.state, some);
         self.counted_to = some.last().map_or(self.counted_to, |last| last.offset + 1);
