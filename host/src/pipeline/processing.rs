@@ -89,6 +89,11 @@ impl Work<Librdkafka> for Processing {
         !lacking(state, &self.generation.chain).is_empty()
     }
 
+    fn would_still_lack(&self, state: &Partition) -> bool {
+        let lacking = lacking(state, &self.generation.chain);
+        !lacking.is_disjoint(&self.newest.chain.lacked_by(state))
+    }
+
     fn follow_history(&mut self, number: i32, state: &Partition, target: i64) -> anyhow::Result<bool> {
         self.history.follow(number, state, &self.newest, target)
     }

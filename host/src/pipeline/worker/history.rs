@@ -21,6 +21,12 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         self.partitions.values().any(|partition| self.work.would_lack(&partition.state))
     }
 
+    /// Whether a partition is held until it has something that the newest plugins ask for, too.
+    pub(super) fn waits_for_what_goes_on(&self) -> bool {
+        let mut held = self.partitions.iter().filter(|(number, _)| self.lacking.is_held(**number));
+        held.any(|(_, partition)| self.work.would_still_lack(&partition.state))
+    }
+
     /// Has counted what partitions would lack under the newest plugins, while those at hand go on, unless they were taken out of service.
     /// Answers whether little is left, for which partitions can be held.
     pub(super) fn histories_are_close(&mut self) -> anyhow::Result<bool> {
