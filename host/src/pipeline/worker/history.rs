@@ -78,12 +78,13 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         Ok(())
     }
 
-    /// Has partitions go on that have by now what they lacked. It is committed with the next transaction, whether or not logins come.
+    /// Has partitions go on that have by now what they lacked. It is committed at once, whether or not logins come, and alone: with the
+    /// outputs of logins, or with that of another partition, it could take longer than a transaction may.
     pub(super) fn graft_histories(&mut self) -> anyhow::Result<()> {
-        if !self.delivery.takes_batches() {
-            return Ok(());
-        }
         for number in self.lacking.held() {
+            if !self.delivery.takes_grafted() {
+                break;
+            }
             let Some(partition) = self.partitions.get_mut(&number) else { continue };
             // What was aborted left an interval open in which nothing happened.
             partition.state.end_interval().ok();
@@ -96,7 +97,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
                     let offset = self.lacking.judged_up_to(number);
                     self.consumer.start(number, offset)?;
                     if let Some(offset) = offset {
-                        self.delivery.pin_where_it_is(partition, offset);
+                        self.delivery.commit_grafted(partition, offset);
                     }
                 }
                 Err(error) => {
