@@ -162,11 +162,11 @@ impl History {
         names: Names,
         target: i64,
     ) -> Result<()> {
-        self.source.board.begins(number, generation.number);
         self.source.telemetry.backfill_begins(number, generation.number, &wanted, target);
         let chain = generation.chain.for_history(&wanted).context("the plugins can't count a history")?;
         let task = Task { number, chain: Arc::new(chain), wanted, names, wake: Arc::clone(&self.wake) };
         let job = Job::start(Arc::clone(&self.source), task, target)?;
+        self.source.board.begins(number, generation.number);
         let generation = Arc::clone(generation);
         self.followed.insert(number, Followed { generation, job, target, left: i64::MAX, is_close: false });
         Ok(())

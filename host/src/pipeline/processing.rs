@@ -12,6 +12,7 @@ use loginscope_wasm::{Meter, Usage};
 
 use super::backfill::{History, lacking};
 use super::batch::{Message, Output, PartitionState, Pipeline, Stopped};
+use super::chain::{Chain, ChainError, Keep};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, Sender, added_bytes, carried_bytes, insight_bytes, plugins_header};
@@ -94,8 +95,25 @@ impl Work<Librdkafka> for Processing {
         !lacking.is_disjoint(&self.newest.chain.lacked_by(state))
     }
 
-    fn follow_history(&mut self, number: i32, state: &Partition, target: i64) -> anyhow::Result<bool> {
-        self.history.follow(number, state, &self.newest, target)
+    fn follow_history(
+        &mut self,
+        number: i32,
+        state: &Partition,
+        target: i64,
+        telemetry: &Telemetry,
+    ) -> anyhow::Result<bool> {
+        let error = match self.history.follow(number, state, &self.newest, target) {
+            Ok(is_close) => return Ok(is_close),
+            Err(error) => error,
+        };
+        // It would end the process, and again after each restart, which would only be held up by it.
+        let Some(fallback) = self.without_history(state)? else { return Err(error) };
+        let reason = format!("{error:#}");
+        if let Some(number) = self.serving.take_out(&self.newest, &fallback, &reason) {
+            telemetry.rolled_back(number, &fallback, &reason);
+        }
+        self.newest = Arc::clone(&self.serving.load());
+        Ok(false)
     }
 
     fn end_history(&mut self, number: i32, state: &Partition, until: i64) -> anyhow::Result<()> {
@@ -205,6 +223,18 @@ impl Processing {
         })
     }
 
+    /// The chain that takes over again where a history can't be counted for the newest one: that before it, or the plugins at hand. Nothing
+    /// where a partition lacks what these ask for, too.
+    fn without_history(&self, state: &Partition) -> Result<Option<Arc<Chain>>, ChainError> {
+        let proven = self.newest.probation.as_ref().map(|probation| Arc::clone(&probation.fallback));
+        let is_complete = |chain: &Arc<Chain>| chain.lacked_by(state).is_empty();
+        if let Some(proven) = proven.filter(is_complete) {
+            return Ok(Some(proven));
+        }
+        let at_hand = self.newest.chain.next(self.generation.chain.plugins.clone(), Keep::All)?;
+        Ok(Some(Arc::new(at_hand)).filter(is_complete))
+    }
+
     /// Why a batch was stopped, in a sentence.
     fn reason(&self, Stopped { plugin, reason, window, .. }: &Stopped) -> String {
         let on = window.map_or("it".to_owned(), |number| format!("the window {number}, which it completes"));
@@ -245,7 +275,7 @@ impl Processing {
             return true;
         };
         partition.state.rollback();
-        if let Some(number) = self.serving.take_out(&generation, probation, &reason) {
+        if let Some(number) = self.serving.take_out(&generation, &probation.fallback, &reason) {
             shared.telemetry.rolled_back(number, &probation.fallback, &reason);
         }
         false

@@ -232,10 +232,10 @@ impl Serving {
         is_replaced
     }
 
-    /// Takes a generation out of service that has done worse than it may: the one before serves again. Answers the number of that, unless
-    /// somebody else was first.
-    pub fn take_out(&self, generation: &Generation, probation: &Probation, reason: &str) -> Option<u64> {
-        self.replace(generation.number, Arc::clone(&probation.fallback), None, Cause::rolled_back(reason))
+    /// Takes a generation out of service that has done worse than it may, or can't serve: this chain serves again. Answers the number of
+    /// that, unless somebody else was first.
+    pub fn take_out(&self, generation: &Generation, fallback: &Arc<Chain>, reason: &str) -> Option<u64> {
+        self.replace(generation.number, Arc::clone(fallback), None, Cause::rolled_back(reason))
     }
 }
 

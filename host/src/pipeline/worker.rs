@@ -110,11 +110,17 @@ pub trait Work<K: Clients> {
     fn would_still_lack(&self, state: &Partition) -> bool;
 
     /// Has counted, beside logins that go on, what a partition would lack under the newest plugins, up to this offset. Answers whether
-    /// it is close behind.
+    /// it is close behind. Where it can't be counted, these are taken out of service, and others are the newest.
     ///
     /// # Errors
-    /// It can't be counted.
-    fn follow_history(&mut self, number: i32, state: &Partition, target: i64) -> anyhow::Result<bool>;
+    /// It can't be counted, and there are no others.
+    fn follow_history(
+        &mut self,
+        number: i32,
+        state: &Partition,
+        target: i64,
+        telemetry: &Telemetry,
+    ) -> anyhow::Result<bool>;
 
     /// Has counted what a partition lacks, up to exactly this offset.
     ///

@@ -118,7 +118,7 @@ fn a_roll_back_is_not_lost_where_others_agree_on_something_at_the_same_time() {
     assert_eq!(one.deploy("{}").generation, 2);
     let bad = Arc::clone(&one.serving().load());
     let probation = bad.probation.as_ref().expect("it is new");
-    assert_eq!(one.serving().take_out(&bad, probation, "it trapped"), Some(3));
+    assert_eq!(one.serving().take_out(&bad, &probation.fallback, "it trapped"), Some(3));
     // Others have agreed on a generation 3 of their own, with what failed here.
     let group = loginscope::control::group::Group::join(
         &settings,

@@ -247,7 +247,18 @@ impl Work<Model> for Counting {
         self.lacks(state) && self.would_lack(state)
     }
 
-    fn follow_history(&mut self, _number: i32, _state: &Partition, _target: i64) -> anyhow::Result<bool> {
+    fn follow_history(
+        &mut self,
+        number: i32,
+        _state: &Partition,
+        _target: i64,
+        _telemetry: &Telemetry,
+    ) -> anyhow::Result<bool> {
+        if with(|world| world.fault(20)) {
+            with(|world| world.say(|| format!("the history of partition {number} can't be counted")));
+            self.wanted = self.catalog;
+            return Ok(false);
+        }
         Ok(with(|world| world.is_calm || world.chance.one_in(3)))
     }
 

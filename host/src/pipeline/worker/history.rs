@@ -35,7 +35,8 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
             // A partition that begins with the earliest message has no history yet.
             let Some(offset) = self.lacking.judged_up_to(*number) else { continue };
             if self.work.would_lack(&partition.state) {
-                are_close &= self.work.follow_history(*number, &partition.state, offset)?;
+                let telemetry = &self.shared.telemetry;
+                are_close &= self.work.follow_history(*number, &partition.state, offset, telemetry)?;
             }
         }
         Ok(are_close || self.lacking.must_go_over)
