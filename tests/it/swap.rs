@@ -10,10 +10,12 @@ use loginscope::comparator::report::Tolerance;
 use loginscope::control::swap::{Request, Swapper};
 use loginscope::pipeline::Chain;
 use loginscope::pipeline::batch::OutputLimits;
+use loginscope::pipeline::chain::Aggregates;
 use loginscope::pipeline::delivery::Guarantee;
 use loginscope::pipeline::plugins::DEFAULTS;
 use loginscope::pipeline::policy::{OnFailure, Policies};
 use loginscope::pipeline::serving::Serving;
+use loginscope::pipeline::serving::history::Cause;
 use loginscope::telemetry::Telemetry;
 use loginscope_kafka::{EmbeddedBroker, Producer, ProducerOptions, Read, ReadFrom, Reader, Record, StartPosition};
 use loginscope_tests::guests::misbehave;
@@ -215,6 +217,24 @@ fn what_was_swapped_in_before_is_on_probation_still_when_something_else_is() {
     assert_eq!(running.telemetry.counts().rejected_total(), 0);
     let told: Vec<Value> = running.end().iter().map(|login| login["user_logins"].clone()).collect();
     assert_eq!(told, [1, 1, 2, 2, 1, 3]);
+}
+
+#[test]
+fn the_same_plugins_take_over_again_where_they_are_to_compute_more() {
+    let running = Running::start(chain(json!({ "history": true })));
+    let (serving, plugins) = (&running.serving, running.serving.load().chain.plugins.clone());
+    let cause = Cause { what: "a test".to_owned(), by: "nobody".to_owned() };
+    let take_over = |number, computed: &Aggregates| {
+        running.swapper.take_over(number, (&plugins, computed), &cause, false).unwrap();
+        Arc::clone(&serving.load())
+    };
+    let first = Arc::clone(&serving.load().chain);
+    assert!(Arc::ptr_eq(&take_over(2, &Aggregates::new()).chain, &first));
+    let computed = Aggregates::from([("misbehave".to_owned(), "guest-user-logins".to_owned())]);
+    let third = take_over(3, &computed);
+    assert_eq!((third.number, third.chain.backfilled()), (3, computed.clone()));
+    assert!(Arc::ptr_eq(&take_over(3, &computed), &third), "once is enough");
+    running.end();
 }
 
 #[test]
