@@ -67,7 +67,7 @@ impl Work<Librdkafka> for Processing {
 
     fn take_over(&mut self) -> anyhow::Result<()> {
         self.generation = Arc::clone(&self.newest);
-        self.is_late = self.history.is_counting();
+        self.is_late = self.generation.probation.is_some() && (self.is_late || self.history.is_counting());
         self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
         if let Some(header) = &mut self.plugins_header {
             *header = plugins_header(self.generation.number, &self.generation.chain);
@@ -124,6 +124,8 @@ impl Work<Librdkafka> for Processing {
         let Some((history, backfilled)) = self.history.take(number)? else { return Ok(Ok(false)) };
         let grafted = state.graft(history);
         if grafted.is_ok() {
+            // Newer plugins have waited for it.
+            self.is_late |= !Arc::ptr_eq(&self.newest, &self.generation);
             self.history.grafted(number, backfilled);
         }
         Ok(grafted.map(|()| true))
