@@ -210,8 +210,9 @@ impl History {
 
 impl Drop for History {
     fn drop(&mut self) {
-        self.forget(|_| true);
+        // First, so that nobody takes what is forgotten for done.
         self.source.board.ended(self.worker);
+        self.forget(|_| true);
     }
 }
 
