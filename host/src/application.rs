@@ -15,7 +15,7 @@ use loginscope_kafka::{
 };
 use loginscope_state::Writer;
 
-use crate::pipeline::backfill::{self, History};
+use crate::pipeline::backfill::{self, FAR_BEHIND, History, Permits};
 use crate::pipeline::batch::OutputLimits;
 use crate::pipeline::changelog::{Home, Janitor, SnapshotSizes};
 use crate::pipeline::commit::Committer;
@@ -409,6 +409,8 @@ fn histories(settings: &Settings, serving: &Serving, shared: &Shared) -> backfil
         },
         source_headers: settings.source_headers,
         plugins_header: settings.plugins_header,
+        following: Permits::new(FAR_BEHIND),
+        held: Permits::new(FAR_BEHIND),
         turn: Mutex::new(()),
         board: Arc::clone(&serving.board),
         telemetry: Arc::clone(&shared.telemetry),
@@ -474,6 +476,7 @@ fn worker(
         work: Processing {
             serving: Arc::clone(serving),
             pipeline,
+            is_late: false,
             newest: Arc::clone(&generation),
             generation,
             sender: Sender::new(Arc::new(topics), settings.topics.input.clone()),

@@ -239,6 +239,24 @@ fn what_is_on_probation_stays_so_when_the_same_plugins_get_another_number() {
 }
 
 #[test]
+fn the_same_plugins_take_over_again_where_they_are_to_compute_more() {
+    let running = Running::start(chain(json!({ "history": true })));
+    let (serving, plugins) = (&running.serving, running.serving.load().chain.plugins.clone());
+    let cause = Cause { what: "a test".to_owned(), by: "nobody".to_owned() };
+    let take_over = |number, computed: &Aggregates| {
+        running.swapper.take_over(number, (&plugins, computed), &cause, false).unwrap();
+        Arc::clone(&serving.load())
+    };
+    let first = Arc::clone(&serving.load().chain);
+    assert!(Arc::ptr_eq(&take_over(2, &Aggregates::new()).chain, &first));
+    let computed = Aggregates::from([("misbehave".to_owned(), "guest-user-logins".to_owned())]);
+    let third = take_over(3, &computed);
+    assert_eq!((third.number, third.chain.backfilled()), (3, computed.clone()));
+    assert!(Arc::ptr_eq(&take_over(3, &computed), &third), "once is enough");
+    running.end();
+}
+
+#[test]
 fn a_stopped_partition_goes_on_as_soon_as_other_plugins_serve_and_nothing_is_lost_or_doubled() {
     let bad = json!({ "how": "trap", "when_user": "poison", "role": "enricher" });
     let mut running = Running::start(chain_with(bad, &policy("misbehave", OnFailure::Stop)));

@@ -19,6 +19,7 @@ use std::time::Instant;
 use loginscope_state::Partition;
 
 use crate::pipeline::batch::{OutputLimits, PartitionState, Partitions};
+use crate::pipeline::chain::is_alike;
 use crate::pipeline::{Chain, ChainError, Message, Output, Pipeline, Stopped, TotalsBoard};
 use outcome::{Login, Outcome, SeenInsight};
 use report::{Place, Report, Tolerance, Use};
@@ -112,7 +113,13 @@ impl Comparator {
 
     /// What has been found so far.
     pub fn report(&self) -> Report {
-        Report { old: self.old.uses(), new: self.new.uses(), ..self.report.clone() }
+        let mut new = self.new.uses();
+        for plugin in &self.new.pipeline.chain().plugins {
+            if let Some(used) = new.get_mut(plugin.name()) {
+                used.is_unchanged = self.old.pipeline.chain().plugins.iter().any(|known| is_alike(known, plugin));
+            }
+        }
+        Report { old: self.old.uses(), new, ..self.report.clone() }
     }
 
     /// Which plugin has failed more often by now than is tolerated, in a sentence.
@@ -222,6 +229,7 @@ impl Side {
                 failed_windows: failures.map_or(0, |failures| failures.windows),
                 failed_calls: failures.map_or(0, |failures| failures.calls),
                 first_failure: failures.and_then(|failures| failures.first_reason.clone()),
+                is_unchanged: false,
             };
             (plugin.name().to_owned(), used)
         });

@@ -4,13 +4,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use loginscope_wasm::Plugin;
 
 use super::swap::{End, Refusal, Request, Swapped, Swapper};
 use crate::pipeline::backfill::board::Backfilled;
 use crate::pipeline::chain::Aggregates;
 use crate::pipeline::plugins::{PluginSet, Settings};
+use crate::pipeline::serving::Generation;
+use crate::pipeline::serving::history::Cause;
 
 /// Where a component comes from that was handed in.
 pub const UPLOAD: &str = "deployed";
@@ -74,45 +76,37 @@ impl Deployer {
     /// A component, or a core module, is to serve: in place of the plugin of its name, or behind all others. Without settings, it has
     /// those of the plugin that it replaces, or else the configuration's.
     ///
-    /// Where new aggregates are to be computed from the partitions' histories, that is waited for, in this process.
-    ///
     /// # Errors
     /// It is refused.
-    pub fn deploy(
-        &self,
-        bytes: &[u8],
-        settings: Option<&str>,
-        request: &Request,
-    ) -> Result<(Swapped, Option<Backfill>), Refusal> {
-        let swapped = self.swap_in(bytes, settings, request)?;
-        let backfill = request.backfill.then(|| self.backfill(&swapped)).transpose()?;
-        Ok((swapped, backfill))
-    }
-
-    /// What is computed from the partitions' histories, or would be.
-    fn backfill(&self, swapped: &Swapped) -> Result<Backfill> {
-        let serving = &self.swapper.serving;
-        let aggregates = swapped.backfills.clone();
-        Ok(match swapped.end {
-            End::Serving => {
-                let partitions = serving.board.wait_for(swapped.generation);
-                Backfill { aggregates, offsets: None, partitions }
-            }
-            End::Tried | End::Unchanged => {
-                let histories = serving.histories.get().filter(|_| !aggregates.is_empty());
-                let offsets = histories.map(|histories| histories.offsets()).transpose()?;
-                Backfill { aggregates, offsets, partitions: Vec::new() }
-            }
-        })
-    }
-
-    fn swap_in(&self, bytes: &[u8], settings: Option<&str>, request: &Request) -> Result<Swapped, Refusal> {
+    pub fn deploy(&self, bytes: &[u8], settings: Option<&str>, request: &Request) -> Result<Swapped, Refusal> {
         self.swapper.swap(request, |serving| {
             let component = self.plugins.component(bytes, UPLOAD)?;
             let replaced = serving.iter().find(|plugin| plugin.name() == component.name());
             let settings = settings.map(str::to_owned).or_else(|| replaced.map(|plugin| plugin.settings().to_owned()));
             let settings = settings.unwrap_or_else(|| self.plugins.settings_of(component.name()));
             Ok(with(serving, self.plugins.configure(&component, &settings)?, None))
+        })
+    }
+
+    /// What is computed from the partitions' histories, or would be. Waits until it is, in this process.
+    ///
+    /// # Errors
+    /// It isn't: other plugins took over before, or the process ends. How many offsets there are can't be looked up.
+    pub fn backfill(&self, swapped: &Swapped) -> Result<Backfill, Refusal> {
+        let serving = &self.swapper.serving;
+        let aggregates = swapped.backfills.clone();
+        Ok(match swapped.end {
+            End::Serving => {
+                let serves = || serving.load().number == swapped.generation;
+                let partitions = serving.board.wait_for(swapped.generation, serves);
+                let not_computed = || not_computed(swapped.generation, &serving.load());
+                Backfill { aggregates, offsets: None, partitions: partitions.with_context(not_computed)? }
+            }
+            End::Tried | End::Unchanged => {
+                let histories = serving.histories.get().filter(|_| !aggregates.is_empty());
+                let offsets = histories.map(|histories| histories.offsets()).transpose()?;
+                Backfill { aggregates, offsets, partitions: Vec::new() }
+            }
         })
     }
 
@@ -136,6 +130,21 @@ impl Deployer {
 fn unknown<'a>(settings: &'a Settings, before: &Settings, known: &[&str]) -> Option<&'a str> {
     let mut new = settings.keys().map(String::as_str).filter(|name| !before.contains_key(*name));
     new.find(|name| !known.contains(name))
+}
+
+/// Why a generation has not computed all that it was to.
+fn not_computed(number: u64, serving: &Generation) -> String {
+    if serving.number == number {
+        return format!(
+            "this instance ends before all was computed that generation {number} lacks; whoever has its partitions then computes it"
+        );
+    }
+    let Cause { what, by } = &serving.cause;
+    format!(
+        "generation {} ({what} by {by}) took over before generation {number} had all that was to be computed, and serves now: {}",
+        serving.number,
+        serving.chain.labels()
+    )
 }
 
 fn names(plugins: &[Plugin]) -> String {

@@ -467,7 +467,9 @@ impl Swapper {
     ) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let before = Arc::clone(&self.serving.load());
-            let is_same = are_the_same(plugins, &before.chain.plugins);
+            // What serves here may have been put together for another record, which backfills less.
+            let is_same =
+                are_the_same(plugins, &before.chain.plugins) && backfilled.is_subset(&before.chain.backfilled());
             if before.number > number || is_same && before.number == number {
                 return Ok(());
             }

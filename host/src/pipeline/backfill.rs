@@ -9,10 +9,12 @@
 //! judging logins: a worker goes over when it is close behind. A partition for which that was not so is held meanwhile.
 //!
 //! - [`History`]: the histories that a worker has counted, each on a thread of its own (`job`).
+//! - `permits`: how many of them are begun at a time.
 //! - [`board`]: who of a process is how far, for whoever has asked for it.
 
 pub mod board;
 mod job;
+mod permits;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -24,6 +26,7 @@ use loginscope_state::{Names, Partition};
 
 use self::board::{Backfilled, Board};
 use self::job::{Job, Task};
+pub use self::permits::Permits;
 use super::batch::OutputLimits;
 use super::chain::{Aggregates, Chain};
 use super::serving::Generation;
@@ -31,6 +34,9 @@ use crate::telemetry::Telemetry;
 
 /// A history that is so many offsets behind is close: they take a fraction of a second.
 const CLOSE: i64 = 10_000;
+
+/// How many histories may be far behind at a time, and be counted.
+pub const FAR_BEHIND: usize = 2;
 
 /// How long a broker may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -49,6 +55,10 @@ pub struct Source {
     pub source_headers: bool,
     /// Whether processed logins tell which plugins they went through.
     pub plugins_header: bool,
+    /// Whoever is far behind has one, with logins that go on meanwhile.
+    pub following: Permits,
+    /// Whoever is far behind has one, for a partition that is held.
+    pub held: Permits,
     /// Whoever counts has it, so that workers have most of the time.
     pub turn: Mutex<()>,
     /// Who is how far.
@@ -113,8 +123,7 @@ impl History {
         generation: &Arc<Generation>,
         target: i64,
     ) -> Result<bool> {
-        let is_begun = self.followed.get(&number).is_some_and(|followed| Arc::ptr_eq(&followed.generation, generation));
-        if !is_begun {
+        if !self.counts_for(number, generation) {
             self.begin(number, generation, generation.chain.lacked_by(state), state.names(), target)?;
         }
         let Some(followed) = self.followed.get_mut(&number) else { return Ok(true) };
@@ -132,18 +141,17 @@ impl History {
     /// # Errors
     /// It can't be counted.
     pub fn end(&mut self, number: i32, state: &Partition, generation: &Arc<Generation>, until: i64) -> Result<()> {
-        let is_usable = match self.followed.get(&number) {
-            // It may have followed logins that were taken back, and are judged anew.
-            Some(followed) => Arc::ptr_eq(&followed.generation, generation) && followed.job.position()? <= until,
-            None => false,
-        };
-        if !is_usable {
+        if !self.counts_for(number, generation) {
             self.begin(number, generation, lacking(state, &generation.chain), state.names(), until)?;
         }
         if let Some(followed) = self.followed.get(&number) {
             followed.job.end_at(until);
         }
         Ok(())
+    }
+
+    fn counts_for(&self, number: i32, generation: &Arc<Generation>) -> bool {
+        self.followed.get(&number).is_some_and(|followed| Arc::ptr_eq(&followed.generation, generation))
     }
 
     fn begin(
@@ -154,11 +162,11 @@ impl History {
         names: Names,
         target: i64,
     ) -> Result<()> {
-        self.source.board.begins(number, generation.number);
         self.source.telemetry.backfill_begins(number, generation.number, &wanted, target);
         let chain = generation.chain.for_history(&wanted).context("the plugins can't count a history")?;
         let task = Task { number, chain: Arc::new(chain), wanted, names, wake: Arc::clone(&self.wake) };
         let job = Job::start(Arc::clone(&self.source), task, target)?;
+        self.source.board.begins(number, generation.number);
         let generation = Arc::clone(generation);
         self.followed.insert(number, Followed { generation, job, target, left: i64::MAX, is_close: false });
         Ok(())
@@ -174,6 +182,11 @@ impl History {
         let generation = followed.generation.number;
         self.followed.remove(&number);
         Ok(Some((partition, Backfilled { generation, ..told })))
+    }
+
+    /// Whether there are histories that are being counted.
+    pub fn is_counting(&self) -> bool {
+        !self.followed.is_empty()
     }
 
     /// A partition has what it lacked.
@@ -197,8 +210,9 @@ impl History {
 
 impl Drop for History {
     fn drop(&mut self) {
-        self.forget(|_| true);
+        // First, so that nobody takes what is forgotten for done.
         self.source.board.ended(self.worker);
+        self.forget(|_| true);
     }
 }
 

@@ -94,12 +94,21 @@ impl<K: Clients> Delivery<K> {
         }
     }
 
+    /// Whether a partition's state can be committed that something has come into beside logins. It may be large, so nothing else is to be
+    /// in its transaction.
+    pub fn takes_grafted(&self) -> bool {
+        match self {
+            Self::AtLeastOnce { .. } => true,
+            Self::ExactlyOnce(transactions) => transactions.is_idle(),
+        }
+    }
+
     /// Has a partition's state committed as it is, at the offset where the group has it already: something has come into it beside
-    /// logins.
-    pub fn pin_where_it_is(&mut self, partition: &mut PartitionState, offset: i64) {
+    /// logins. Nothing else is in its transaction.
+    pub fn commit_grafted(&mut self, partition: &mut PartitionState, offset: i64) {
         match self {
             Self::AtLeastOnce { .. } => self.pin(partition, offset),
-            Self::ExactlyOnce(transactions) => transactions.pin_where_it_is(partition, offset),
+            Self::ExactlyOnce(transactions) => transactions.commit_alone(partition, offset),
         }
     }
 

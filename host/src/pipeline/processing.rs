@@ -12,6 +12,7 @@ use loginscope_wasm::{Meter, Usage};
 
 use super::backfill::{History, lacking};
 use super::batch::{Message, Output, PartitionState, Pipeline, Stopped};
+use super::chain::{Chain, ChainError, Keep};
 use super::clients::Librdkafka;
 use super::delivery::Delivery;
 use super::outputs::{BatchPart, Sender, added_bytes, carried_bytes, insight_bytes, plugins_header};
@@ -33,6 +34,8 @@ pub struct Processing {
     pub pipeline: Pipeline,
     /// Their generation.
     pub generation: Arc<Generation>,
+    /// Whether they judge their first logins late, as what they are to know of the past was counted before.
+    pub is_late: bool,
     /// The one that served when it was looked last.
     pub newest: Arc<Generation>,
     /// Sends outputs.
@@ -64,7 +67,7 @@ impl Work<Librdkafka> for Processing {
 
     fn take_over(&mut self) -> anyhow::Result<()> {
         self.generation = Arc::clone(&self.newest);
-        self.generation.probation.iter().for_each(|probation| probation.begin());
+        self.is_late = self.generation.probation.is_some() && (self.is_late || self.history.is_counting());
         self.pipeline.adopt(Arc::clone(&self.generation.chain))?;
         if let Some(header) = &mut self.plugins_header {
             *header = plugins_header(self.generation.number, &self.generation.chain);
@@ -87,8 +90,30 @@ impl Work<Librdkafka> for Processing {
         !lacking(state, &self.generation.chain).is_empty()
     }
 
-    fn follow_history(&mut self, number: i32, state: &Partition, target: i64) -> anyhow::Result<bool> {
-        self.history.follow(number, state, &self.newest, target)
+    fn would_still_lack(&self, state: &Partition) -> bool {
+        let lacking = lacking(state, &self.generation.chain);
+        !lacking.is_disjoint(&self.newest.chain.lacked_by(state))
+    }
+
+    fn follow_history(
+        &mut self,
+        number: i32,
+        state: &Partition,
+        target: i64,
+        telemetry: &Telemetry,
+    ) -> anyhow::Result<bool> {
+        let error = match self.history.follow(number, state, &self.newest, target) {
+            Ok(is_close) => return Ok(is_close),
+            Err(error) => error,
+        };
+        // It would end the process, and again after each restart, which would only be held up by it.
+        let Some(fallback) = self.without_history(state)? else { return Err(error) };
+        let reason = format!("{error:#}");
+        if let Some(number) = self.serving.take_out(&self.newest, &fallback, &reason) {
+            telemetry.rolled_back(number, &fallback, &reason);
+        }
+        self.newest = Arc::clone(&self.serving.load());
+        Ok(false)
     }
 
     fn end_history(&mut self, number: i32, state: &Partition, until: i64) -> anyhow::Result<()> {
@@ -99,6 +124,8 @@ impl Work<Librdkafka> for Processing {
         let Some((history, backfilled)) = self.history.take(number)? else { return Ok(Ok(false)) };
         let grafted = state.graft(history);
         if grafted.is_ok() {
+            // Newer plugins have waited for it.
+            self.is_late |= !Arc::ptr_eq(&self.newest, &self.generation);
             self.history.grafted(number, backfilled);
         }
         Ok(grafted.map(|()| true))
@@ -136,6 +163,9 @@ impl Work<Librdkafka> for Processing {
                 header_bytes: carried_bytes + added_bytes,
             })
             .collect();
+        if let Some(probation) = &self.generation.probation {
+            if std::mem::take(&mut self.is_late) { probation.begin_anew() } else { probation.begin() }
+        }
         if range.start == 0 {
             self.serving.recent.offer(partition.number, &messages);
         }
@@ -195,6 +225,18 @@ impl Processing {
         })
     }
 
+    /// The chain that takes over again where a history can't be counted for the newest one: that before it, or the plugins at hand. Nothing
+    /// where a partition lacks what these ask for, too.
+    fn without_history(&self, state: &Partition) -> Result<Option<Arc<Chain>>, ChainError> {
+        let proven = self.newest.probation.as_ref().map(|probation| Arc::clone(&probation.fallback));
+        let is_complete = |chain: &Arc<Chain>| chain.lacked_by(state).is_empty();
+        if let Some(proven) = proven.filter(is_complete) {
+            return Ok(Some(proven));
+        }
+        let at_hand = self.newest.chain.next(self.generation.chain.plugins.clone(), Keep::All)?;
+        Ok(Some(Arc::new(at_hand)).filter(is_complete))
+    }
+
     /// Why a batch was stopped, in a sentence.
     fn reason(&self, Stopped { plugin, reason, window, .. }: &Stopped) -> String {
         let on = window.map_or("it".to_owned(), |number| format!("the window {number}, which it completes"));
@@ -235,7 +277,7 @@ impl Processing {
             return true;
         };
         partition.state.rollback();
-        if let Some(number) = self.serving.take_out(&generation, probation, &reason) {
+        if let Some(number) = self.serving.take_out(&generation, &probation.fallback, &reason) {
             shared.telemetry.rolled_back(number, &probation.fallback, &reason);
         }
         false

@@ -1,6 +1,6 @@
 //! The chain that serves, shared by all workers, and a sample of what it was served with.
 //!
-//! A chain that has taken over is in its *probation* for a while: where it does worse than it may, the first worker to notice has the
+//! A chain that has taken over is in its *probation* for a while, from the first login on that it judges: where it does worse than it may, the first worker to notice has the
 //! chain before it take over again, and what the batch at hand came to is thrown away.
 
 pub mod history;
@@ -56,8 +56,9 @@ pub struct Probation {
     pub fallback: Arc<Chain>,
     /// How long it is.
     time: Duration,
-    /// When the first worker went over to the chain.
-    begun: OnceLock<Instant>,
+    made: Instant,
+    /// When it ends, in milliseconds since it was made; 0 as long as the chain has judged nothing.
+    ends: AtomicU64,
     /// The plugins that are new.
     plugins: Vec<OnProbation>,
     /// The messages that were judged so far.
@@ -91,17 +92,30 @@ impl Probation {
     pub fn new(fallback: Arc<Chain>, time: Duration, plugins: impl IntoIterator<Item = Allowed>) -> Self {
         let new = |allowed| OnProbation { allowed, failures: AtomicU64::new(0) };
         let plugins = plugins.into_iter().map(new).collect();
-        Self { fallback, time, begun: OnceLock::new(), plugins, messages: AtomicU64::new(0) }
+        let (made, ends) = (Instant::now(), AtomicU64::new(0));
+        Self { fallback, time, made, ends, plugins, messages: AtomicU64::new(0) }
     }
 
-    /// The chain has a say from now on, if it hadn't before: what its aggregates are to know of the past may have taken a while.
+    /// The chain judges logins from now on, if it hadn't before.
     pub fn begin(&self) {
-        self.begun.get_or_init(Instant::now);
+        if self.ends.load(Ordering::Relaxed) == 0 {
+            self.begin_anew();
+        }
+    }
+
+    /// A worker that had to wait for histories judges its first logins by the chain: it takes its whole time from now on, also where it was
+    /// over for others.
+    pub fn begin_anew(&self) {
+        let end = (self.made.elapsed() + self.time).as_millis();
+        self.ends.fetch_max(u64::try_from(end).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
     }
 
     /// How long it is yet.
     pub fn left(&self) -> Duration {
-        self.begun.get().map_or(self.time, |begun| self.time.saturating_sub(begun.elapsed()))
+        match self.ends.load(Ordering::Relaxed) {
+            0 => self.time,
+            end => Duration::from_millis(end).saturating_sub(self.made.elapsed()),
+        }
     }
 
     /// The plugins for which one more failure in a batch of so many messages is too much.
@@ -224,10 +238,10 @@ impl Serving {
         is_replaced
     }
 
-    /// Takes a generation out of service that has done worse than it may: the one before serves again. Answers the number of that, unless
-    /// somebody else was first.
-    pub fn take_out(&self, generation: &Generation, probation: &Probation, reason: &str) -> Option<u64> {
-        self.replace(generation.number, Arc::clone(&probation.fallback), None, Cause::rolled_back(reason))
+    /// Takes a generation out of service that has done worse than it may, or can't serve: this chain serves again. Answers the number of
+    /// that, unless somebody else was first.
+    pub fn take_out(&self, generation: &Generation, fallback: &Arc<Chain>, reason: &str) -> Option<u64> {
+        self.replace(generation.number, Arc::clone(fallback), None, Cause::rolled_back(reason))
     }
 }
 
@@ -321,6 +335,24 @@ mod tests {
         let one_by_one = Meter { cpu_time: Duration::from_millis(25), rows: 5000, calls: 5000 };
         let measured = [("old@0.1.0", Meter::default()), ("new@0.2.0", one_by_one)].into_iter();
         assert_eq!(probation.verdict(1, &Output::default(), measured), None);
+    }
+
+    #[test]
+    fn a_probation_begins_with_the_first_login_and_anew_for_whoever_comes_late() {
+        let fallback = Arc::new(Chain::new(Vec::new(), InputFormat::default(), 1, BTreeMap::new()).unwrap());
+        let time = Duration::from_hours(1);
+        let earlier = |minutes| Instant::now().checked_sub(Duration::from_mins(minutes)).unwrap();
+        let probation = Probation { made: earlier(90), ..Probation::new(fallback, time, []) };
+        assert_eq!(probation.left(), time, "workers that judge nothing don't use it up");
+        probation.begin();
+        assert!(probation.left() > Duration::from_mins(59));
+        // An hour and a half later.
+        let probation = Probation { made: earlier(180), ..probation };
+        assert!(probation.left().is_zero());
+        probation.begin();
+        assert!(probation.left().is_zero(), "another worker's first login is no reason to begin anew");
+        probation.begin_anew();
+        assert!(probation.left() > Duration::from_mins(59) && probation.left() <= time);
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct Transactions<K: Clients = Librdkafka> {
     offsets: BTreeMap<i32, i64>,
     /// Those of them that are where the transaction found them: nothing of their batches was judged.
     unmoved: BTreeSet<i32>,
+    /// Whether it takes no batches, also where it has to be done again.
+    is_alone: bool,
     batches: Vec<K::Batch>,
     /// Batches of an aborted transaction.
     again: VecDeque<K::Batch>,
@@ -127,6 +129,7 @@ impl<K: Clients> Transactions<K> {
             began: K::now(),
             offsets: BTreeMap::new(),
             unmoved: BTreeSet::new(),
+            is_alone: false,
             batches: Vec::new(),
             again: VecDeque::new(),
             failed_deliveries: 0,
@@ -170,8 +173,16 @@ impl<K: Clients> Transactions<K> {
         });
     }
 
+    /// Has a partition's state committed as it is, at the offset where the group has it already, in a transaction of its own: it may take
+    /// most of the time that one may take. Nothing else is to be committed just now.
+    pub fn commit_alone(&mut self, partition: &mut PartitionState, offset: i64) {
+        self.pin_where_it_is(partition, offset);
+        self.is_alone = true;
+        self.phase = Phase::Ending(Step::State);
+    }
+
     /// Has a partition's state committed as it is, at the offset where the group has it already.
-    pub fn pin_where_it_is(&mut self, partition: &mut PartitionState, offset: i64) {
+    fn pin_where_it_is(&mut self, partition: &mut PartitionState, offset: i64) {
         if !self.offsets.contains_key(&partition.number) {
             self.pin(partition, offset);
             self.unmoved.insert(partition.number);
@@ -292,10 +303,7 @@ impl<K: Clients> Transactions<K> {
             },
             Phase::Aborting => {
                 match self.producer.abort(STEP) {
-                    Ok(()) => {
-                        self.take_back(partitions);
-                        self.phase = Phase::Open;
-                    }
+                    Ok(()) => self.take_back(partitions),
                     Err(TransactionError::Doubtful { .. }) => self.phase = Phase::Ending(Step::Commit),
                     Err(error) => self.failed(error)?,
                 }
@@ -416,6 +424,7 @@ impl<K: Clients> Transactions<K> {
         self.offsets.clear();
         self.unmoved.clear();
         self.batches.clear();
+        self.is_alone = false;
         self.phase = Phase::Open;
         Ok(())
     }
@@ -435,6 +444,8 @@ impl<K: Clients> Transactions<K> {
         for batch in self.batches.drain(..).rev() {
             self.again.push_front(batch);
         }
+        self.is_alone &= !self.offsets.is_empty();
+        self.phase = if self.is_alone { Phase::Ending(Step::State) } else { Phase::Open };
     }
 
     /// Puts another producer in the place of one that can't go on, and finds out what became of its transaction.
@@ -466,7 +477,6 @@ impl<K: Clients> Transactions<K> {
             self.committed(partitions)?;
         } else {
             self.take_back(partitions);
-            self.phase = Phase::Open;
         }
         Ok(is_committed)
     }

@@ -106,12 +106,21 @@ pub trait Work<K: Clients> {
     /// Whether a partition lacks what the plugins at hand ask for.
     fn lacks(&self, state: &Partition) -> bool;
 
+    /// Whether a partition lacks something that the plugins at hand ask for, and the newest ones as well.
+    fn would_still_lack(&self, state: &Partition) -> bool;
+
     /// Has counted, beside logins that go on, what a partition would lack under the newest plugins, up to this offset. Answers whether
-    /// it is close behind.
+    /// it is close behind. Where it can't be counted, these are taken out of service, and others are the newest.
     ///
     /// # Errors
-    /// It can't be counted.
-    fn follow_history(&mut self, number: i32, state: &Partition, target: i64) -> anyhow::Result<bool>;
+    /// It can't be counted, and there are no others.
+    fn follow_history(
+        &mut self,
+        number: i32,
+        state: &Partition,
+        target: i64,
+        telemetry: &Telemetry,
+    ) -> anyhow::Result<bool>;
 
     /// Has counted what a partition lacks, up to exactly this offset.
     ///
@@ -215,8 +224,12 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         if !self.work.is_outdated() || !self.delivery.takes_batches() {
             return Ok(());
         }
-        if self.would_lack() && !(self.histories_are_close()? && self.is_settled()?) {
-            return Ok(());
+        if self.would_lack() {
+            // What is held would be counted anew, at each change.
+            let is_held_up = self.waits_for_what_goes_on() && !self.lacking.must_go_over;
+            if is_held_up || !self.histories_are_close()? || !self.is_settled()? {
+                return Ok(());
+            }
         }
         self.take_over()
     }

@@ -67,7 +67,7 @@ impl Member {
     }
 
     fn deploy(&self, settings: &str) -> Swapped {
-        self.deployer.deploy(misbehave(), Some(settings), &Request::new("deployment", "ann")).unwrap().0
+        self.deployer.deploy(misbehave(), Some(settings), &Request::new("deployment", "ann")).unwrap()
     }
 
     fn serving(&self) -> &Serving {
@@ -118,7 +118,7 @@ fn a_roll_back_is_not_lost_where_others_agree_on_something_at_the_same_time() {
     assert_eq!(one.deploy("{}").generation, 2);
     let bad = Arc::clone(&one.serving().load());
     let probation = bad.probation.as_ref().expect("it is new");
-    assert_eq!(one.serving().take_out(&bad, probation, "it trapped"), Some(3));
+    assert_eq!(one.serving().take_out(&bad, &probation.fallback, "it trapped"), Some(3));
     // Others have agreed on a generation 3 of their own, with what failed here.
     let group = loginscope::control::group::Group::join(
         &settings,
@@ -193,7 +193,7 @@ fn a_file_that_comes_to_what_was_deployed_is_remembered_and_the_older_one_serves
         assert_eq!((serving.number, serving.chain.plugins[0].component().digest()), (number, Digest::of(content)));
     };
     let deploy = |member: &Member, content: &[u8]| {
-        member.deployer.deploy(content, Some("{}"), &Request::new("deployment", "ann")).unwrap().0.generation
+        member.deployer.deploy(content, Some("{}"), &Request::new("deployment", "ann")).unwrap().generation
     };
     fs::write(&file, &old).unwrap();
     let one = member();

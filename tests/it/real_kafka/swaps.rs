@@ -114,6 +114,8 @@ fn swap_after_swap_loses_nothing_and_what_is_refused_has_no_say() {
     let (versions, mut fates) = (versions(), BTreeMap::new());
     // What a version may take goes by what one before it took that has proved itself.
     swap(&control, &versions[0]);
+    // It begins with the first login.
+    scene.write(&load[..100]);
     wait_until(
         "the end of its probation",
         || control.plugins().to_string(),

@@ -28,7 +28,8 @@ pub(super) fn run(config: &Config, user: &str) -> Result<Exit> {
     let missing = config.create_topics.then_some(config.pipeline.max_message_bytes);
     prepare_state_topics(&topics, state_topics, partitions, missing)?;
     let (mut forgotten, mut states) = (BTreeMap::<(String, String), u64>::new(), BTreeMap::new());
-    let stored = stored::read(config, &chain.catalog, stored::Read::Finished, &mut || member.check())?;
+    let catalog = stored::as_it_is(&chain.catalog);
+    let stored = stored::read(config, &catalog, stored::Read::Finished, &mut || member.check())?;
     for (number, found) in stored {
         let found = found?;
         let Some(restored) = found.restored else { continue };

@@ -31,8 +31,8 @@ pub enum Look {
 /// Looks, and writes what it sees to standard output.
 pub fn run(config: &Config, look: &Look) -> Result<Exit> {
     let chain = PluginSet::from_config(&config.pipeline)?.load_at_start()?;
-    let mut partitions = BTreeMap::new();
-    for (number, stored) in stored::read(config, &chain.catalog, stored::Read::Anytime, &mut || Ok(()))? {
+    let (catalog, mut partitions) = (stored::as_it_is(&chain.catalog), BTreeMap::new());
+    for (number, stored) in stored::read(config, &catalog, stored::Read::Anytime, &mut || Ok(()))? {
         partitions.extend(stored?.restored.map(|restored| (number, restored)));
     }
     if partitions.is_empty() {

@@ -53,9 +53,6 @@ const MOST_CHANGES: usize = 4;
 )]
 struct About;
 
-/// What came of a change, and of the backfill with it.
-type Changed = (Swapped, Option<deploy::Backfill>);
-
 /// What handlers share.
 #[derive(Clone)]
 struct Changes {
@@ -202,7 +199,7 @@ struct Deployment {
     request_body = Deployment,
     responses(
         (status = 200, body = Change),
-        (status = 422, description = "It is refused; those before go on serving.", body = Failure),
+        (status = 422, description = "It is refused; those before go on serving. Or others took over before all was computed.", body = Failure),
         (status = 503, description = "Too many changes wait already.", body = Failure),
     )
 )]
@@ -225,7 +222,16 @@ async fn deploy(
         backfill: deployment.backfill,
         ..swap::Request::new("deployment", who(deployment.by))
     };
-    changes.change(move |deployer| deployer.deploy(&bytes, settings.as_deref(), &request)).await
+    let is_backfilled = request.backfill;
+    let swapped =
+        changes.clone().change(move |deployer| deployer.deploy(&bytes, settings.as_deref(), &request)).await?;
+    if !is_backfilled {
+        return Ok(Json(swapped.into()));
+    }
+    // It may take hours, and is in no other change's way.
+    let computed = move |deployer: &Deployer| Ok((deployer.backfill(&swapped)?, swapped));
+    let (backfill, swapped) = changes.carry_out(computed).await?;
+    Ok(Json(Change { backfill: Some(backfill.into()), ..Change::from(swapped) }))
 }
 
 /// Who asks for a removal, and how.
@@ -257,7 +263,8 @@ async fn remove(
     let Query(removal) = removal.map_err(|rejection| Failed::new(rejection.status(), rejection.body_text()))?;
     let what = format!("removal of {}", printable(&name, MOST_NAME_BYTES));
     let request = swap::Request { dry_run: removal.dry_run, ..swap::Request::new(what, who(removal.by)) };
-    changes.change(move |deployer| Ok((deployer.remove(&name, &request)?, None))).await
+    let swapped = changes.change(move |deployer| deployer.remove(&name, &request)).await?;
+    Ok(Json(swapped.into()))
 }
 
 /// Which plugins are to serve again.
@@ -286,7 +293,8 @@ async fn roll_back(
 ) -> Result<Json<Change>, Failed> {
     let Json(RollBack { to, by }) = body.map_err(|rejection| Failed::new(rejection.status(), rejection.body_text()))?;
     // It waits for no other change, and isn't refused for them.
-    changes.carry_out(move |deployer| Ok((deployer.swapper.roll_back(to, &who(by))?, None))).await
+    let swapped = changes.carry_out(move |deployer| deployer.swapper.roll_back(to, &who(by))).await?;
+    Ok(Json(swapped.into()))
 }
 
 /// Something that happened to the plugins that serve, or nearly did.
@@ -352,6 +360,12 @@ struct Change {
     /// What was computed from the topic's history, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     backfill: Option<Backfill>,
+}
+
+impl From<Swapped> for Change {
+    fn from(Swapped { end, generation, labels, report, .. }: Swapped) -> Self {
+        Self { end, generation, plugins: labels, report_text: report.to_string(), report, backfill: None }
+    }
 }
 
 /// What was computed from the topic's history.
@@ -446,8 +460,8 @@ impl Changes {
     /// Makes a change in its turn.
     async fn change(
         self,
-        change: impl FnOnce(&Deployer) -> Result<Changed, Refusal> + Send + 'static,
-    ) -> Result<Json<Change>, Failed> {
+        change: impl FnOnce(&Deployer) -> Result<Swapped, Refusal> + Send + 'static,
+    ) -> Result<Swapped, Failed> {
         let permit = match Arc::clone(&self.at_once).try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
@@ -462,19 +476,17 @@ impl Changes {
         .await
     }
 
-    /// Makes a change, on a thread where it holds nobody up.
-    async fn carry_out(
+    /// Does something that takes its time, on a thread where it holds nobody up.
+    async fn carry_out<T: Send + 'static>(
         self,
-        change: impl FnOnce(&Deployer) -> Result<Changed, Refusal> + Send + 'static,
-    ) -> Result<Json<Change>, Failed> {
+        change: impl FnOnce(&Deployer) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Failed> {
         let deployer = Arc::clone(&self.served.deployer);
         let changed = tokio::task::spawn_blocking(move || change(&deployer));
         let Ok(changed) = changed.await else {
             return Err(Failed::new(StatusCode::INTERNAL_SERVER_ERROR, "the change was not carried out"));
         };
-        let (Swapped { end, generation, labels, report, .. }, backfill) = changed?;
-        let (report_text, backfill) = (report.to_string(), backfill.map(Backfill::from));
-        Ok(Json(Change { end, generation, plugins: labels, report_text, report, backfill }))
+        Ok(changed?)
     }
 }
 

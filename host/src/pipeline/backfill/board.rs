@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::super::chain::Aggregates;
 
+/// How often it is looked whether what is waited for is to come at all.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// Of how many partitions it is remembered what came of it.
 const REMEMBERED: usize = 10_000;
 
@@ -44,6 +47,15 @@ struct State {
     /// The partitions that are computing what they lack, each with the generation that it is for.
     open: BTreeMap<i32, u64>,
     done: Vec<(i32, Backfilled)>,
+    /// Whether the process ends.
+    is_ending: bool,
+}
+
+impl State {
+    /// Whether not all workers have gone over to this generation, or something is being computed for it.
+    fn is_open(&self, generation: u64) -> bool {
+        self.open.values().any(|of| *of == generation) || self.workers.values().any(|of| *of < generation)
+    }
 }
 
 impl Board {
@@ -63,10 +75,11 @@ impl Board {
         });
     }
 
-    /// A worker has ended.
+    /// A worker has ended, and so will its process.
     pub fn ended(&self, worker: usize) {
         self.change(|state| {
             state.workers.remove(&worker);
+            state.is_ending = true;
         });
     }
 
@@ -94,24 +107,26 @@ impl Board {
         });
     }
 
-    /// Waits until all workers have gone over to this generation, or a later one, and none of their partitions lacks anything. Answers
-    /// what was computed for it, by partition.
-    pub fn wait_for(&self, generation: u64) -> Vec<(i32, Backfilled)> {
-        let is_open =
-            |state: &State| !state.open.is_empty() || state.workers.values().any(|of_worker| *of_worker < generation);
+    /// Waits until all workers have gone over to this generation and none of their partitions lacks anything of it. Answers what was
+    /// computed for it, by partition; nothing where that doesn't come to its end, as another generation serves or the process ends.
+    pub fn wait_for(&self, generation: u64, serves: impl Fn() -> bool) -> Option<Vec<(i32, Backfilled)>> {
         let mut state = self.lock();
-        while is_open(&state) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while serves() && !state.is_ending {
+            if !state.is_open(generation) {
+                let done = state.done.iter().filter(|(_, done)| done.generation == generation);
+                let done: BTreeMap<i32, Backfilled> = done.cloned().collect();
+                return Some(done.into_iter().collect());
+            }
+            (state, _) = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
         }
-        let done = state.done.iter().filter(|(_, done)| done.generation == generation);
-        let done: BTreeMap<i32, Backfilled> = done.cloned().collect();
-        done.into_iter().collect()
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
@@ -122,20 +137,42 @@ mod tests {
         board.went_over(1, 7);
         board.begins(3, 8);
         let waiting = Arc::clone(&board);
-        let waiting = std::thread::spawn(move || waiting.wait_for(8));
+        let waiting = std::thread::spawn(move || waiting.wait_for(8, || true));
         board.went_over(0, 8);
         let done = Backfilled { generation: 8, logins: 5, ..Backfilled::default() };
         board.done(3, done.clone());
         assert!(!waiting.is_finished(), "a worker isn't there yet");
         board.begins(4, 8);
-        board.went_over(1, 9);
+        board.went_over(1, 8);
         assert!(!waiting.is_finished(), "a partition isn't there yet");
+        board.begins(5, 9);
         board.forget(4);
-        assert_eq!(waiting.join().unwrap(), [(3, done)]);
+        assert_eq!(waiting.join().unwrap(), Some(vec![(3, done)]), "what is for another generation isn't waited for");
         board.went_over(0, 9);
-        assert_eq!(board.wait_for(9), [], "what was for an earlier generation is another matter");
-        board.went_over(0, 1);
+        board.went_over(1, 9);
+        board.forget(5);
+        assert_eq!(board.wait_for(9, || true), Some(Vec::new()), "nor is what was for an earlier one part of it");
+    }
+
+    #[test]
+    fn who_waits_for_what_does_not_come_is_told_so() {
+        let board = Arc::new(Board::default());
+        board.went_over(0, 7);
+        board.begins(3, 8);
+        let serves = Arc::new(AtomicBool::new(true));
+        let (waiting, still) = (Arc::clone(&board), Arc::clone(&serves));
+        let waiting = std::thread::spawn(move || waiting.wait_for(8, || still.load(Ordering::Relaxed)));
+        // It is rolled back while the history is followed.
+        serves.store(false, Ordering::Relaxed);
+        assert_eq!(waiting.join().unwrap(), None);
+        board.forget(3);
+        board.went_over(0, 9);
+        assert_eq!(board.wait_for(8, || false), None, "nobody has gone over to it");
+        board.begins(3, 10);
+        let ending = Arc::clone(&board);
+        let waiting = std::thread::spawn(move || ending.wait_for(10, || true));
+        board.forget(3);
         board.ended(0);
-        assert_eq!(board.wait_for(9), [], "who has ended isn't waited for");
+        assert_eq!(waiting.join().unwrap(), None, "what a process doesn't compute any more isn't computed");
     }
 }

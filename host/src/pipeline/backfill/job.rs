@@ -10,7 +10,8 @@ use loginscope_kafka::{Batch, Error, HistoryReader};
 use loginscope_state::{Names, Partition};
 
 use super::board::Backfilled;
-use super::{Source, TIMEOUT};
+use super::permits::Permit;
+use super::{CLOSE, Source, TIMEOUT};
 use crate::pipeline::batch::{Message, PartitionState};
 use crate::pipeline::chain::{Aggregates, Chain};
 use crate::pipeline::outputs::{added_bytes, carried_bytes};
@@ -25,6 +26,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The most messages that are taken at once.
 const MAX_MESSAGES: usize = 4096;
+
+/// The most messages that are counted at once: then it is looked whether they are wanted still, and others have their turn.
+const AT_ONCE: usize = 256;
 
 /// How often it is told how far it is.
 const SAY_AFTER: Duration = Duration::from_secs(10);
@@ -72,7 +76,16 @@ struct State {
 enum Next {
     CountUpTo(i64),
     FinishAt(i64),
+    BeginAnew,
     End,
+}
+
+/// What came of counting.
+enum Outcome {
+    Counted(Counted),
+    /// More was counted than is wanted: it is to be done again.
+    TooMuch,
+    Unwanted,
 }
 
 impl Shared {
@@ -80,13 +93,32 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until it may begin; nothing where it is wanted no more. For partitions that are held, nobody waits who only follows.
+    fn permit<'s>(&self, source: &'s Source) -> Option<Permit<'s>> {
+        loop {
+            let State { is_unwanted, is_last, .. } = *self.lock();
+            if is_unwanted {
+                return None;
+            }
+            let permits = if is_last { &source.held } else { &source.following };
+            if let Some(permit) = permits.take_within(POLL) {
+                return Some(permit);
+            }
+        }
+    }
+
+    /// Whether little is left for whoever is at this position.
+    fn is_close(&self, position: i64) -> bool {
+        self.lock().target.saturating_sub(position) <= CLOSE
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_all();
     }
 
-    /// Waits until there is something to do for whoever has counted up to this offset.
-    fn next(&self, position: i64) -> Next {
+    /// Waits until there is something to do for whoever is at this position, and has counted messages before `counted_to` only.
+    fn next(&self, position: i64, counted_to: i64) -> Next {
         let mut state = self.lock();
         loop {
             state.position = position.min(state.target);
@@ -97,7 +129,9 @@ impl Shared {
                 return Next::CountUpTo(state.target);
             }
             if state.is_last {
-                return Next::FinishAt(state.target);
+                // It may have followed logins that were taken back, and are judged anew by other plugins.
+                let is_too_much = counted_to > state.target;
+                return if is_too_much { Next::BeginAnew } else { Next::FinishAt(state.target) };
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -162,8 +196,8 @@ impl Drop for Job {
 
 /// Counts until that is done; nothing where it is wanted no more.
 fn count(source: &Source, task: &Task, shared: &Shared) -> Result<Option<Counted>> {
-    while !shared.lock().is_unwanted {
-        match Counting::begin(source, task)?.run(shared) {
+    while let Some(permit) = shared.permit(source) {
+        match Counting::begin(source, task)?.run(shared, permit) {
             // What was deleted before it was read is no part of the history any more.
             Err(error) if matches!(error.downcast_ref(), Some(Error::Deleted { .. })) => {
                 tracing::info!(partition = task.number, "counting the history anew: {error:#}");
@@ -172,7 +206,12 @@ fn count(source: &Source, task: &Task, shared: &Shared) -> Result<Option<Counted
                 tracing::warn!(partition = task.number, "the history can't be read just now; trying again: {error:#}");
                 std::thread::sleep(PAUSE);
             }
-            done => return done,
+            Ok(Outcome::TooMuch) => {
+                tracing::info!(partition = task.number, "counting the history anew: logins in it were taken back");
+            }
+            Ok(Outcome::Counted(counted)) => return Ok(Some(counted)),
+            Ok(Outcome::Unwanted) => break,
+            Err(error) => return Err(error),
         }
     }
     Ok(None)
@@ -185,6 +224,8 @@ struct Counting<'a> {
     recount: Recount,
     state: PartitionState,
     added_bytes: usize,
+    /// The offset behind the last message that is counted.
+    counted_to: i64,
     messages: u64,
     begun: Instant,
     said: Instant,
@@ -207,13 +248,15 @@ impl<'a> Counting<'a> {
                 state: Box::new(state),
             },
             added_bytes: added_bytes(&task.chain, source.source_headers, source.plugins_header),
+            counted_to: 0,
             messages: 0,
             begun: now,
             said: now,
         })
     }
 
-    fn run(mut self, shared: &Shared) -> Result<Option<Counted>> {
+    fn run(mut self, shared: &Shared, permit: Permit<'_>) -> Result<Outcome> {
+        let mut permit = Some(permit);
         let Source { kafka, topic, partitions, .. } = self.source;
         let mut reader = HistoryReader::open(kafka, topic, self.task.number, partitions.unsigned_abs(), TIMEOUT)?;
         // What is at hand, and how many messages of it are counted.
@@ -221,10 +264,12 @@ impl<'a> Counting<'a> {
         loop {
             let next = at_hand.as_ref().and_then(|(batch, counted)| Some(batch.get(*counted)?.offset()));
             let position = next.unwrap_or(reader.position());
-            let target = match shared.next(position) {
+            permit.take_if(|_| shared.is_close(position));
+            let target = match shared.next(position, self.counted_to) {
                 Next::CountUpTo(target) => target,
-                Next::FinishAt(until) => return Ok(Some(self.finish(reader.begin(), until))),
-                Next::End => return Ok(None),
+                Next::FinishAt(until) => return Ok(Outcome::Counted(self.finish(reader.begin(), until))),
+                Next::BeginAnew => return Ok(Outcome::TooMuch),
+                Next::End => return Ok(Outcome::Unwanted),
             };
             match &mut at_hand {
                 Some((batch, counted)) if next.is_some() => *counted += self.count(batch, *counted, target),
@@ -234,11 +279,11 @@ impl<'a> Counting<'a> {
         }
     }
 
-    /// Counts messages of a batch from this place on and before this offset. Answers how many.
+    /// Counts some messages of a batch from this place on and before this offset. Answers how many.
     fn count(&mut self, batch: &Batch, from: usize, target: i64) -> usize {
         let added_bytes = self.added_bytes;
         let messages = batch.iter().skip(from).take_while(|message| message.offset() < target);
-        let messages = messages.map(|message| Message {
+        let messages = messages.take(AT_ONCE).map(|message| Message {
             offset: message.offset(),
             payload: message.payload(),
             key: message.key(),
@@ -246,9 +291,10 @@ impl<'a> Counting<'a> {
             header_bytes: carried_bytes(message) + added_bytes,
         });
         let messages: Vec<Message<'_>> = messages.collect();
-        let some = bounded(&messages, usize::MAX);
+        let some = bounded(&messages, AT_ONCE);
         let _turn = self.source.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.recount.count(&mut self.state, some);
+        self.counted_to = some.last().map_or(self.counted_to, |last| last.offset + 1);
         self.messages += some.len() as u64;
         some.len()
     }
@@ -279,5 +325,28 @@ impl<'a> Counting<'a> {
             partition,
             "backfill: {messages} messages counted, {rate:.0}/s, at offset {position} of {target}, about {left:.0} s left"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_that_has_counted_what_was_taken_back_is_never_handed_out() {
+        let shared = Arc::new(Shared::default());
+        let job = Job { shared: Arc::clone(&shared) };
+        job.count_up_to(1000);
+        assert!(matches!(shared.next(600, 600), Next::CountUpTo(1000)));
+        // While it counts the rest of them, they are taken back, and what is done again ends before.
+        job.end_at(700);
+        assert_eq!(job.position().unwrap(), 600);
+        assert!(matches!(shared.next(1000, 1000), Next::BeginAnew));
+        assert!(matches!(shared.next(0, 0), Next::CountUpTo(700)));
+        assert!(matches!(shared.next(700, 700), Next::FinishAt(700)));
+        // Offsets without messages are no messages.
+        assert!(matches!(shared.next(1000, 700), Next::FinishAt(700)));
+        drop(job);
+        assert!(matches!(shared.next(0, 0), Next::End));
     }
 }

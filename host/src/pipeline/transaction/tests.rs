@@ -208,3 +208,20 @@ fn a_partition_that_is_stopped_at_its_first_message_makes_no_lost_transaction_co
     scene.until("what is to be done again", |scene| !scene.transactions.again.is_empty());
     assert!(scene.state() == before, "the state is as before");
 }
+
+#[test]
+fn what_came_beside_logins_is_committed_alone_also_where_that_is_done_again() {
+    let mut scene = Scene::new();
+    scene.until("a producer that takes messages", |scene| scene.transactions.takes_batches());
+    let (before, until) = (scene.state(), Instant::now() + PATIENCE);
+    scene.broker.answer_with(TransactionRequest::AddOffsets, &[INVALID_PRODUCER_ID_MAPPING]).unwrap();
+    scene.transactions.commit_alone(scene.partitions.get_mut(&0).unwrap(), 0);
+    scene.until("an abort", |scene| scene.transactions.phase == Phase::Aborting);
+    while !scene.transactions.tick(&scene.consumer, &mut scene.partitions).unwrap() {
+        assert!(!scene.transactions.takes_batches(), "no login comes into it");
+        assert!(Instant::now() < until, "waited in vain for the commit");
+        scene.consumer.poll(0, Duration::from_millis(2)).unwrap();
+    }
+    assert!(scene.transactions.is_idle() && scene.state() == before);
+    scene.ends_well();
+}

@@ -21,6 +21,12 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         self.partitions.values().any(|partition| self.work.would_lack(&partition.state))
     }
 
+    /// Whether a partition is held until it has something that the newest plugins ask for, too.
+    pub(super) fn waits_for_what_goes_on(&self) -> bool {
+        let mut held = self.partitions.iter().filter(|(number, _)| self.lacking.is_held(**number));
+        held.any(|(_, partition)| self.work.would_still_lack(&partition.state))
+    }
+
     /// Has counted what partitions would lack under the newest plugins, while those at hand go on, unless they were taken out of service.
     /// Answers whether little is left, for which partitions can be held.
     pub(super) fn histories_are_close(&mut self) -> anyhow::Result<bool> {
@@ -29,7 +35,8 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
             // A partition that begins with the earliest message has no history yet.
             let Some(offset) = self.lacking.judged_up_to(*number) else { continue };
             if self.work.would_lack(&partition.state) {
-                are_close &= self.work.follow_history(*number, &partition.state, offset)?;
+                let telemetry = &self.shared.telemetry;
+                are_close &= self.work.follow_history(*number, &partition.state, offset, telemetry)?;
             }
         }
         Ok(are_close || self.lacking.must_go_over)
@@ -72,12 +79,13 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
         Ok(())
     }
 
-    /// Has partitions go on that have by now what they lacked. It is committed with the next transaction, whether or not logins come.
+    /// Has partitions go on that have by now what they lacked. It is committed at once, whether or not logins come, and alone: with the
+    /// outputs of logins, or with that of another partition, it could take longer than a transaction may.
     pub(super) fn graft_histories(&mut self) -> anyhow::Result<()> {
-        if !self.delivery.takes_batches() {
-            return Ok(());
-        }
         for number in self.lacking.held() {
+            if !self.delivery.takes_grafted() {
+                break;
+            }
             let Some(partition) = self.partitions.get_mut(&number) else { continue };
             // What was aborted left an interval open in which nothing happened.
             partition.state.end_interval().ok();
@@ -90,7 +98,7 @@ impl<K: Clients, W: Work<K>> Worker<K, W> {
                     let offset = self.lacking.judged_up_to(number);
                     self.consumer.start(number, offset)?;
                     if let Some(offset) = offset {
-                        self.delivery.pin_where_it_is(partition, offset);
+                        self.delivery.commit_grafted(partition, offset);
                     }
                 }
                 Err(error) => {

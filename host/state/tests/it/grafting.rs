@@ -242,3 +242,21 @@ fn an_aggregate_that_nobody_asks_for_any_more_is_lacking_and_in_nobodys_way() {
     let read = Partition::from_bytes(&live.to_bytes(), new).unwrap();
     assert_eq!(read.lacking().count(), 1);
 }
+
+#[test]
+fn who_is_forgotten_leaves_what_is_lacking_as_it_is() {
+    let before = [count("logins", &["user_id"])];
+    let all = [before[0].clone(), count("by-device", &["device_type", "user_id"])];
+    let mut live = Partition::new(catalog(&before, &before, 100), 100);
+    let mut changelog = begin(&mut live);
+    observe(&mut live, &of(&["ios", "web"], 0));
+    commit(&mut live, &mut changelog);
+    // Whoever takes somebody out takes all for backfilled.
+    let mut state = restored(&changelog, &catalog(&all, &[], 100));
+    assert_eq!(keys(&state, "logins"), [r#"[Text("ada")][Integer(2)]"#]);
+    assert_eq!(state.forget("ada").len(), 1);
+    let written = begin(&mut state);
+    let rewritten = restored(&written, &catalog(&all, &before, 100));
+    assert_eq!(keys(&rewritten, "logins"), [""; 0]);
+    assert_eq!(rewritten.lacking().collect::<Vec<_>>(), [(PLUGIN, "by-device")]);
+}
