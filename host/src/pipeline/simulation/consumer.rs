@@ -139,7 +139,7 @@ impl GroupConsumer for Consumer {
                 && coming.contains(&partition)
             {
                 consumer.holds.insert(partition, Position::Held);
-            } else if let Some(position) = consumer.positions.get_mut(&partition) {
+            } else if let Some(position @ Position::At(_)) = consumer.positions.get_mut(&partition) {
                 *position = Position::Stopped;
             }
         });
