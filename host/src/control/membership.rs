@@ -143,8 +143,8 @@ impl Membership {
 
     /// Has the group remember what was seen here that leaves its plugins as they are. Answers the number of their generation then.
     fn remember(&self, base: u64, list: PluginList) -> Result<u64, Refusal> {
-        let Cause { what, by } = Cause::of_the_same(&list.what, &list.by);
-        self.group.commit(base, &PluginList { what, by, ..list }, &Components::new())
+        let Cause { what, .. } = Cause::of_the_same(&list.what, &list.by);
+        self.group.commit(base, &PluginList { what, ..list }, &Components::new())
     }
 
     /// Has the group agree to these plugins. It is known only here which aggregates these declare.

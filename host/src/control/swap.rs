@@ -476,9 +476,8 @@ impl Swapper {
             let (chain, probation) = if is_same {
                 // It is only another number: what is new has to prove itself all the same.
                 (Arc::clone(&before.chain), before.probation.clone())
-            } else if let Some((chain, probation)) =
-                self.tried_on(&before, plugins, backfilled).filter(|_| was_proposed).transpose()?
-            {
+            } else if let Some((chain, report)) = self.tried_on(&before, plugins, backfilled).filter(|_| was_proposed) {
+                let probation = self.probation(before.proven(), &chain, &report)?;
                 (chain, probation)
             } else {
                 (Arc::new(before.chain.next(plugins.to_vec(), Keep::All)?.backfilling(backfilled)), None)
@@ -498,13 +497,13 @@ impl Swapper {
         Err(changing())
     }
 
-    /// The chain of these plugins that was tried beside this generation, and what it may do.
+    /// The chain of these plugins that was tried beside this generation, and what came of it.
     fn tried_on(
         &self,
         before: &Arc<Generation>,
         plugins: &[Plugin],
         backfilled: &Aggregates,
-    ) -> Option<Result<(Arc<Chain>, Option<Arc<Probation>>)>> {
+    ) -> Option<(Arc<Chain>, Report)> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |tried: &&Tried| {
             Arc::ptr_eq(&tried.before, before)
@@ -512,7 +511,7 @@ impl Swapper {
                 && tried.backfilled == *backfilled
         };
         let Tried { chain, report, .. } = tried.iter().find(is_it)?;
-        Some(self.probation(before.proven(), chain, report).map(|probation| (Arc::clone(chain), probation)))
+        Some((Arc::clone(chain), report.clone()))
     }
 
     /// What the chain may do while it is new.

@@ -220,7 +220,9 @@ mod tests {
         };
         let places: Vec<Configured> = (0..2 * REMEMBERED).map(configured).collect();
         let mut memory = Memory::of(&configured(0));
-        places.iter().for_each(|place| memory.learn(place));
+        for place in &places {
+            memory.learn(place);
+        }
         for place in &places {
             assert_eq!(memory.changes(place, Some(place)), Changes::default());
         }
