@@ -67,7 +67,7 @@ impl Member {
     }
 
     fn deploy(&self, settings: &str) -> Swapped {
-        self.deployer.deploy(misbehave(), Some(settings), &Request::new("deployment", "ann")).unwrap().0
+        self.deployer.deploy(misbehave(), Some(settings), &Request::new("deployment", "ann")).unwrap()
     }
 
     fn serving(&self) -> &Serving {
