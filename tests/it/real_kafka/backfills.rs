@@ -261,34 +261,6 @@ fn a_roll_back_on_probation_keeps_what_was_computed() {
 }
 
 #[test]
-fn who_has_deployed_is_told_where_a_roll_back_comes_before_histories_are_counted() {
-    let mut kafka = cluster();
-    let mut scene = Scene::new(&mut kafka, "backfill-left", 1);
-    let (_folder, config) = configuration(CONFIGURATION);
-    let guest = Guest::new();
-    let load = well_formed(40_000, 10);
-    let mut instance = scene.run_with_partitions(&["--config", &config]);
-    let mut outputs = scene.outputs();
-    scene.write(&load);
-    outputs.wait_for(40_000);
-    let url = control(&mut instance);
-    let deployed = std::thread::scope(|threads| {
-        let deploying = threads.spawn(|| guest.deploy(&url, "with.json", &["--backfill"]));
-        instance.line_with("backfill begins");
-        let back = run_to_its_end(["plugin", "--control", &url, "--control-token", TOKEN, "rollback"]);
-        assert_eq!(back.code, Some(0), "{}", back.log);
-        deploying.join().unwrap()
-    });
-    assert_eq!(deployed.code, Some(1), "{}{}", deployed.output, deployed.log);
-    assert!(deployed.log.contains("generation 3 (roll-back to generation 1 by "), "{}", deployed.log);
-    assert!(deployed.log.contains("took over before generation 2 had all"), "{}", deployed.log);
-    scene.write(&load[..1000]);
-    assert_each_once(&scene, &mut outputs);
-    assert!(outputs.processed.records.iter().all(|login| json(login).get("guest_user_logins").is_none()));
-    end(instance);
-}
-
-#[test]
 fn with_state_in_memory_it_is_the_same() {
     let mut kafka = cluster();
     let mut scene = Scene::new(&mut kafka, "backfill-memory", 2);

@@ -82,7 +82,7 @@ enum Next {
 
 /// What came of counting.
 enum Outcome {
-    Counted(Counted),
+    Counted(Box<Counted>),
     /// More was counted than is wanted: it is to be done again.
     TooMuch,
     Unwanted,
@@ -209,7 +209,7 @@ fn count(source: &Source, task: &Task, shared: &Shared) -> Result<Option<Counted
             Ok(Outcome::TooMuch) => {
                 tracing::info!(partition = task.number, "counting the history anew: logins in it were taken back");
             }
-            Ok(Outcome::Counted(counted)) => return Ok(Some(counted)),
+            Ok(Outcome::Counted(counted)) => return Ok(Some(*counted)),
             Ok(Outcome::Unwanted) => break,
             Err(error) => return Err(error),
         }
@@ -267,7 +267,7 @@ impl<'a> Counting<'a> {
             permit.take_if(|_| shared.is_close(position));
             let target = match shared.next(position, self.counted_to) {
                 Next::CountUpTo(target) => target,
-                Next::FinishAt(until) => return Ok(Outcome::Counted(self.finish(reader.begin(), until))),
+                Next::FinishAt(until) => return Ok(Outcome::Counted(Box::new(self.finish(reader.begin(), until)))),
                 Next::BeginAnew => return Ok(Outcome::TooMuch),
                 Next::End => return Ok(Outcome::Unwanted),
             };

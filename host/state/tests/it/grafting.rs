@@ -253,10 +253,12 @@ fn who_is_forgotten_leaves_what_is_lacking_as_it_is() {
     commit(&mut live, &mut changelog);
     // Whoever takes somebody out takes all for backfilled.
     let mut state = restored(&changelog, &catalog(&all, &[], 100));
-    assert_eq!(keys(&state, "logins"), [r#"[Text("ada")][Integer(2)]"#]);
+    let keys_of_logins =
+        |state: &Partition| Reader::new(state, PLUGIN, []).summarize("logins", Period::Current).unwrap().keys;
+    assert_eq!(keys_of_logins(&state), 1);
     assert_eq!(state.forget("ada").len(), 1);
     let written = begin(&mut state);
     let rewritten = restored(&written, &catalog(&all, &before, 100));
-    assert_eq!(keys(&rewritten, "logins"), [""; 0]);
+    assert_eq!(keys_of_logins(&rewritten), 0);
     assert_eq!(rewritten.lacking().collect::<Vec<_>>(), [(PLUGIN, "by-device")]);
 }
