@@ -96,8 +96,14 @@ impl Running {
         Self { broker, producer, application, telemetry, serving, swapper, written: 0 }
     }
 
+    /// Swaps, and waits until the worker has gone over: it may be waiting for messages meanwhile, and would judge those as before.
     fn swap(&self, new: &Chain) {
-        self.swapper.swap(&Request::new("a test", "nobody"), |_| Ok(new.plugins.clone())).unwrap();
+        self.swap_to(|_| Ok(new.plugins.clone()));
+    }
+
+    fn swap_to(&self, change: impl Fn(&[Plugin]) -> anyhow::Result<Vec<Plugin>>) {
+        let swapped = self.swapper.swap(&Request::new("a test", "nobody"), change).unwrap();
+        self.serving.board.wait_for(swapped.generation, || true).expect("the worker has ended");
     }
 
     /// Writes logins of these users.
@@ -209,7 +215,7 @@ fn what_was_swapped_in_before_is_on_probation_still_when_something_else_is() {
     running.judge(["a"]);
     // The last of the others goes; the guest stays as it is.
     let without_summaries = |plugins: &[Plugin]| Ok(vec![plugins[0].clone(), plugins[1].clone(), plugins[3].clone()]);
-    running.swapper.swap(&Request::new("another test", "nobody"), without_summaries).unwrap();
+    running.swap_to(without_summaries);
     assert_eq!(running.serving.load().number, 3);
     running.judge(["b"]);
     running.judge(["poison", "a"]);
