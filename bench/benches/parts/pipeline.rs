@@ -4,8 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
-use loginscope::pipeline::{Chain, Output, TotalsBoard};
+use criterion::{Bencher, BenchmarkId, Criterion, Throughput};
+use loginscope::pipeline::batch::PartitionState;
+use loginscope::pipeline::{Chain, Output, Pipeline, TotalsBoard};
 
 use crate::source::{messages, partition, payloads, pipeline};
 
@@ -21,18 +22,30 @@ pub(crate) fn bench(criterion: &mut Criterion, chain: &Arc<Chain>) {
         // Every user is known by then, whatever the batch size.
         pipeline.process(&mut partition, &messages(0, &payloads), &totals, Instant::now(), &mut output);
         assert_eq!(output.processed.len(), LOGINS, "every login of the benchmarks is accepted");
-        let mut batches = payloads.chunks_exact(size).cycle();
-        let mut offset = payloads.len() as i64;
         group.throughput(Throughput::Elements(size as u64));
         group.bench_function(BenchmarkId::new("batches of", size), |bencher| {
-            bencher.iter(|| {
-                let messages = messages(offset, batches.next().unwrap());
-                offset += messages.len() as i64;
-                output.clear();
-                pipeline.process(&mut partition, black_box(&messages), &totals, Instant::now(), &mut output);
-                black_box(output.processed.len())
-            });
+            take_again_and_again(bencher, &mut pipeline, &mut partition, &payloads, size);
         });
     }
     group.finish();
+}
+
+/// Takes payloads that were taken before through a pipeline, in batches of this size, as the next ones of their partition.
+pub(crate) fn take_again_and_again(
+    bencher: &mut Bencher<'_>,
+    pipeline: &mut Pipeline,
+    partition: &mut PartitionState,
+    payloads: &[Vec<u8>],
+    size: usize,
+) {
+    let (totals, mut output) = (TotalsBoard::default(), Output::default());
+    let mut batches = payloads.chunks_exact(size).cycle();
+    let mut offset = partition.state.last_accepted_offset().map_or(0, |last| last + 1);
+    bencher.iter(|| {
+        let messages = messages(offset, batches.next().unwrap());
+        offset += messages.len() as i64;
+        output.clear();
+        pipeline.process(partition, black_box(&messages), &totals, Instant::now(), &mut output);
+        black_box(output.processed.len())
+    });
 }

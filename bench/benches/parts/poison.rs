@@ -1,11 +1,11 @@
 //! What it costs to find the logins on which a plugin traps among those on which it doesn't.
 
-use std::hint::black_box;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use loginscope::pipeline::{Output, TotalsBoard};
 
+use crate::pipeline::take_again_and_again;
 use crate::source::{chain_with_a_trap, messages, partition, payloads, pipeline};
 
 /// How many logins are gone through in turns.
@@ -30,18 +30,10 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             pipeline.process(&mut partition, &messages(offset, batch), &totals, Instant::now(), &mut output);
         }
         assert_eq!((output.processed.len(), output.rejected.len()), (LOGINS - poisoned, poisoned));
-        let mut batches = payloads.chunks_exact(BATCH).cycle();
-        let mut offset = payloads.len() as i64;
         group.throughput(Throughput::Elements(BATCH as u64));
         let name = every.map_or_else(|| "none".to_owned(), |every| every.to_string());
         group.bench_function(BenchmarkId::new("one login of", name), |bencher| {
-            bencher.iter(|| {
-                let messages = messages(offset, batches.next().unwrap());
-                offset += messages.len() as i64;
-                output.clear();
-                pipeline.process(&mut partition, black_box(&messages), &totals, Instant::now(), &mut output);
-                black_box(output.processed.len())
-            });
+            take_again_and_again(bencher, &mut pipeline, &mut partition, &payloads, BATCH);
         });
     }
     group.finish();

@@ -21,7 +21,7 @@ use crate::comparator::{Comparator, Setting};
 use crate::config::PipelineConfig;
 use crate::pipeline::Chain;
 use crate::pipeline::batch::OutputLimits;
-use crate::pipeline::chain::{Aggregates, Keep, is_alike};
+use crate::pipeline::chain::{Aggregates, Keep, are_alike, is_alike};
 use crate::pipeline::plugins::Settings;
 use crate::pipeline::recent::RecentBatch;
 use crate::pipeline::serving::history::{Cause, Event, Standing};
@@ -278,7 +278,7 @@ impl Swapper {
                 Some(group) => group.plugins_of(number)?.unwrap_or_default(),
                 None => plugins,
             };
-            let is_one = !plugins.is_empty() && (to.is_some() || !are_the_same(&plugins, &before.chain.plugins));
+            let is_one = !plugins.is_empty() && (to.is_some() || !are_alike(&plugins, &before.chain.plugins));
             if is_one {
                 return Ok((number, plugins));
             }
@@ -324,7 +324,7 @@ impl Swapper {
             let plugins = change(&before.chain.plugins)?;
             let swapped =
                 |end, generation, labels, report, backfills| Swapped { end, generation, labels, report, backfills };
-            if are_the_same(&plugins, &before.chain.plugins) {
+            if are_alike(&plugins, &before.chain.plugins) {
                 let Some(number) = self.remembered(&before, request, group.as_deref())? else { continue };
                 let (labels, none) = (before.chain.labels(), Aggregates::new());
                 return Ok(swapped(End::Unchanged, number, labels, Report::default(), none));
@@ -393,7 +393,7 @@ impl Swapper {
     /// Whether this generation serves with this chain's plugins, or has served.
     fn has_served(&self, number: u64, chain: &Chain) -> bool {
         let served = self.serving.history.generations();
-        served.iter().any(|(other, plugins, _)| *other == number && are_the_same(plugins, &chain.plugins))
+        served.iter().any(|(other, plugins, _)| *other == number && are_alike(plugins, &chain.plugins))
     }
 
     /// The plugins that need not be loaded: those that serve, and those that were tried.
@@ -446,7 +446,7 @@ impl Swapper {
     /// Why they can't serve here.
     pub fn try_proposed(&self, plugins: Vec<Plugin>, backfilled: &Aggregates) -> Result<(), Refusal> {
         let before = Arc::clone(&self.serving.load());
-        if !are_the_same(&plugins, &before.chain.plugins) {
+        if !are_alike(&plugins, &before.chain.plugins) {
             let tried = self.try_out(&before, plugins, Backfill::These(backfilled), None)?;
             self.keep(tried);
         }
@@ -468,8 +468,7 @@ impl Swapper {
         for _ in 0..ATTEMPTS {
             let before = Arc::clone(&self.serving.load());
             // What serves here may have been put together for another record, which backfills less.
-            let is_same =
-                are_the_same(plugins, &before.chain.plugins) && backfilled.is_subset(&before.chain.backfilled());
+            let is_same = are_alike(plugins, &before.chain.plugins) && backfilled.is_subset(&before.chain.backfilled());
             if before.number > number || is_same && before.number == number {
                 return Ok(());
             }
@@ -507,7 +506,7 @@ impl Swapper {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |tried: &&Tried| {
             Arc::ptr_eq(&tried.before, before)
-                && are_the_same(&tried.chain.plugins, plugins)
+                && are_alike(&tried.chain.plugins, plugins)
                 && tried.backfilled == *backfilled
         };
         let Tried { chain, report, .. } = tried.iter().find(is_it)?;
@@ -577,11 +576,6 @@ fn tolerates(comparator: &mut Comparator, batch: &RecentBatch) -> bool {
         comparator.compare(batch.partition, some);
         comparator.failure().is_none()
     })
-}
-
-/// Whether these are the same bytes with the same settings, in the same order.
-pub(super) fn are_the_same(some: &[Plugin], others: &[Plugin]) -> bool {
-    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| is_alike(one, other))
 }
 
 /// The number of the generation that follows: the next one, or the one that the group has agreed on. None where the group has gone on to

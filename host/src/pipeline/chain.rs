@@ -347,6 +347,11 @@ pub fn is_alike(one: &Plugin, other: &Plugin) -> bool {
     one.is_same(other) || one.component().digest() == other.component().digest() && settings(one) == settings(other)
 }
 
+/// Whether these are alike, one by one.
+pub fn are_alike(some: &[Plugin], others: &[Plugin]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| is_alike(one, other))
+}
+
 fn refuse_same_names(plugins: &[Plugin]) -> Result<(), ChainError> {
     for (index, plugin) in plugins.iter().enumerate() {
         if plugins.iter().take(index).any(|earlier| earlier.name() == plugin.name()) {

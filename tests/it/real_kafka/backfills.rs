@@ -6,16 +6,15 @@
 use std::time::Duration;
 
 use loginscope_kafka::OwnedRecord;
+use loginscope_tests::control::Control;
 use loginscope_tests::fold::Fold;
 use loginscope_tests::guests::misbehave;
-use loginscope_tests::instance::{Ended, Instance, run_to_its_end, wait_until};
+use loginscope_tests::instance::Instance;
 use loginscope_tests::kafka::{Message, Outputs, Scene, cluster, header};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{configuration, last_of_each, well_formed};
-
-const TOKEN: &str = "correct-horse-battery-staple";
+use super::{configuration, is_summary, last_of_each, well_formed};
 
 const CONFIGURATION: &str = "
 source_headers = true
@@ -43,28 +42,12 @@ impl Guest {
         Self { folder }
     }
 
-    /// `loginscope plugin deploy` of the guest with these settings, and further arguments.
-    fn deploy(&self, url: &str, settings: &str, more: &[&str]) -> Ended {
+    /// `loginscope plugin deploy` of the guest with these settings, and further arguments. Answers what it writes.
+    fn deployed(&self, control: &Control, settings: &str, more: &[&str]) -> String {
         let file = |name: &str| self.folder.path().join(name).to_str().unwrap().to_owned();
         let (guest, settings) = (file("misbehave.wasm"), file(settings));
-        let arguments =
-            ["plugin", "--control", url, "--control-token", TOKEN, "deploy", &guest, "--settings", &settings];
-        run_to_its_end(arguments.iter().chain(more))
+        control.done(&[&["deploy", &guest, "--settings", &settings], more].concat())
     }
-
-    fn deployed(&self, url: &str, settings: &str, more: &[&str]) -> String {
-        let Ended { code, output, log } = self.deploy(url, settings, more);
-        assert_eq!(code, Some(0), "{output}{log}");
-        output
-    }
-}
-
-fn control(instance: &mut Instance) -> String {
-    let line = instance.line_with("plugins at /v1/plugins");
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
-    let url = format!("http://{address}");
-    wait_until("it to be ready", String::new, || instance.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
-    url
 }
 
 /// Writes some logins every now and then as long as something isn't done.
@@ -100,8 +83,8 @@ fn assert_each_once(scene: &Scene, outputs: &mut Outputs) {
     outputs.arrived();
     outputs.assert_complete(scene.written());
     assert!(outputs.repeated().is_empty(), "{} logins came more than once", outputs.repeated().len());
-    let summaries = scene.all(&scene.insights).into_iter().filter(|record| json(record)["kind"] == "summary");
-    Fold::new(&outputs.processed.records).check(&summaries.collect::<Vec<_>>(), 100);
+    let summaries: Vec<OwnedRecord> = scene.all(&scene.insights).into_iter().filter(is_summary).collect();
+    Fold::new(&outputs.processed.records).check(&summaries, 100);
 }
 
 fn end(mut instance: Instance) {
@@ -119,16 +102,16 @@ fn a_new_aggregate_knows_the_past_at_its_first_login_while_logins_flow_and_after
     let mut outputs = scene.outputs();
     scene.write(&load);
     outputs.wait_for(20_000);
-    let url = control(&mut instance);
-    guest.deployed(&url, "without.json", &[]);
-    let dry = guest.deployed(&url, "with.json", &["--backfill", "--dry-run"]);
+    let control = Control::when_ready(&mut instance);
+    guest.deployed(&control, "without.json", &[]);
+    let dry = guest.deployed(&control, "with.json", &["--backfill", "--dry-run"]);
     assert!(
         dry.contains("misbehave/guest-user-logins would be computed from the topic's history, 20000 offsets"),
         "{dry}"
     );
 
     let told = std::thread::scope(|threads| {
-        let deploying = threads.spawn(|| guest.deployed(&url, "with.json", &["--backfill"]));
+        let deploying = threads.spawn(|| guest.deployed(&control, "with.json", &["--backfill"]));
         write_while(&mut scene, &load, || deploying.is_finished());
         deploying.join().unwrap()
     });
@@ -142,7 +125,7 @@ fn a_new_aggregate_knows_the_past_at_its_first_login_while_logins_flow_and_after
     assert!(first >= 3000, "{first}");
     assert_eq!(instance.lines_with("backfilled in "), 3, "{}", instance.log());
 
-    let again = guest.deployed(&url, "with.json", &["--backfill"]);
+    let again = guest.deployed(&control, "with.json", &["--backfill"]);
     assert!(again.contains("nothing to backfill"), "{again}");
     // What was computed is in the changelog, and isn't computed again.
     end(instance);
@@ -167,12 +150,12 @@ fn instances_that_join_and_are_killed_in_the_middle_of_it_take_nothing_from_it()
     scene.write(&load);
     outputs.wait_for(40_000);
     let mut two = scene.run_with_partitions(&["--config", &config, "--instance", "two"]);
-    let url = control(&mut one);
-    control(&mut two);
+    let control = Control::when_ready(&mut one);
+    Control::when_ready(&mut two);
     // One dies when it has begun, and another one comes in its place.
     let mut three = None;
     std::thread::scope(|threads| {
-        let deploying = threads.spawn(|| guest.deployed(&url, "with.json", &["--backfill"]));
+        let deploying = threads.spawn(|| guest.deployed(&control, "with.json", &["--backfill"]));
         let killing = threads.spawn(|| {
             two.line_with("backfill begins");
             assert_eq!(two.ended_by("KILL"), None);
@@ -206,9 +189,9 @@ fn at_least_once_whoever_dies_right_after_it_has_lost_nothing_of_it() {
     let mut outputs = scene.outputs();
     scene.write(&load);
     outputs.wait_for(10_000);
-    let url = control(&mut one);
+    let control = Control::when_ready(&mut one);
     std::thread::scope(|threads| {
-        let deploying = threads.spawn(|| guest.deployed(&url, "with.json", &["--backfill"]));
+        let deploying = threads.spawn(|| guest.deployed(&control, "with.json", &["--backfill"]));
         write_while(&mut scene, &load, || deploying.is_finished());
         deploying.join().unwrap();
     });
@@ -239,8 +222,8 @@ fn a_roll_back_on_probation_keeps_what_was_computed() {
     let mut outputs = scene.outputs();
     scene.write(&load);
     outputs.wait_for(5000);
-    let url = control(&mut instance);
-    let told = guest.deployed(&url, "bad.json", &["--backfill"]);
+    let control = Control::when_ready(&mut instance);
+    let told = guest.deployed(&control, "bad.json", &["--backfill"]);
     assert!(told.contains("misbehave/guest-user-logins computed"), "{told}");
     scene.write(&load[..1000]);
     outputs.wait_for(scene.written());
@@ -252,7 +235,7 @@ fn a_roll_back_on_probation_keeps_what_was_computed() {
     scene.write(&load[..1000]);
     assert_each_once(&scene, &mut outputs);
     assert!(outputs.rejected.records.is_empty());
-    let again = guest.deployed(&url, "with.json", &["--backfill"]);
+    let again = guest.deployed(&control, "with.json", &["--backfill"]);
     assert!(again.contains("generation 4 serves") && again.contains("nothing to backfill"), "{again}");
     scene.write(&load[..1000]);
     assert_each_once(&scene, &mut outputs);
@@ -271,8 +254,8 @@ fn with_state_in_memory_it_is_the_same() {
     let mut outputs = scene.outputs();
     scene.write(&load);
     outputs.wait_for(5000);
-    let url = control(&mut one);
-    let told = guest.deployed(&url, "with.json", &["--backfill"]);
+    let control = Control::when_ready(&mut one);
+    let told = guest.deployed(&control, "with.json", &["--backfill"]);
     assert!(told.contains("misbehave/guest-user-logins computed"), "{told}");
     scene.write(&load[..1000]);
     outputs.wait_for(scene.written());

@@ -241,6 +241,18 @@ fn records(settings: &ClientSettings, topic: &str) -> Vec<OwnedRecord> {
     loginscope_kafka::read::last_records(settings, topic, 1000, PATIENCE).expect("a topic that can be read")
 }
 
+/// What an instance of this name leaves that has said that it runs, proposed something, and been killed.
+fn propose_and_be_killed(settings: &ClientSettings, topic: &str, name: &str) {
+    let mut killed = PluginsTopic::open(settings, topic, PATIENCE).unwrap().writer().unwrap();
+    let presence = to_bytes(&serde_json::json!({ "name": name })).unwrap();
+    killed.write(&Key::Instance("dead".to_owned()), Some(&presence), PATIENCE).unwrap();
+    let (never, components) = list(b"never");
+    killed.write_component("upload", &components[&never.plugins[0].digest], PATIENCE).unwrap();
+    let record = ProposalRecord { base: 0, proposer: "dead".to_owned(), state: ProposalState::Open(never) };
+    killed.write(&Key::Proposal("x".to_owned()), Some(&to_bytes(&record).unwrap()), PATIENCE).unwrap();
+    killed.flush(PATIENCE).unwrap();
+}
+
 #[test]
 fn an_instance_that_was_killed_is_not_waited_for_long_and_one_that_proposed_changes_nothing() {
     let mut kafka = cluster();
@@ -248,16 +260,7 @@ fn an_instance_that_was_killed_is_not_waited_for_long_and_one_that_proposed_chan
     let settings = topic(&mut kafka, name, &[]);
     let second = Duration::from_secs(1);
     let patience = Patience { roll_call: 2 * second, lifetime: 3 * second, ..CALM };
-    // It has said that it runs, proposed something, and been killed.
-    let mut killed = PluginsTopic::open(&settings, name, PATIENCE).unwrap().writer().unwrap();
-    let presence = to_bytes(&serde_json::json!({ "name": "the late one" })).unwrap();
-    killed.write(&Key::Instance("dead".to_owned()), Some(&presence), PATIENCE).unwrap();
-    let (never, components) = list(b"never");
-    killed.write_component("upload", &components[&never.plugins[0].digest], PATIENCE).unwrap();
-    let record = ProposalRecord { base: 0, proposer: "dead".to_owned(), state: ProposalState::Open(never) };
-    killed.write(&Key::Proposal("x".to_owned()), Some(&to_bytes(&record).unwrap()), PATIENCE).unwrap();
-    killed.flush(PATIENCE).unwrap();
-    drop(killed);
+    propose_and_be_killed(&settings, name, "the late one");
 
     let one = Instance::join(&settings, name, "one", patience, Fake::default());
     let two = Instance::join(&settings, name, "two", patience, Fake::default());
@@ -422,14 +425,7 @@ fn an_instance_that_was_killed_is_succeeded_by_the_one_of_its_name() {
     let name = "plugins-succession";
     let settings = topic(&mut kafka, name, &[]);
     let patience = Patience { roll_call: Duration::from_hours(1), lifetime: Duration::from_hours(1), ..CALM };
-    let mut killed = PluginsTopic::open(&settings, name, PATIENCE).unwrap().writer().unwrap();
-    let presence = to_bytes(&serde_json::json!({ "name": "one" })).unwrap();
-    killed.write(&Key::Instance("dead".to_owned()), Some(&presence), PATIENCE).unwrap();
-    let (never, components) = list(b"never");
-    killed.write_component("upload", &components[&never.plugins[0].digest], PATIENCE).unwrap();
-    let record = ProposalRecord { base: 0, proposer: "dead".to_owned(), state: ProposalState::Open(never) };
-    killed.write(&Key::Proposal("x".to_owned()), Some(&to_bytes(&record).unwrap()), PATIENCE).unwrap();
-    killed.flush(PATIENCE).unwrap();
+    propose_and_be_killed(&settings, name, "one");
     let one = Instance::join(&settings, name, "one", patience, Fake::default());
     one.group.succeed().unwrap();
     let (first, components) = list(b"first");

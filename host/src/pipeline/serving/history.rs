@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use loginscope_wasm::Plugin;
 
-use super::super::chain::is_alike;
+use super::super::chain::are_alike;
 use super::Generation;
 
 /// How many events are kept.
@@ -178,13 +178,10 @@ impl History {
             Outcome::Refused(_) => None,
         });
         let (_, labels, plugins) = served.clone().find(|(generation, ..)| *generation == number)?;
-        let are_alike = |others: &[Plugin]| {
-            others.len() == plugins.len() && others.iter().zip(plugins).all(|(one, other)| is_alike(one, other))
-        };
         let is_like = |(generation, others_labels, others): &(u64, &String, &Vec<Plugin>)| {
             // Those that aren't at hand any more are known by their labels alone.
             let is_at_hand = !others.is_empty() && !plugins.is_empty();
-            *generation < number && *others_labels == labels && (!is_at_hand || are_alike(others))
+            *generation < number && *others_labels == labels && (!is_at_hand || are_alike(others, plugins))
         };
         served.into_iter().find(is_like).map(|(generation, ..)| generation)
     }
